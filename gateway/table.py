@@ -1,0 +1,222 @@
+"""The route table: which sandboxes exist and how their ports are dialled. The only object both planes touch.
+
+Everything here is synchronous and runs on the loop: the data plane reads a route with one dict lookup, and
+whoever changes the table sees the change take effect before the call returns.
+
+A route carries a *lifecycle uid* which changes whenever what stands behind the id does (another container, a
+restart). Idle connections and open exchanges belong to the route object, hence to the uid, so an address that is
+used again by somebody else can never receive the bytes of an earlier sandbox.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from gateway.access import AccessRule
+
+TOMBSTONES = 4096
+"""How many removed ids are remembered, so that their callers hear "gone, and why" rather than "never heard of it"."""
+
+
+class RouteState(enum.Enum):
+    """What may be said of the sandbox to somebody who is allowed to know."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPED = "stopped"
+
+
+class Removal(enum.Enum):
+    """Why open connections of a route are closed."""
+
+    DELETED = "deleted"
+    EXPIRED = "expired"
+    PAUSED = "paused"
+    STOPPED = "stopped"
+    REPLACED = "replaced"
+    REVOKED = "revoked"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where one port of a sandbox is dialled: host, port, and the path that a relay on the way needs in front."""
+
+    host: str
+    port: int
+    prefix: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How the ports of one sandbox can be dialled, best way first (design: address › published port › relay).
+
+    `host` is an address on which every port answers; `published` maps a port inside to the address it is published
+    on; `relay` is the address of execd, whose `/proxy/{port}/` reaches any port that is not published.
+    """
+
+    host: str | None = None
+    published: Mapping[int, tuple[str, int]] = field(default_factory=dict)
+    relay: tuple[str, int] | None = None
+
+    def target(self, port: int) -> Target | None:
+        """The address to dial for `port` inside the sandbox, or None when nothing leads there."""
+        if self.host is not None:
+            return Target(self.host, port)
+        address = self.published.get(port)
+        if address is not None:
+            return Target(*address)
+        if self.relay is not None:
+            return Target(*self.relay, b"/proxy/%d" % port)
+        return None
+
+
+class Live(Protocol):
+    """Something open on a route: an exchange or a tunnel."""
+
+    def revoke(self, reason: Removal) -> None:
+        """Ends at once: a WebSocket gets its close frame, an HTTP stream is cut so that truncation shows."""
+
+
+class Idle(Protocol):
+    """The idle upstream connections of a route, by port."""
+
+    def close(self) -> None:
+        """Closes every idle connection; nothing is given back to it afterwards."""
+
+
+class SandboxRoute:
+    """One sandbox as the data plane sees it."""
+
+    # What the manager says; `RouteTable.put` with the same uid replaces these in place.
+    __slots__ = (
+        "access",
+        "bytes_in",
+        "bytes_out",
+        "id",
+        "last_active",
+        "live",
+        "pools",
+        "reach",
+        "requests",
+        "state",
+        "uid",
+    )
+
+    def __init__(
+        self,
+        id: str,
+        uid: str,
+        reach: Reach,
+        *,
+        state: RouteState = RouteState.RUNNING,
+        access: AccessRule | None = None,
+    ) -> None:
+        self.id = id.encode("ascii")
+        self.uid = uid
+        self.reach = reach
+        self.state = state
+        self.access = access
+        # What the data plane keeps. `last_active` is loop time in seconds; 0.0 means never.
+        self.last_active = 0.0
+        self.live: set[Live] = set()
+        self.pools: dict[int, Idle] = {}
+        self.requests = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+
+    def describe_as(self, other: SandboxRoute) -> None:
+        """Takes over what the manager says of the sandbox, keeping connections and counters."""
+        if other.reach != self.reach:
+            self.close_idle()
+        self.reach, self.state, self.access = other.reach, other.state, other.access
+
+    def revoke(self, reason: Removal) -> None:
+        """Ends everything open on this route and drops its idle connections."""
+        self.close_idle()
+        for live in list(self.live):
+            live.revoke(reason)
+        self.live.clear()
+
+    def close_idle(self) -> None:
+        """Drops the idle upstream connections."""
+        pools, self.pools = self.pools, {}
+        for pool in pools.values():
+            pool.close()
+
+
+class Resolution(enum.Enum):
+    """What the manager found out about an id that the table does not hold."""
+
+    PUBLISHED = "published"
+    NOT_FOUND = "not found"
+    UNAVAILABLE = "unavailable"
+
+
+class Resolver(Protocol):
+    """Asked on a miss only, and only while events are out of step."""
+
+    async def resolve(self, sandbox_id: str) -> Resolution:
+        """Looks the sandbox up at its source, publishing its route when it exists."""
+
+
+_STATE_REMOVALS = {RouteState.PAUSED: Removal.PAUSED, RouteState.STOPPED: Removal.STOPPED}
+
+
+class RouteTable:
+    """Routes by sandbox id."""
+
+    def __init__(self) -> None:
+        self._routes: dict[bytes, SandboxRoute] = {}
+        self._gone: OrderedDict[bytes, Removal] = OrderedDict()
+        self.get = self._routes.get
+        """`get(id)` → the route or None: bound to the dict itself, since it runs once per request."""
+        self.synced = False
+        """Whether the manager's events are in step: then a miss means the sandbox does not exist."""
+
+    def put(self, route: SandboxRoute) -> SandboxRoute:
+        """Makes the route live; returns the object the table holds from now on.
+
+        The same uid updates in place. Another uid replaces: what was open on the old one is closed. A state in which
+        the sandbox cannot answer closes what is open.
+        """
+        self._gone.pop(route.id, None)
+        held = self._routes.get(route.id)
+        if held is None:
+            self._routes[route.id] = route
+            return route
+        if held.uid != route.uid:
+            self._routes[route.id] = route
+            held.revoke(Removal.REPLACED)
+            return route
+        held.describe_as(route)
+        removal = _STATE_REMOVALS.get(route.state)
+        if removal is not None:
+            held.revoke(removal)
+        return held
+
+    def remove(self, sandbox_id: str, reason: Removal) -> None:
+        """Takes the route away and closes what is open on it; an unknown id is no error."""
+        key = sandbox_id.encode("ascii")
+        route = self._routes.pop(key, None)
+        if route is None:
+            return
+        self._gone[key] = reason
+        if len(self._gone) > TOMBSTONES:
+            self._gone.popitem(last=False)
+        route.revoke(reason)
+
+    def gone(self, sandbox_id: bytes) -> Removal | None:
+        """Why the id is no longer here, for the last few thousand that were removed."""
+        return self._gone.get(sandbox_id)
+
+    def __iter__(self) -> Iterator[SandboxRoute]:
+        return iter(list(self._routes.values()))
+
+    def __len__(self) -> int:
+        return len(self._routes)

@@ -1,0 +1,122 @@
+"""What a runtime offers: one small Protocol with value types and events. Docker and Kubernetes implement it.
+
+Calls are coroutines on the loop and block it for less than 5 ms; whatever a runtime cannot do raises
+`manager.domain.errors.Unsupported`, which the API turns into a status in one place. Foreign exceptions never leave.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from manager.domain.sandbox import Sandbox, SandboxSpec
+
+
+class Departure(enum.Enum):
+    """Why a sandbox is no longer there."""
+
+    DELETED = "deleted"
+    VANISHED = "vanished"
+
+
+@dataclass(frozen=True, slots=True)
+class Appeared:
+    """A sandbox exists or changed (state, address, uid): the whole of it, as it is now."""
+
+    sandbox: Sandbox
+
+
+@dataclass(frozen=True, slots=True)
+class Departed:
+    """A sandbox no longer exists."""
+
+    sandbox_id: str
+    reason: Departure
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """The event stream is live and this is everything there is; what is not in it is gone."""
+
+    sandboxes: tuple[Sandbox, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OutOfSync:
+    """The event stream broke; until the next `Synced` nothing here is to be trusted. `reason` is for people."""
+
+    reason: str
+
+
+RuntimeEvent = Appeared | Departed | Synced | OutOfSync
+EventSink = Callable[[RuntimeEvent], None]
+"""Called on the loop, in order; must not block."""
+
+Progress = Callable[[str], None]
+"""Told of long work in one line for people, such as "pulling python:3.11: 34 of 51 MB"; called on the loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogQuery:
+    """Which log lines: the last `tail`, since `since`; `follow` keeps the stream open."""
+
+    tail: int = 100
+    since: datetime | None = None
+    follow: bool = False
+
+
+class Runtime(Protocol):
+    """Where sandboxes run."""
+
+    name: str
+
+    async def start(self, sink: EventSink) -> None:
+        """Begins watching and delivers `Synced` when it first stands; returns at once, also when nothing answers.
+
+        A runtime that does not answer is tried again for ever with a capped backoff.
+        """
+
+    async def stop(self) -> None:
+        """Stops watching and closes what it holds. Sandboxes go on running."""
+
+    def degraded(self) -> str | None:
+        """Why the runtime cannot be relied on at present, in words for an operator; None when it can."""
+
+    async def create(self, spec: SandboxSpec, progress: Progress) -> Sandbox:
+        """Creates and starts; returns once the container runs. A failure leaves nothing behind.
+
+        Raises Invalid, NotFound (image), Failed, Unavailable, TimedOut, Conflict.
+        """
+
+    async def get(self, sandbox_id: str) -> Sandbox | None:
+        """The sandbox as the runtime sees it this moment, or None."""
+
+    async def list(self) -> Sequence[Sandbox]:
+        """Every sandbox of this server, in any state, with a number of runtime calls that does not grow with it."""
+
+    async def delete(self, sandbox_id: str) -> bool:
+        """Stops and removes it with everything that belongs to it; False when there was none."""
+
+    async def pause(self, sandbox_id: str) -> None:
+        """Freezes it. Raises NotFound, Conflict (not running), Failed."""
+
+    async def resume(self, sandbox_id: str) -> None:
+        """Thaws it. Raises NotFound, Conflict (not paused), Failed."""
+
+    async def snapshot(self, sandbox_id: str, snapshot_id: str) -> str:
+        """Keeps the file system of a running sandbox; returns the image reference to restore from."""
+
+    async def delete_snapshot(self, image: str) -> None:
+        """Removes what `snapshot` made; a missing one is no error. Raises Conflict while something uses it."""
+
+    async def has_snapshot(self, image: str) -> bool:
+        """Whether what `snapshot` made is there."""
+
+    def logs(self, sandbox_id: str, query: LogQuery) -> AsyncIterator[bytes]:
+        """Output of the sandbox's main process, standard output and error in order, with timestamps."""
+
+    async def inspect(self, sandbox_id: str) -> dict[str, object] | None:
+        """The runtime's own description of it for diagnostics, secrets masked; None when there is none."""

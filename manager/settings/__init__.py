@@ -1,0 +1,1 @@
+"""Configuration: the model, how it is loaded, and what is generated from it."""

@@ -1,0 +1,1 @@
+"""What the runtime cannot keep, in one SQLite file."""
