@@ -132,9 +132,11 @@ class Addresses:
     """Where a sandbox's ports are: for dialling by the gateway, and for direct endpoints of clients.
 
     `dial_host`: an address on which we reach every port; `published`: port inside → (host we dial, port on that
-    host); `host_network`: the sandbox shares the network of the Engine's host, so ports inside are ports there.
+    host); `host_network`: the sandbox shares the network of the Engine's host, so ports inside are ports there;
+    `own`: the addresses its own connections come from, which is how the API knows a caller inside a sandbox.
     """
 
+    own: tuple[str, ...] = ()
     dial_host: str | None = None
     published: Mapping[int, tuple[str, int]] = field(default_factory=dict)
     host_network: bool = False
