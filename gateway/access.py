@@ -1,8 +1,28 @@
-"""May this request enter: a static token or a signature against what the sandbox asks for; which credentials are stripped."""
+"""May this request enter: a token or a signature against what the sandbox asks for; which credentials are stripped."""
 
 from __future__ import annotations
 
+import hmac
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
+
+from gateway import signing
+from gateway.errors import AccessDenied, NoKeys
+from gateway.routing import Signature
+
+CREDENTIALS: Final = frozenset(
+    {
+        b"opensandbox-ingress-to",
+        b"open-sandbox-ingress",
+        b"opensandbox-secure-access",
+        b"opensandbox-access-renew",
+        b"open-sandbox-api-key",
+        b"open-sandbox-client-ip",
+        b"x-fast-sandbox-route-credential",
+    }
+)
+"""Request headers, in lower case, that are meant for this platform and never reach a sandbox."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,3 +30,59 @@ class AccessRule:
     """What a secured sandbox asks of a caller: its static token, as sent in `OpenSandbox-Secure-Access`."""
 
     token: bytes
+
+
+class Keyring:
+    """The secrets that signed addresses are made with, by their one-character id."""
+
+    __slots__ = ("_keys",)
+
+    def __init__(self, keys: Mapping[bytes, bytes] | None = None) -> None:
+        self._keys = dict(keys or {})
+
+    def get(self, key_id: bytes) -> bytes | None:
+        """The secret with this id, or None."""
+        return self._keys.get(key_id)
+
+    def __bool__(self) -> bool:
+        return bool(self._keys)
+
+
+def check(
+    rule: AccessRule | None,
+    keyring: Keyring,
+    id: bytes,
+    port: int,
+    header: bytes | None,
+    signature: Signature | None,
+    now: float,
+) -> None:
+    """Lets a request pass or raises `AccessDenied` or `NoKeys`; `now` is in epoch seconds.
+
+    The header decides alone when it is there, even empty: a wrong token is not saved by a good signature.
+    """
+    if rule is None:
+        return
+    if header is not None:
+        presented = header.strip(b" \t")
+        if not presented or not hmac.compare_digest(presented, rule.token):
+            raise AccessDenied(_WRONG_HEADER)
+        return
+    if signature is None:
+        raise AccessDenied
+    _check_signature(keyring, id, port, signature, now)
+
+
+def _check_signature(keyring: Keyring, id: bytes, port: int, signature: Signature, now: float) -> None:
+    if not keyring:
+        raise NoKeys
+    if now > int(signature.expires, 36):
+        raise AccessDenied(_EXPIRED)
+    secret = keyring.get(signature.value[-1:])
+    if secret is None or not signing.verify(secret, id, port, signature):
+        raise AccessDenied(_BAD_SIGNATURE)
+
+
+_WRONG_HEADER = "The OpenSandbox-Secure-Access header does not hold the token of this sandbox. Ask its owner for it."
+_EXPIRED = "This signed address has expired. Ask for a new one."
+_BAD_SIGNATURE = "The signature of this address is not valid. Use the whole address, or ask for a new one."

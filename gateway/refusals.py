@@ -1,0 +1,39 @@
+"""What is answered for a sandbox that cannot answer itself: by its state, or by why it left the route table."""
+
+from __future__ import annotations
+
+from gateway.errors import (
+    GatewayError,
+    SandboxDeleted,
+    SandboxExpired,
+    SandboxPaused,
+    SandboxStarting,
+    SandboxStopped,
+    SandboxUnavailable,
+)
+from gateway.table import Removal, RouteState
+
+_STATES: dict[RouteState, type[GatewayError]] = {
+    RouteState.STARTING: SandboxStarting,
+    RouteState.PAUSED: SandboxPaused,
+    RouteState.STOPPED: SandboxStopped,
+}
+_REMOVALS: dict[Removal, type[GatewayError]] = {
+    Removal.DELETED: SandboxDeleted,
+    Removal.EXPIRED: SandboxExpired,
+    Removal.PAUSED: SandboxPaused,
+    Removal.STOPPED: SandboxStopped,
+    Removal.REPLACED: SandboxUnavailable,
+    Removal.REVOKED: SandboxUnavailable,
+}
+
+
+def for_state(state: RouteState) -> GatewayError | None:
+    """Why a sandbox in this state cannot answer, or None when it can."""
+    kind = _STATES.get(state)
+    return None if kind is None else kind()
+
+
+def for_removal(reason: Removal) -> GatewayError:
+    """What callers of a sandbox that was taken off the table are told."""
+    return _REMOVALS[reason]()
