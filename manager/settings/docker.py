@@ -1,0 +1,93 @@
+"""The Docker runtime: `[docker]`."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator
+
+from manager.settings.table import Table, option
+from manager.settings.values import Capability, CountOrUnlimited, NetworkName, OptionalHost, OptionalText
+
+DROPPED_CAPABILITIES = (
+    "AUDIT_WRITE",
+    "MKNOD",
+    "NET_ADMIN",
+    "NET_RAW",
+    "SYS_ADMIN",
+    "SYS_MODULE",
+    "SYS_PTRACE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+)
+"""What a sandbox has no business doing on a shared kernel."""
+
+_INSTANCE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+
+
+def _blank_is_any(value: Any) -> Any:
+    return "0.0.0.0" if isinstance(value, str) and not value.strip() else value
+
+
+def _ipv4(text: str) -> str:
+    try:
+        return str(ipaddress.IPv4Address(text))
+    except ValueError:
+        raise ValueError("must be an IPv4 address") from None
+
+
+def _instance(text: str) -> str:
+    if _INSTANCE.fullmatch(text) is None:
+        raise ValueError(
+            "must be 1 to 63 letters, digits, '-', '_' or '.', beginning and ending with a letter or digit"
+        )
+    return text
+
+
+class DockerSettings(Table):
+    """`[docker]`"""
+
+    network_mode: NetworkName = option(
+        "host",
+        doc='Network of sandboxes: "host" (the Engine\'s own network, no isolation), "bridge", or the name of a Docker '
+        "network that exists",
+    )
+    host_ip: OptionalHost = option(
+        None, doc="Host or IP address written into bridge-mode endpoints when the server itself runs in a container"
+    )
+    api_timeout: int = option(180, least=1, doc="Longest wait for one answer of the Engine, in seconds")
+    drop_capabilities: tuple[Capability, ...] = option(
+        DROPPED_CAPABILITIES,
+        allowed='a list of names of Linux capabilities such as ["NET_RAW"]',
+        doc="Linux capabilities taken away from sandboxes",
+    )
+    no_new_privileges: bool = option(True, doc="Whether setuid programs in a sandbox gain nothing")
+    apparmor_profile: OptionalText = option(
+        None, shown='""', doc='AppArmor profile such as "docker-default"; empty leaves the Engine\'s'
+    )
+    seccomp_profile: OptionalText = option(
+        None, shown='""', doc='Path of a seccomp profile, or "unconfined"; empty leaves the Engine\'s'
+    )
+    pids_limit: CountOrUnlimited = option(
+        4096,
+        least=1,
+        allowed='a whole number of at least 1, or 0 or "unlimited" for no limit',
+        doc='Most processes and threads in one sandbox; 0 or "unlimited" means no limit',
+    )
+    port_range_min: int = option(40000, least=1024, most=65535, doc="Lowest host port that is published for a sandbox")
+    port_range_max: int = option(60000, least=1024, most=65535, doc="Highest host port that is published for a sandbox")
+    publish_host: Annotated[str, BeforeValidator(_blank_is_any), AfterValidator(_ipv4)] = option(
+        "0.0.0.0", doc="IPv4 address on which sandbox ports are published in direct mode"
+    )
+    sandbox_env: dict[str, str] = option(
+        dict, secret=True, doc="Environment variables of every sandbox; a request may override or remove them"
+    )
+    sandbox_binds: tuple[str, ...] = option((), doc='Bind mounts of every sandbox in the notation of "docker run -v"')
+    instance: Annotated[str, AfterValidator(_instance)] = option(
+        "default", doc="Which sandboxes of an Engine are this server's, when several servers share one"
+    )
+    adopt_unowned: bool = option(
+        False, doc="Whether sandboxes without an instance label, made by an earlier server, are taken over"
+    )

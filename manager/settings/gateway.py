@@ -1,0 +1,45 @@
+"""The data plane: `[gateway]`, and `[gateway.limits]` made from the fields of `gateway.limits.Limits`."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any
+
+from pydantic import GetCoreSchemaHandler, create_model
+from pydantic_core import CoreSchema, core_schema
+
+from gateway.limits import Limits
+from manager.settings.table import Table, option
+
+
+def _limits_table() -> type[Table]:
+    declared: dict[str, Any] = {}
+    for limit in dataclasses.fields(Limits):
+        doc = limit.metadata["doc"] + ("; 0 means no limit" if limit.metadata["off"] else "")
+        declared[limit.name] = (
+            type(limit.default),
+            option(limit.default, least=limit.metadata["least"], doc=doc),
+        )
+    return create_model("LimitsTable", __base__=Table, __doc__="`[gateway.limits]`", **declared)
+
+
+LimitsTable = _limits_table()
+
+
+class AsLimits:
+    """Validates by the generated table and hands on the record the data plane takes."""
+
+    table = LimitsTable
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(
+            lambda table: Limits(**table.model_dump()), handler.generate_schema(LimitsTable)
+        )
+
+
+class GatewaySettings(Table):
+    """`[gateway]`"""
+
+    access_log: bool = option(False, doc="One line per request in the log")
+    limits: Annotated[Limits, AsLimits] = option(Limits, doc="Sizes, counts and timeouts of the data plane")

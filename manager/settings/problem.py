@@ -1,0 +1,17 @@
+"""One thing that is wrong with a configuration, told in one line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """The key, and what is wrong with it and allowed instead; `value` is as the file would write it, or None."""
+
+    key: str
+    text: str
+    value: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.text}" if self.value is None else f"{self.key} = {self.value}: {self.text}"

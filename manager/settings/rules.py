@@ -1,0 +1,196 @@
+"""What two keys must agree on. Each rule is a pure function of the settings that yields problems."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from manager.settings.problem import Problem
+from manager.settings.quantities import above_limit
+from manager.settings.spellings import SPELLINGS, Path, leaves_alone
+from manager.settings.values import ADDRESS_WORDS, parse_wildcard, split_address
+
+if TYPE_CHECKING:
+    from manager.settings.model import Settings
+    from manager.settings.table import Table
+
+_LEAST_PORT_SPAN: Final = 100
+
+
+def conflicts(settings: Settings) -> list[Problem]:
+    """Everything that is wrong between keys which are each right by themselves."""
+    return [problem for rule in _RULES for problem in rule(settings)]
+
+
+def _given(table: Table) -> bool:
+    """Whether the configuration writes anything in this table."""
+    return bool(table.model_fields_set)
+
+
+def _quote(text: str | None) -> str | None:
+    return None if text is None else f'"{text}"'
+
+
+def _value(settings: Settings, path: Path) -> Any:
+    value: Any = settings
+    for name in path:
+        value = getattr(value, name)
+    return value
+
+
+def _spellings(settings: Settings) -> Iterator[Problem]:
+    for other, path in SPELLINGS.items():
+        value = _value(settings, other)
+        if value is not None and not leaves_alone(other, value) and value != _value(settings, path):
+            text = f"says something else than {'.'.join(path)}, which is the same setting; remove one of them"
+            yield Problem(".".join(other), text)
+
+
+def _runtime_tables(settings: Settings) -> Iterator[Problem]:
+    agent = settings.kubernetes.workload_provider == "agent-sandbox"
+    if settings.runtime.type == "docker":
+        for name, table in (("kubernetes", settings.kubernetes), ("agent_sandbox", settings.agent_sandbox)):
+            if _given(table):
+                yield Problem(name, f'has no meaning with runtime.type = "docker"; remove [{name}]')
+        if settings.egress.upstream_proxy.ca_secret_name:
+            yield Problem("egress.upstream_proxy.ca_secret_name", "is for Kubernetes; use ca_cert_path with Docker")
+        if _given(settings.tenants):
+            yield Problem("tenants", 'needs runtime.type = "kubernetes"; remove [tenants]')
+        return
+    if _given(settings.agent_sandbox) and not agent:
+        yield Problem("agent_sandbox", 'needs kubernetes.workload_provider = "agent-sandbox"; remove [agent_sandbox]')
+    if settings.egress.upstream_proxy.ca_cert_path:
+        yield Problem("egress.upstream_proxy.ca_cert_path", "is for Docker; use ca_secret_name with Kubernetes")
+
+
+def _ports(settings: Settings) -> Iterator[Problem]:
+    least, most = settings.docker.port_range_min, settings.docker.port_range_max
+    if most - least < _LEAST_PORT_SPAN:
+        text = f"must be at least {_LEAST_PORT_SPAN} above docker.port_range_min = {least}"
+        yield Problem("docker.port_range_max", text, str(most))
+
+
+def _gateway(settings: Settings) -> Iterator[Problem]:
+    gateway = settings.ingress.gateway
+    if settings.ingress.mode == "direct":
+        if _given(gateway):
+            yield Problem("ingress.gateway", 'needs ingress.mode = "gateway"; set it or remove [ingress.gateway]')
+        return
+    if gateway.address is None:
+        yield Problem("ingress.gateway.address", 'is required with ingress.mode = "gateway"; it is the public address')
+        return
+    try:
+        if gateway.route.mode == "wildcard":
+            parse_wildcard(gateway.address)
+        else:
+            _plain_address(gateway.address)
+    except ValueError as error:
+        yield Problem("ingress.gateway.address", f"{error} (route mode {gateway.route.mode})", _quote(gateway.address))
+        return
+    if gateway.route.mode == "wildcard" and gateway.wildcard not in (None, str(gateway.wildcard_domain)):
+        text = "differs from ingress.gateway.address, which is the wildcard in wildcard mode; remove it"
+        yield Problem("ingress.gateway.wildcard", text, _quote(gateway.wildcard))
+
+
+def _plain_address(text: str) -> None:
+    if "*" in text:
+        raise ValueError(f'must be {ADDRESS_WORDS}; a "*" needs route mode wildcard')
+    split_address(text)
+
+
+def _api_hosts(settings: Settings) -> Iterator[Problem]:
+    gateway = settings.ingress.gateway
+    if (
+        settings.ingress.mode == "gateway"
+        and gateway.api_hosts
+        and gateway.wildcard is None
+        and gateway.route.mode != "wildcard"
+    ):
+        yield Problem("ingress.gateway.api_hosts", "has no meaning without wildcard hosts; remove it or set wildcard")
+
+
+def _signing(settings: Settings) -> Iterator[Problem]:
+    access = settings.ingress.secure_access
+    ids = [item.key_id for item in access.keys]
+    if (ids or access.active_key) and settings.ingress.mode != "gateway":
+        yield Problem(
+            "ingress.secure_access", 'needs ingress.mode = "gateway"; set it or remove [ingress.secure_access]'
+        )
+    for twice in sorted({name for name in ids if ids.count(name) > 1}):
+        yield Problem("ingress.secure_access.keys", f'has key_id "{twice}" twice; each key needs an id of its own')
+    if access.active_key and access.active_key not in ids:
+        text = f"must be one of the key ids: {', '.join(ids) or 'there are none'}"
+        yield Problem("ingress.secure_access.active_key", text, _quote(access.active_key))
+    if ids and access.active_key is None:
+        yield Problem("ingress.secure_access.active_key", f"is required beside keys; allowed: {', '.join(ids)}")
+
+
+def _secure_runtime(settings: Settings) -> Iterator[Problem]:
+    secure = settings.secure_runtime
+    if secure.type == "":
+        for name in ("oci_runtime_name", "k8s_runtime_class"):
+            value = getattr(secure, name)
+            if value is not None:
+                yield Problem(
+                    f"secure_runtime.{name}", "needs secure_runtime.type; set it or remove the key", _quote(value)
+                )
+        return
+    if secure.type == "firecracker":
+        if settings.runtime.type == "docker":
+            yield Problem(
+                "secure_runtime.type", 'needs runtime.type = "kubernetes"; use "kata-fc" with Docker', '"firecracker"'
+            )
+        elif secure.k8s_runtime_class is None:
+            yield Problem("secure_runtime.k8s_runtime_class", 'is required with secure_runtime.type = "firecracker"')
+    elif secure.oci_runtime_name is None and secure.k8s_runtime_class is None:
+        text = f'is required with secure_runtime.type = "{secure.type}" (on Kubernetes: k8s_runtime_class)'
+        yield Problem("secure_runtime.oci_runtime_name", text)
+
+
+def _egress(settings: Settings) -> Iterator[Problem]:
+    egress = settings.egress
+    for name in above_limit(egress.requests, egress.limits):
+        yield Problem(f"egress.requests.{name}", f"must not exceed egress.limits.{name}", _quote(egress.requests[name]))
+    proxy = egress.upstream_proxy
+    if proxy.url is None:
+        if _given(proxy):
+            yield Problem("egress.upstream_proxy.url", "is required in [egress.upstream_proxy]")
+        return
+    if egress.mode != "dns+nft":
+        yield Problem("egress.upstream_proxy", 'needs egress.mode = "dns+nft"')
+    url = urlsplit(proxy.url.get_secret_value())
+    plain = url.scheme in ("http", "https") and url.hostname and not (url.username or url.path.strip("/") or url.query)
+    if not plain:
+        text = "must be http://host[:port] or https://host[:port], without user, path or query; use authorization"
+        yield Problem("egress.upstream_proxy.url", text)
+    if proxy.ca_cert_path and not proxy.ca_cert_path.startswith("/"):
+        yield Problem("egress.upstream_proxy.ca_cert_path", "must be an absolute path", _quote(proxy.ca_cert_path))
+
+
+def _services(settings: Settings) -> Iterator[Problem]:
+    postgresql, redis, tenants = settings.store.postgresql, settings.renew_intent.redis, settings.tenants
+    if settings.store.type == "postgresql" and postgresql.dsn is None:
+        yield Problem("store.postgresql.dsn", 'is required with store.type = "postgresql"')
+    if postgresql.min_pool_size > postgresql.max_pool_size:
+        text = f"must not exceed store.postgresql.max_pool_size = {postgresql.max_pool_size}"
+        yield Problem("store.postgresql.min_pool_size", text, str(postgresql.min_pool_size))
+    if redis.enabled and redis.dsn is None:
+        yield Problem("renew_intent.redis.dsn", "is required with renew_intent.redis.enabled = true")
+    if _given(tenants) and tenants.provider == "http" and tenants.endpoint is None:
+        yield Problem("tenants.endpoint", 'is required with tenants.provider = "http"')
+    if _given(tenants) and settings.server.api_key is not None:
+        yield Problem("server.api_key", "must be empty when [tenants] holds the keys")
+
+
+_RULES: Final[tuple[Callable[[Settings], Iterator[Problem]], ...]] = (
+    _spellings,
+    _runtime_tables,
+    _ports,
+    _gateway,
+    _api_hosts,
+    _signing,
+    _secure_runtime,
+    _egress,
+    _services,
+)

@@ -1,0 +1,126 @@
+"""The server itself: `[server]`, `[log]`, `[proxy]`, `[store]` and `[store.postgresql]`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
+
+from manager.settings.table import Table, option
+from manager.settings.values import (
+    LEVELS,
+    Cidr,
+    Host,
+    Level,
+    Lower,
+    OptionalSecret,
+    OptionalText,
+    OrNone,
+    level,
+)
+
+_LEVELS = f"one of {', '.join(LEVELS)}"
+
+
+def _level_or_none(value: str | None) -> str | None:
+    return None if value is None else level(value)
+
+
+class ServerSettings(Table):
+    """`[server]`"""
+
+    host: Host = option("0.0.0.0", doc='Interface to bind; "127.0.0.1" for this machine only')
+    port: int = option(8080, least=1, most=65535, doc="Port to listen on: the gateway and the REST API share it")
+    api_key: OptionalSecret = option(
+        None,
+        secret=True,
+        doc="Key that callers of the REST API send as OPEN-SANDBOX-API-KEY; empty switches authentication off. "
+        "OPENSANDBOX_SERVER_API_KEY overrides it",
+    )
+    eip: OptionalText = option(
+        None, doc="Public host, or public base of proxied addresses, used when endpoints are written"
+    )
+    max_sandbox_timeout_seconds: int | None = option(
+        None, least=60, doc="Longest lifetime a create request may ask for, in seconds; unset means no limit"
+    )
+    shutdown_grace_seconds: float = option(
+        30.0, least=0, doc="How long open requests may finish after SIGTERM before they are cut, in seconds"
+    )
+    trusted_proxies: tuple[Cidr, ...] = option(
+        (),
+        allowed='a list of IP addresses and networks such as ["10.0.0.0/8"]',
+        doc="Addresses of proxies in front of us whose X-Forwarded-* values are believed",
+    )
+    allow_sandbox_callers: bool = option(
+        False, doc="Whether code inside a sandbox may call the REST API; off, its address is refused whatever the key"
+    )
+    backlog: int = option(2048, least=1, doc="Length of the kernel's queue of connections not yet accepted")
+    thread_pool_size: int = option(200, least=1, doc="Most threads for calls to the runtime that block")
+    loop: Annotated[Literal["auto", "uvloop", "asyncio"], Lower] = option("auto", doc="Event loop; it is always uvloop")
+    http: Annotated[Literal["auto", "httptools", "h11"], Lower] = option(
+        "auto", doc="HTTP parser; it is always httptools"
+    )
+    log_level: Annotated[str | None, OrNone, AfterValidator(_level_or_none)] = option(
+        None, allowed=_LEVELS, shown="log.level", doc="Another spelling of log.level"
+    )
+    timeout_graceful_shutdown: float | None = option(
+        None, least=0, shown="server.shutdown_grace_seconds", doc="Another spelling of server.shutdown_grace_seconds"
+    )
+    timeout_keep_alive: float | None = option(
+        None,
+        least=1,
+        shown="gateway.limits.keep_alive_timeout",
+        doc="Another spelling of gateway.limits.keep_alive_timeout",
+    )
+    limit_concurrency: int | None = option(
+        None,
+        least=0,
+        shown="gateway.limits.max_connections",
+        doc="Another spelling of gateway.limits.max_connections; 0 leaves that key's value",
+    )
+
+
+class LogSettings(Table):
+    """`[log]`"""
+
+    level: Level = option("INFO", allowed=_LEVELS, doc="Least severe messages that are logged")
+    file_enabled: bool = option(False, doc="Log to files instead of standard output")
+    file_path: OptionalText = option(None, shown="~/logs/opensandbox/server.log", doc="File of the server's log")
+    access_file_path: OptionalText = option(
+        None, shown="~/logs/opensandbox/access.log", doc="File of the access log, when gateway.access_log is on"
+    )
+    file_max_bytes: int = option(104857600, least=1, doc="Size at which a log file is rotated")
+    file_backup_count: int = option(5, least=0, doc="How many rotated log files are kept")
+
+
+class ProxySettings(Table):
+    """`[proxy]`"""
+
+    resolve_internal: bool = option(
+        True, doc="Proxied requests are dialled at the sandbox's own address where possible"
+    )
+
+
+class PostgresqlSettings(Table):
+    """`[store.postgresql]`"""
+
+    dsn: OptionalSecret = option(
+        None, secret=True, doc="Connection string; OPENSANDBOX_STORE_POSTGRESQL_DSN overrides it"
+    )
+    min_pool_size: int = option(1, least=0, doc="Connections kept open")
+    max_pool_size: int = option(10, least=1, doc="Most connections")
+    connect_timeout_seconds: float = option(5.0, above=0, doc="Time for one connection to be made, in seconds")
+    pool_timeout_seconds: float = option(5.0, above=0, doc="Longest wait for a free connection, in seconds")
+    snapshot_recovery_interval_seconds: float = option(
+        15.0, above=0, doc="How often unfinished snapshots are looked for, in seconds"
+    )
+
+
+class StoreSettings(Table):
+    """`[store]`"""
+
+    type: Annotated[Literal["sqlite", "postgresql"], Lower] = option(
+        "sqlite", doc="Where the server keeps what a runtime cannot"
+    )
+    path: str = option("~/.opensandbox/gateway.db", doc="SQLite file; created with its directory when missing")
+    postgresql: PostgresqlSettings = option(PostgresqlSettings, doc="Used when store.type is postgresql")
