@@ -1,0 +1,26 @@
+# What the verbs share. Sourced by them, never run.
+set -eu
+root=$(cd "$(dirname "$0")/.." && pwd)
+cd "$root"
+venv="$root/.venv"
+
+say() { printf '%s\n' "$*"; }
+fail() {
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+    exit 1
+}
+
+# Packages may be installed where we are root on a system that has apt-get; everywhere else we only say what to do.
+may_install_packages() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; }
+
+install_packages() {
+    say "installing system packages: $*"
+    log=$(mktemp)
+    if ! { apt_get "$@" || { apt-get update && apt_get "$@"; }; } >"$log" 2>&1; then
+        tail -n 20 "$log" >&2
+        rm -f "$log"
+        fail "apt-get could not install: $*"
+    fi
+    rm -f "$log"
+}
+apt_get() { DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"; }

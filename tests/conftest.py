@@ -1,0 +1,96 @@
+"""Fixtures every part of the tests may use, and the rule that nothing is skipped in CI."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+from docker.errors import DockerException
+
+from tests.server_process import ServerProcess, free_port
+
+IMAGE_BUILDER = Path(__file__).parent / "images" / "build"
+IN_CI = os.environ.get("CI") == "true"
+
+StartServer = Callable[..., ServerProcess]
+
+
+def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """In CI a skip is a failure: a part that cannot run there is a fault of the machine or of us."""
+    if IN_CI and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which CI does not allow: {report.longrepr}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    _refuse_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    _refuse_skip(report)
+    return report
+
+
+@pytest.fixture
+def port() -> int:
+    """A TCP port nobody listens on."""
+    return free_port()
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[docker.DockerClient]:
+    """A client of the Engine that answers; without one the test is skipped, loudly."""
+    try:
+        client = docker.from_env(timeout=60)
+        client.ping()
+    except (DockerException, OSError) as exc:
+        pytest.skip(f"no Docker Engine answers (scripts/engine starts one): {exc}")
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def images(engine: docker.DockerClient) -> None:
+    """The sandbox and execd images of the tests are on the Engine."""
+    subprocess.run([IMAGE_BUILDER], check=True, capture_output=True)
+
+
+@pytest.fixture
+def start_server(tmp_path: Path, images: None, request: pytest.FixtureRequest) -> Iterator[StartServer]:
+    """Starts `opensandbox-server` with the given TOML tables; afterwards its sandboxes and itself are gone.
+
+    A failed test shows what its servers wrote.
+    """
+    servers: list[ServerProcess] = []
+
+    def start(tables: dict[str, dict[str, Any]] | None = None, **start_options: Any) -> ServerProcess:
+        folder = tmp_path / f"server-{len(servers)}"
+        folder.mkdir()
+        server = ServerProcess(folder, tables or {})
+        servers.append(server)
+        return server.start(**start_options)
+
+    yield start
+    for server in servers:
+        end_server(server)
+        request.node.add_report_section("teardown", f"server :{server.port}", server.output())
+
+
+def end_server(server: ServerProcess) -> None:
+    """Deletes the server's sandboxes (starting it again where a test killed it) and stops it."""
+    if server.process is None:
+        return
+    if server.process.poll() is not None:
+        server.start()
+    server.delete_all()
+    server.stop()
