@@ -6,10 +6,10 @@ import ipaddress
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, SecretStr
 
 from manager.settings.table import Table, option
-from manager.settings.values import Capability, CountOrUnlimited, NetworkName, OptionalHost, OptionalText
+from manager.settings.values import Capability, CountOrUnlimited, Image, NetworkName, OptionalHost, OptionalText, OrNone
 
 DROPPED_CAPABILITIES = (
     "AUDIT_WRITE",
@@ -24,6 +24,7 @@ DROPPED_CAPABILITIES = (
 )
 """What a sandbox has no business doing on a shared kernel."""
 
+_ULIMIT = re.compile(r"(\d{1,19})(?::(\d{1,19}))?")
 _INSTANCE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 
 
@@ -44,6 +45,36 @@ def _instance(text: str) -> str:
             "must be 1 to 63 letters, digits, '-', '_' or '.', beginning and ending with a letter or digit"
         )
     return text
+
+
+def _ulimits(limits: dict[str, str]) -> dict[str, str]:
+    for name, text in limits.items():
+        found = _ULIMIT.fullmatch(text)
+        if found is None or (found[2] is not None and int(found[1]) > int(found[2])):
+            raise ValueError(f'must be "SOFT" or "SOFT:HARD" with SOFT not above HARD; {name} is not')
+    return limits
+
+
+class RegistrySettings(Table):
+    """`[docker.registries."HOST"]`"""
+
+    username: str = option(doc="User name")
+    password: SecretStr = option(secret=True, doc="Password or token")
+
+
+class PoolSettings(Table):
+    """`[docker.pools.NAME]`"""
+
+    image: Image = option(
+        allowed='an image reference such as "python:3.11-slim"', doc="Image of the sandboxes kept in stock"
+    )
+    size: int = option(least=1, doc="How many sandboxes are kept in stock")
+    entrypoint: tuple[str, ...] = option(("tail", "-f", "/dev/null"), doc="What they run")
+    resource_limits: dict[str, str] = option(dict, doc="Their limits, in the notation of a create request")
+    network_mode: Annotated[str | None, OrNone] = option(
+        None, shown="docker.network_mode", doc="Their network, if another than docker.network_mode"
+    )
+    volumes: tuple[str, ...] = option((), doc='Their bind mounts in the notation of "docker run -v"')
 
 
 class DockerSettings(Table):
@@ -91,3 +122,21 @@ class DockerSettings(Table):
     adopt_unowned: bool = option(
         False, doc="Whether sandboxes without an instance label, made by an earlier server, are taken over"
     )
+    host: OptionalText = option(
+        None, shown="DOCKER_HOST", doc="Address of the Engine, such as unix:///var/run/docker.sock or ssh://user@host"
+    )
+    pull_timeout: float = option(
+        600.0, above=0, doc="How long a pull may go without any progress before it is given up, in seconds"
+    )
+    pull_limit: float = option(3600.0, above=0, doc="Longest time for one pull, in seconds")
+    inter_container: bool = option(
+        False, doc="Whether sandboxes in bridge mode reach each other; off, they get a network that keeps them apart"
+    )
+    network_name: NetworkName = option("opensandbox", doc="Name of the network that keeps sandboxes apart")
+    ulimits: Annotated[dict[str, str], AfterValidator(_ulimits)] = option(
+        dict, doc='Kernel limits of every sandbox by name, such as nofile = "1024:4096"'
+    )
+    registries: dict[str, RegistrySettings] = option(
+        dict, secret=True, doc="Credentials for pulls by host of the registry; a request may bring its own"
+    )
+    pools: dict[str, PoolSettings] = option(dict, doc="Sandboxes kept in stock, by name")
