@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from gateway import signing
@@ -29,7 +29,7 @@ CREDENTIALS: Final = frozenset(
 class AccessRule:
     """What a secured sandbox asks of a caller: its static token, as sent in `OpenSandbox-Secure-Access`."""
 
-    token: bytes
+    token: bytes = field(repr=False)
 
 
 class Keyring:

@@ -43,7 +43,7 @@ _END: Final = rb"(?=[/?]|\Z)"
 
 _LABEL = re.compile(rb"(%b)-(%b)(?:-(%b)-(%b))?" % (_ID, _PORT, _EXPIRES, _SIGNATURE))
 _HOST_PORT = re.compile(rb":[0-9]*\Z")
-_HEADER_REST = re.compile(rb"(?:\.[A-Za-z0-9.-]*)?(?::[0-9]{1,5})?")
+_HEADER_REST = re.compile(rb"(?:\.[A-Za-z0-9.-]*(?::[0-9]{1,5})?)?")
 _PROXY = re.compile(rb"(?:/v1)?/sandboxes/([^/?]*)/proxy(?:/([^/?]*))?" + _END)
 _URI = re.compile(rb"/(%b)/(%b)%b(?:/(%b)/(%b)%b)?" % (_ID, _PORT, _END, _EXPIRES, _SIGNATURE, _END))
 _FULL_ID = re.compile(_ID)
