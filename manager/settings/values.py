@@ -81,8 +81,8 @@ def parse_wildcard(text: str) -> Wildcard:
         name, port = split_address(text.removeprefix("*."))
     except ValueError:
         raise ValueError(f"must be {WILDCARD_WORDS}") from None
-    if "." not in name or _is_ip(name):
-        raise ValueError(f"must be {WILDCARD_WORDS}; an IP address or a single label has no hosts below it")
+    if _is_ip(name):
+        raise ValueError(f"must be {WILDCARD_WORDS}; an IP address has no hosts below it")
     return Wildcard(name.lower().removesuffix("."), port)
 
 

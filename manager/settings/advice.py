@@ -1,0 +1,36 @@
+"""What a valid configuration still deserves to be told at start: each a sentence naming the key and the remedy."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from manager.settings.model import Settings
+
+EXAMPLE_API_KEY: Final = "your-secret-api-key"
+"""What the example configuration holds; everybody knows it."""
+
+OPEN_API: Final = (
+    "server.api_key is empty: authentication is OFF, and whoever reaches this server can create sandboxes, enter and "
+    "delete them; set server.api_key or OPENSANDBOX_SERVER_API_KEY"
+)
+
+
+def advice(settings: Settings) -> list[str]:
+    """Warnings, most serious first."""
+    found = []
+    api_key = settings.server.api_key
+    if api_key is not None and api_key.get_secret_value() == EXAMPLE_API_KEY:
+        found.append("server.api_key is still the one of the example, which everybody knows; choose your own")
+    if settings.runtime.type == "docker" and not settings.storage.allowed_host_paths:
+        found.append(
+            "storage.allowed_host_paths is empty: a sandbox may mount any directory of the Engine's host; list the "
+            "directories that are meant for sandboxes"
+        )
+    if settings.secure_runtime.type:
+        found.append("secure_runtime: only sandboxes created with secureRuntime = true run in it")
+    if settings.secure_runtime.type == "gvisor" and settings.egress.image:
+        found.append(
+            'secure_runtime.type = "gvisor" cannot enforce network policies: requests that ask for both are refused; '
+            'use "kata-qemu" for both'
+        )
+    return found

@@ -1,0 +1,90 @@
+"""Finds the configuration file, lays the environment over it and checks all of it before anything starts."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from manager.settings.advice import advice
+from manager.settings.environment import CONFIG_PATH, overlay
+from manager.settings.explain import explain
+from manager.settings.model import Settings
+from manager.settings.unknown import unknown_keys
+
+DEFAULT_PATH: Final = "~/.sandbox.toml"
+_PLACE: Final = re.compile(r"(?P<what>.*) \(at (?P<where>line \d+, column \d+|end of document)\)", re.DOTALL)
+
+
+class ConfigError(Exception):
+    """Raised when a configuration cannot be used; `lines` says why, one line per thing that is wrong."""
+
+    def __init__(self, path: Path, lines: Sequence[str]) -> None:
+        super().__init__("\n".join(f"{path}: {line}" for line in lines))
+        self.path = path
+        self.lines = tuple(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Settings that may be used, what their operator should hear about them, and the file they came from."""
+
+    settings: Settings
+    warnings: tuple[str, ...]
+    path: Path
+
+
+def load_settings(path: str | Path | None = None, environ: Mapping[str, str] | None = None) -> Loaded:
+    """Reads and checks the configuration: `path`, else SANDBOX_CONFIG_PATH, else ~/.sandbox.toml.
+
+    Raises ConfigError for a file that is missing, unreadable or malformed, and for every value that is not allowed.
+    """
+    variables = os.environ if environ is None else environ
+    file = find(path, variables)
+    document = parse(file)
+    settings = _validated(file, document, variables)
+    return Loaded(settings, (*unknown_keys(document), *advice(settings)), file)
+
+
+def find(path: str | Path | None, environ: Mapping[str, str]) -> Path:
+    """The file that is to be read, whether or not it exists."""
+    return Path(path or environ.get(CONFIG_PATH) or DEFAULT_PATH).expanduser()
+
+
+def parse(file: Path) -> dict[str, Any]:
+    """The TOML document in `file`; raises ConfigError, with line and column where the TOML is malformed."""
+    try:
+        return tomllib.loads(file.read_bytes().decode("utf-8-sig"))
+    except FileNotFoundError:
+        line = f"there is no such file; write one with: opensandbox-server init-config {file} --example docker"
+    except OSError as error:
+        line = f"cannot be read: {error.strerror}"
+    except UnicodeDecodeError as error:
+        line = f"is not UTF-8: byte {error.start} cannot be decoded"
+    except tomllib.TOMLDecodeError as error:
+        line = _malformed(str(error))
+    raise ConfigError(file, [line])
+
+
+def _malformed(message: str) -> str:
+    found = _PLACE.fullmatch(message)
+    return f"{found['where']}: {found['what']}" if found else message
+
+
+def _validated(file: Path, document: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
+    laid = overlay(document, environ)
+    try:
+        settings = Settings.model_validate(laid.document)
+    except ValidationError as error:
+        problems = [*laid.problems, *explain(error, laid.document, laid.origins)]
+    else:
+        problems = laid.problems
+    if problems:
+        raise ConfigError(file, [str(problem) for problem in problems]) from None
+    return settings

@@ -1,0 +1,53 @@
+"""Settings this version knows and does not act on, although they change start-up or security.
+
+A server that ignored them would run otherwise than its operator believes, so it does not start. Wiring one of them
+means deleting its row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any, Final
+
+from manager.settings.explain import toml_text
+from manager.settings.model import Settings
+from manager.settings.problem import Problem
+from manager.settings.table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Unwired:
+    """A key (or a whole table), the values that ask for nothing we lack, and what to do instead."""
+
+    key: str
+    accepted: tuple[Any, ...]
+    instead: str
+
+
+UNWIRED: Final = (
+    Unwired("runtime.type", ("docker",), 'use "docker"'),
+    Unwired("server.loop", ("auto", "uvloop"), 'use "auto": the data plane is built on uvloop'),
+    Unwired("server.http", ("auto", "httptools"), 'use "auto": the data plane is built on httptools'),
+    Unwired("proxy.resolve_internal", (True,), "remove it: the gateway dials sandboxes itself"),
+    Unwired("log.file_enabled", (False,), "remove it and let the service manager keep standard output"),
+    Unwired("store.type", ("sqlite",), 'use "sqlite"'),
+    Unwired("renew_intent.enabled", (False,), "remove it: traffic does not extend lifetimes, clients renew them"),
+    Unwired("renew_intent.redis.enabled", (False,), "remove [renew_intent.redis]"),
+    Unwired("egress.upstream_proxy", (), "remove [egress.upstream_proxy]"),
+    Unwired("otel.enabled", (False,), "remove it"),
+    Unwired("tenants", (), "remove [tenants] and set server.api_key"),
+)
+
+
+def refusals(settings: Settings) -> list[Problem]:
+    """Why this version must not start with these settings; empty when it may."""
+    return [problem for row in UNWIRED if (problem := _refusal(settings, row)) is not None]
+
+
+def _refusal(settings: Settings, row: Unwired) -> Problem | None:
+    value = attrgetter(row.key)(settings)
+    text = f"is not supported by this version; {row.instead}"
+    if isinstance(value, Table):
+        return Problem(row.key, text) if value.model_fields_set else None
+    return None if value in row.accepted else Problem(row.key, text, toml_text(value))
