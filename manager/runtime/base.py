@@ -85,6 +85,12 @@ class Runtime(Protocol):
     def degraded(self) -> str | None:
         """Why the runtime cannot be relied on at present, in words for an operator; None when it can."""
 
+    def check(self, spec: SandboxSpec) -> None:
+        """Refuses what can be known to fail from the spec and the configuration alone; no I/O, nothing is created.
+
+        Raises Invalid or Unsupported, naming the field of the request.
+        """
+
     async def create(self, spec: SandboxSpec, progress: Progress) -> Sandbox:
         """Creates and starts; returns once the container runs. A failure leaves nothing behind.
 

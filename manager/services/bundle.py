@@ -1,0 +1,98 @@
+"""The services put together: built from settings, runtime, store and route table; started and stopped as one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.table import RouteTable
+from manager.runtime.base import Runtime
+from manager.services.clock import Clock, system_clock
+from manager.services.codes import Codes
+from manager.services.create import Creation
+from manager.services.endpoints import Endpoints
+from manager.services.expiry import Expiry
+from manager.services.inventory import Inventory
+from manager.services.publish import Publisher, RouteResolver
+from manager.services.sandboxes import Sandboxes
+from manager.services.tasks import Tasks
+from manager.services.watch import Watch
+from manager.settings.model import Settings
+from manager.store.store import Store
+
+DRAIN_SECONDS = 10.0
+"""How long work that is under way may go on when the server stops."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """What the API and the gateway ask of the manager."""
+
+    settings: Settings
+    runtime: Runtime
+    codes: Codes
+    inventory: Inventory
+    creation: Creation
+    sandboxes: Sandboxes
+    endpoints: Endpoints
+    resolver: RouteResolver
+    expiry: Expiry
+    watch: Watch
+    store: Store
+    tasks: Tasks
+
+    async def start(self) -> None:
+        """Reads the store, then begins to watch the runtime; returns before the runtime has answered.
+
+        Raises Unavailable when the store cannot be read.
+        """
+        store = self.store
+        self.inventory.load(
+            await store.renewals.all(),
+            await store.metadata.all(),
+            await store.failures.all(),
+            await store.doomed.all(),
+        )
+        self.tasks.spawn(self.expiry.run(), "expiry")
+        await self.runtime.start(self.watch.on_event)
+
+    def drain(self) -> None:
+        """Begins nothing new from now on; `/ready` says so."""
+        self.creation.draining = True
+
+    async def stop(self) -> None:
+        """Lets work that is under way end within a limit, then closes runtime and store."""
+        self.drain()
+        self.expiry.stop()
+        await self.tasks.drain(DRAIN_SECONDS)
+        await self.runtime.stop()
+        await self.store.close()
+
+    def degraded(self) -> str | None:
+        """Why the server cannot do all of its work at present, for an operator; None when it can."""
+        return self.runtime.degraded() or self.watch.reason
+
+
+def build_services(
+    settings: Settings, runtime: Runtime, store: Store, table: RouteTable, clock: Clock = system_clock
+) -> Services:
+    """Puts the services together; nothing runs before `Services.start`."""
+    inventory, tasks = Inventory(), Tasks()
+    publisher = Publisher(table)
+    sandboxes = Sandboxes(runtime, store, inventory, clock)
+    expiry = Expiry(inventory, sandboxes.expire, tasks, clock)
+    inventory.listen(publisher.on_change)
+    inventory.listen(expiry.on_change)
+    return Services(
+        settings=settings,
+        runtime=runtime,
+        codes=Codes(runtime.name),
+        inventory=inventory,
+        creation=Creation(settings, runtime, store, inventory, tasks, clock),
+        sandboxes=sandboxes,
+        endpoints=Endpoints(settings, runtime.name, sandboxes, clock),
+        resolver=RouteResolver(runtime, inventory),
+        expiry=expiry,
+        watch=Watch(runtime, store, inventory, tasks, publisher.synced),
+        store=store,
+        tasks=tasks,
+    )

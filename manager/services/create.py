@@ -1,0 +1,152 @@
+"""Creating a sandbox: admission, then the runtime, then the route; every failure leaves nothing but its record.
+
+The work goes on when the caller has left, since a half-made sandbox helps nobody: its outcome is in the inventory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from dataclasses import replace
+from datetime import timedelta
+
+from manager.domain.errors import Invalid, ManagerError, Unavailable
+from manager.domain.ids import new_id
+from manager.domain.request import CreateRequest
+from manager.domain.sandbox import Sandbox, SandboxSpec, SandboxState, SandboxStatus
+from manager.runtime.base import Runtime
+from manager.services.admission import admit
+from manager.services.clock import Clock
+from manager.services.codes import DRAINING, Codes
+from manager.services.inventory import Ending, Inventory
+from manager.services.tasks import Tasks
+from manager.settings.model import Settings
+from manager.store.failures import Failure
+from manager.store.store import Store
+
+_logger = logging.getLogger(__name__)
+
+_TOKEN_BYTES = 24
+
+
+class Creation:
+    """Makes sandboxes."""
+
+    def __init__(
+        self, settings: Settings, runtime: Runtime, store: Store, inventory: Inventory, tasks: Tasks, clock: Clock
+    ) -> None:
+        self._settings = settings
+        self._runtime = runtime
+        self._store = store
+        self._inventory = inventory
+        self._tasks = tasks
+        self._clock = clock
+        self._codes = Codes(runtime.name)
+        self.draining = False
+        """Set when the server stops: nothing new is begun."""
+
+    async def create(self, request: CreateRequest) -> Sandbox:
+        """Creates and returns it once it runs and its route is live. Raises what `Runtime.create` does, and Invalid."""
+        _, work = await self.begin(request)
+        return await asyncio.shield(work)
+
+    async def begin(self, request: CreateRequest) -> tuple[Sandbox, asyncio.Task[Sandbox]]:
+        """Admits the request and starts the work; returns the Pending sandbox and the work itself."""
+        if self.draining:
+            raise Unavailable(DRAINING, "the server is stopping; try again shortly", retry_after=5)
+        admitted = admit(request, self._settings, self._codes, self._clock())
+        spec = self._specify(admitted)
+        self._runtime.check(spec)
+        pending = _pending(spec)
+        self._inventory.begin(pending)
+        return pending, self._tasks.spawn(self._provision(spec, pending), f"create {spec.id}")
+
+    def _specify(self, request: CreateRequest) -> SandboxSpec:
+        now = self._clock()
+        return SandboxSpec(
+            id=new_id(),
+            created_at=now,
+            expires_at=None if request.timeout is None else now + timedelta(seconds=request.timeout),
+            image=request.image,
+            image_auth=request.image_auth,
+            snapshot_id=request.snapshot_id,
+            platform=request.platform,
+            entrypoint=request.entrypoint,
+            env=request.env,
+            metadata=request.metadata,
+            extensions=request.extensions,
+            resource_limits=request.resource_limits,
+            volumes=request.volumes,
+            network_policy=request.network_policy,
+            credential_proxy=request.credential_proxy,
+            secure_token=secrets.token_urlsafe(_TOKEN_BYTES) if request.secure_access else None,
+            secure_runtime=request.secure_runtime,
+        )
+
+    async def _provision(self, spec: SandboxSpec, pending: Sandbox) -> Sandbox:
+        try:
+            sandbox = await self._runtime.create(spec, lambda message: self._inventory.progress(spec.id, message))
+        except asyncio.CancelledError:
+            self._inventory.abandoned(spec.id)
+            raise
+        except ManagerError as error:
+            await self._record(pending, error)
+            raise
+        except Exception:
+            unknown = ManagerError(self._codes.internal, "the server could not create the sandbox; its log says why")
+            await self._record(pending, unknown)
+            raise
+        if self._inventory.is_doomed(spec.id):
+            await self._undo(spec.id)
+        else:
+            self._inventory.created(sandbox)
+        return replace(sandbox, entrypoint=spec.entrypoint)
+
+    async def _record(self, pending: Sandbox, error: ManagerError) -> None:
+        """Keeps a failed creation for its caller to see, except when they were told it cannot be made at all."""
+        lifetime = self._settings.runtime.pending_failure_ttl_seconds
+        if isinstance(error, Invalid) or lifetime <= 0 or self._inventory.is_doomed(pending.id):
+            self._inventory.abandoned(pending.id)
+            await self._forget_doom(pending.id)
+            return
+        now = self._clock()
+        status = SandboxStatus(SandboxState.FAILED, "PROVISIONING_ERROR", error.message, now)
+        failure = Failure(replace(pending, status=status, secure_token=None), now + timedelta(seconds=lifetime))
+        self._inventory.failed(failure)
+        try:
+            await self._store.failures.put(failure)
+        except Unavailable as lost:
+            _logger.warning("the failure of sandbox %s is remembered only until a restart: %s", pending.id, lost)
+
+    async def _undo(self, sandbox_id: str) -> None:
+        """Deletes what was promised to be deleted while it was being made."""
+        await self._runtime.delete(sandbox_id)
+        self._inventory.abandoned(sandbox_id)
+        self._inventory.removed(sandbox_id, Ending.DELETED)
+        await self._forget_doom(sandbox_id)
+
+    async def _forget_doom(self, sandbox_id: str) -> None:
+        if self._inventory.is_doomed(sandbox_id):
+            self._inventory.removed(sandbox_id, Ending.DELETED)
+            await self._store.doomed.forget(sandbox_id)
+
+
+def _pending(spec: SandboxSpec) -> Sandbox:
+    return Sandbox(
+        id=spec.id,
+        uid="",
+        status=SandboxStatus(
+            SandboxState.PENDING, "SANDBOX_SCHEDULED", "The sandbox is being created.", spec.created_at
+        ),
+        created_at=spec.created_at,
+        expires_at=spec.expires_at,
+        manual_cleanup=spec.expires_at is None,
+        image=None if spec.snapshot_id else spec.image,
+        snapshot_id=spec.snapshot_id,
+        platform=spec.platform,
+        entrypoint=spec.entrypoint,
+        metadata=spec.metadata,
+        extensions=spec.extensions,
+        secure_token=spec.secure_token,
+    )

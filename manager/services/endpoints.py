@@ -1,0 +1,149 @@
+"""Where a client reaches a port of a sandbox: an address without scheme, and the headers to send along."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gateway import signing
+from gateway.routing import Signature, format_host, format_label, format_path, format_proxy
+from manager.domain.errors import Failed, Invalid, Unavailable
+from manager.domain.sandbox import EGRESS_PORT, EXECD_PORT, Sandbox, SandboxState
+from manager.services.clock import Clock
+from manager.services.codes import API_NOT_SUPPORTED, INVALID_PARAMETER, Codes
+from manager.services.public_host import bracketed, is_loopback, public_base, public_host
+from manager.services.sandboxes import Sandboxes
+from manager.settings.model import Settings
+
+INGRESS_HEADER = "OpenSandbox-Ingress-To"
+ACCESS_HEADER = "OpenSandbox-Secure-Access"
+EGRESS_HEADER = "OPENSANDBOX-EGRESS-AUTH"
+
+MAX_PORT = 65535
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An address `host[:port][/path]` and the headers that requests to it need."""
+
+    address: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """How the caller reached us: the Host it asked, and whether it used the paths under `/v1`."""
+
+    host: str
+    versioned: bool
+
+
+def direct_address(sandbox: Sandbox, port: int, host: str) -> str | None:
+    """Where the port is reached without us: published › relayed by execd; None when nothing leads there.
+
+    `host` is the public one; an Engine that is elsewhere is reached at its own.
+    """
+    addresses = sandbox.addresses
+    if addresses.host_network:
+        elsewhere = addresses.dial_host
+        return f"{host if elsewhere is None or is_loopback(elsewhere) else bracketed(elsewhere)}:{port}"
+    published = addresses.published.get(port)
+    suffix = ""
+    if published is None:
+        published = addresses.published.get(EXECD_PORT)
+        suffix = f"/proxy/{port}"
+    if published is None:
+        return None
+    dialled, number = published
+    return f"{host if is_loopback(dialled) else bracketed(dialled)}:{number}{suffix}"
+
+
+class Endpoints:
+    """Writes endpoints in the form the configuration asks for."""
+
+    def __init__(self, settings: Settings, runtime_name: str, sandboxes: Sandboxes, clock: Clock) -> None:
+        self._settings = settings
+        self._sandboxes = sandboxes
+        self._clock = clock
+        self._codes = Codes(runtime_name)
+        self._public_host = public_host(settings)
+        self._gateway = settings.ingress.mode == "gateway"
+
+    async def locate(
+        self, sandbox_id: str, port: int, caller: Caller, *, server_proxy: bool = False, expires: int | None = None
+    ) -> Endpoint:
+        """The endpoint of one port; `expires` in epoch seconds asks for a signed address.
+
+        Raises Invalid, NotFound, Unavailable.
+        """
+        if not 1 <= port <= MAX_PORT:
+            raise Invalid(self._codes.invalid_port, f"Port must be between 1 and {MAX_PORT}.")
+        if server_proxy and expires is not None:
+            raise Invalid(
+                INVALID_PARAMETER,
+                "use_server_proxy cannot be combined with expires; signed endpoints require the gateway route.",
+            )
+        sandbox = await self._sandboxes.get(sandbox_id)
+        signature = None if expires is None else self._sign(sandbox, port, expires)
+        headers = _credentials(sandbox, port, signed=signature is not None)
+        if server_proxy:
+            return Endpoint(self._proxied(sandbox, port, caller), headers)
+        if not self._gateway:
+            return Endpoint(self._direct(sandbox, port), headers)
+        return self._through_gateway(sandbox, port, signature, headers)
+
+    def _proxied(self, sandbox: Sandbox, port: int, caller: Caller) -> str:
+        base = public_base(self._settings)
+        if base is not None:
+            return base + format_proxy(sandbox.id, port)
+        return caller.host + format_proxy(sandbox.id, port, version=caller.versioned)
+
+    def _direct(self, sandbox: Sandbox, port: int) -> str:
+        address = direct_address(sandbox, port, self._public_host)
+        if address is not None:
+            return address
+        if sandbox.status.state is SandboxState.PENDING:
+            raise Unavailable(
+                self._codes.endpoint_unavailable, f"Sandbox {sandbox.id} is still being created.", retry_after=1
+            )
+        raise Failed(
+            self._codes.endpoint_unavailable,
+            f"No published port leads to port {port} of sandbox {sandbox.id} (it is {sandbox.status.state.value}). "
+            "Ask with use_server_proxy=true, or set ingress.mode = gateway.",
+        )
+
+    def _through_gateway(
+        self, sandbox: Sandbox, port: int, signature: Signature | None, headers: dict[str, str]
+    ) -> Endpoint:
+        gateway = self._settings.ingress.gateway
+        address, mode = (gateway.address or "").rstrip("/"), gateway.route.mode
+        if mode == "header":
+            headers = {INGRESS_HEADER: format_label(sandbox.id, port, signature), **headers}
+            return Endpoint(address, headers)
+        if mode == "uri":
+            return Endpoint(address + format_path(sandbox.id, port, signature), headers)
+        try:
+            return Endpoint(format_host(address.removeprefix("*."), sandbox.id, port, signature), headers)
+        except ValueError as error:
+            raise Invalid(INVALID_PARAMETER, f"port: no wildcard address for it: {error}") from error
+
+    def _sign(self, sandbox: Sandbox, port: int, expires: int) -> Signature:
+        if not self._gateway:
+            raise Invalid(API_NOT_SUPPORTED, "expires: signed endpoints need ingress.mode = gateway on this server.")
+        access = self._settings.ingress.secure_access
+        if access.active_key is None:
+            raise Invalid(INVALID_PARAMETER, "expires: no key for signing is configured ([ingress.secure_access]).")
+        if expires <= self._clock().timestamp():
+            raise Invalid(INVALID_PARAMETER, f"expires: must be in the future, in epoch seconds, got {expires}")
+        if expires > signing.MAX_EXPIRES:
+            raise Invalid(INVALID_PARAMETER, f"expires: must be at most {signing.MAX_EXPIRES}")
+        return signing.sign(access.active_key, access.secrets[access.active_key], sandbox.id, port, expires)
+
+
+def _credentials(sandbox: Sandbox, port: int, *, signed: bool) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    if sandbox.secure_token and not signed:
+        headers[ACCESS_HEADER] = sandbox.secure_token
+    if sandbox.egress_token and port == EGRESS_PORT:
+        headers[EGRESS_HEADER] = sandbox.egress_token
+    return headers

@@ -1,0 +1,107 @@
+"""Ending sandboxes when their time is over: one heap of deadlines, one sleeper.
+
+Deadlines are moments of the wall clock, as callers were told them. The sleeper never sleeps long, so a clock that is
+set forward is noticed within seconds and one that is set back ends nothing early. Deadlines that are already over when
+the server starts are dealt with at once, since every sandbox that is adopted comes through here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+
+from manager.domain.errors import ManagerError
+from manager.services.clock import Clock
+from manager.services.inventory import Change, Inventory
+from manager.services.tasks import Tasks
+
+RETRY = timedelta(seconds=30)
+"""When a deletion that failed is tried again."""
+
+LONGEST_SLEEP = 5.0
+"""Seconds after which the clock is looked at again whatever it said before."""
+
+_AT_ONCE = 8
+
+_logger = logging.getLogger(__name__)
+
+
+class Expiry:
+    """The deadlines of all sandboxes."""
+
+    def __init__(
+        self, inventory: Inventory, expire: Callable[[str], Awaitable[None]], tasks: Tasks, clock: Clock
+    ) -> None:
+        self._inventory = inventory
+        self._expire = expire
+        self._tasks = tasks
+        self._clock = clock
+        self._heap: list[tuple[datetime, str]] = []
+        self._due: dict[str, datetime] = {}  # entries of the heap that differ from this are void
+        self._changed = asyncio.Event()
+        self._stopped = False
+        self._room = asyncio.Semaphore(_AT_ONCE)
+
+    def on_change(self, change: Change) -> None:
+        """Follows the deadline of one sandbox."""
+        deadline = self._inventory.deadline(change.sandbox_id)
+        if deadline is None:
+            self._due.pop(change.sandbox_id, None)
+        elif self._due.get(change.sandbox_id) != deadline:
+            self._schedule(change.sandbox_id, deadline)
+
+    def check(self) -> list[asyncio.Task[None]]:
+        """Begins to end everything whose time is over; returns the work."""
+        now, work = self._clock(), []
+        while self._heap and self._heap[0][0] <= now:
+            when, sandbox_id = heapq.heappop(self._heap)
+            if self._due.get(sandbox_id) == when:
+                del self._due[sandbox_id]
+                work.append(self._tasks.spawn(self._end(sandbox_id), f"expire {sandbox_id}"))
+        return work
+
+    async def run(self) -> None:
+        """Works until `stop`."""
+        while not self._stopped:
+            self._changed.clear()
+            self.check()
+            try:
+                async with asyncio.timeout(self._pause()):
+                    await self._changed.wait()
+            except TimeoutError:
+                continue
+
+    def stop(self) -> None:
+        """Ends `run`; nothing is ended by its time any more."""
+        self._stopped = True
+        self._changed.set()
+
+    def __len__(self) -> int:
+        return len(self._due)
+
+    def _schedule(self, sandbox_id: str, when: datetime) -> None:
+        self._due[sandbox_id] = when
+        heapq.heappush(self._heap, (when, sandbox_id))
+        # Renewals leave void entries behind; they must not pile up for sandboxes that are renewed for ever.
+        if len(self._heap) > 2 * len(self._due) + 64:
+            self._heap = [(when, sandbox_id) for sandbox_id, when in self._due.items()]
+            heapq.heapify(self._heap)
+        self._changed.set()
+
+    def _pause(self) -> float:
+        if not self._heap:
+            return LONGEST_SLEEP
+        return min(LONGEST_SLEEP, max(0.0, (self._heap[0][0] - self._clock()).total_seconds()))
+
+    async def _end(self, sandbox_id: str) -> None:
+        async with self._room:
+            try:
+                await self._expire(sandbox_id)
+            except ManagerError as error:
+                _logger.warning("cannot end sandbox %s, whose time is over, yet: %s", sandbox_id, error.message)
+        deadline = self._inventory.deadline(sandbox_id)
+        if deadline is not None and sandbox_id not in self._due:
+            self._schedule(sandbox_id, max(deadline, self._clock() + RETRY))

@@ -1,0 +1,77 @@
+"""Which sandboxes a list shows, and which page of them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+from urllib.parse import parse_qsl
+
+from manager.domain.errors import Invalid
+from manager.domain.sandbox import Sandbox
+from manager.services.codes import INVALID_METADATA_FORMAT
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Paging:
+    """Which page, from 1, of how many items each."""
+
+    page: int = 1
+    size: int = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """One page of a list, with what there is in all."""
+
+    items: tuple[T, ...]
+    paging: Paging
+    total: int
+
+    @property
+    def pages(self) -> int:
+        """How many pages there are; 0 when nothing matches."""
+        return -(-self.total // self.paging.size)
+
+    @property
+    def has_next(self) -> bool:
+        """Whether a later page has items."""
+        return self.paging.page < self.pages
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxFilter:
+    """States are alternatives and compare without case, metadata must match in full."""
+
+    states: frozenset[str] = frozenset()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def matches(self, sandbox: Sandbox) -> bool:
+        """Whether the sandbox belongs in the list."""
+        if self.states and sandbox.status.state.value.lower() not in self.states:
+            return False
+        return all(sandbox.metadata.get(key) == value for key, value in self.metadata.items())
+
+
+def parse_metadata(text: str) -> dict[str, str]:
+    """The metadata filter: a query string inside the query; raises Invalid when it is not one."""
+    try:
+        pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=True) if text else []
+    except ValueError:
+        raise Invalid(
+            INVALID_METADATA_FORMAT, f"Invalid metadata format: {text[:80]!r} is not key=value pairs joined by &"
+        ) from None
+    return dict(pairs)
+
+
+def page_of(items: Iterable[T], paging: Paging) -> Page[T]:
+    """One page of all items that match; counts the rest without keeping it."""
+    first = (paging.page - 1) * paging.size
+    total, chosen = 0, []
+    for item in items:
+        if first <= total < first + paging.size:
+            chosen.append(item)
+        total += 1
+    return Page(tuple(chosen), paging, total)

@@ -1,0 +1,103 @@
+"""The inventory's changes → routes: what is shown of a sandbox and what the gateway does with it never disagree.
+
+It also answers the gateway's misses while the runtime's events are out of step.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from gateway.access import AccessRule
+from gateway.table import Reach, Removal, Resolution, RouteState, RouteTable, SandboxRoute
+from manager.domain.errors import ManagerError
+from manager.domain.sandbox import EXECD_PORT, Addresses, Sandbox, SandboxState
+from manager.runtime.base import Runtime
+from manager.services.inventory import Change, Ending, Inventory
+
+_logger = logging.getLogger(__name__)
+
+_STATES = {
+    SandboxState.PENDING: RouteState.STARTING,
+    SandboxState.RUNNING: RouteState.RUNNING,
+    SandboxState.PAUSING: RouteState.PAUSED,
+    SandboxState.PAUSED: RouteState.PAUSED,
+    SandboxState.RESUMING: RouteState.STARTING,
+    SandboxState.STOPPING: RouteState.STOPPED,
+    SandboxState.TERMINATED: RouteState.STOPPED,
+    SandboxState.FAILED: RouteState.STOPPED,
+    SandboxState.UNKNOWN: RouteState.STARTING,
+}
+
+_REMOVALS = {
+    None: Removal.DELETED,
+    Ending.DELETED: Removal.DELETED,
+    Ending.EXPIRED: Removal.EXPIRED,
+    Ending.VANISHED: Removal.STOPPED,
+}
+
+
+def reach_of(addresses: Addresses) -> Reach:
+    """How the gateway dials the sandbox."""
+    return Reach(
+        host=addresses.dial_host,
+        published=addresses.published,
+        relay=addresses.published.get(EXECD_PORT),
+    )
+
+
+def route_of(sandbox: Sandbox) -> SandboxRoute:
+    """The sandbox as the gateway sees it."""
+    return SandboxRoute(
+        sandbox.id,
+        sandbox.uid,
+        reach_of(sandbox.addresses),
+        state=_STATES[sandbox.status.state],
+        access=AccessRule(sandbox.secure_token.encode()) if sandbox.secure_token else None,
+    )
+
+
+class Publisher:
+    """Keeps the route table equal to the inventory."""
+
+    def __init__(self, table: RouteTable) -> None:
+        self._table = table
+
+    def on_change(self, change: Change) -> None:
+        """Publishes or removes one route; open connections of a route that goes are closed before this returns.
+
+        A deletion takes the route away when it begins, not when the runtime is done with it.
+        """
+        after = change.after
+        if after is None or after.status.state is SandboxState.STOPPING or _never_existed(after):
+            self._table.remove(change.sandbox_id, _REMOVALS[change.ending])
+        else:
+            self._table.put(route_of(after))
+
+    def synced(self, in_sync: bool) -> None:
+        """Whether a miss in the table means that the sandbox does not exist."""
+        self._table.synced = in_sync
+
+
+def _never_existed(sandbox: Sandbox) -> bool:
+    """Whether this is the record of a failed creation, behind which nothing ever stood."""
+    return sandbox.status.state is SandboxState.FAILED and not sandbox.uid
+
+
+class RouteResolver:
+    """Looks a sandbox up at its runtime for the gateway, while events are out of step."""
+
+    def __init__(self, runtime: Runtime, inventory: Inventory) -> None:
+        self._runtime = runtime
+        self._inventory = inventory
+
+    async def resolve(self, sandbox_id: str) -> Resolution:
+        """Publishes the sandbox's route when the runtime knows it."""
+        try:
+            sandbox = await self._runtime.get(sandbox_id)
+        except ManagerError as error:
+            _logger.info("cannot look up sandbox %s: %s", sandbox_id, error.message)
+            return Resolution.UNAVAILABLE
+        if sandbox is None:
+            return Resolution.NOT_FOUND
+        self._inventory.report(sandbox)
+        return Resolution.NOT_FOUND if self._inventory.get(sandbox_id) is None else Resolution.PUBLISHED

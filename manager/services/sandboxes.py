@@ -1,0 +1,201 @@
+"""Operations on sandboxes that exist: look, list, delete, renew, pause, resume, patch.
+
+A deletion waits for its turn; pause and resume are refused with the present state while another operation has it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+
+from manager.domain import labels
+from manager.domain.errors import Conflict, Invalid, NotFound, Unavailable
+from manager.domain.lifecycle import Event, IllegalMove, move
+from manager.domain.sandbox import Sandbox, SandboxState, SandboxStatus
+from manager.runtime.base import Runtime
+from manager.services.clock import Clock
+from manager.services.codes import INVALID_METADATA_LABEL, RESERVED_METADATA_LABEL, Codes
+from manager.services.filters import Page, Paging, SandboxFilter, page_of
+from manager.services.inventory import Ending, Inventory
+from manager.services.turns import Busy, Turns
+from manager.store.store import Store
+
+_logger = logging.getLogger(__name__)
+
+
+class Sandboxes:
+    """What callers do with sandboxes."""
+
+    def __init__(self, runtime: Runtime, store: Store, inventory: Inventory, clock: Clock) -> None:
+        self._runtime = runtime
+        self._store = store
+        self._inventory = inventory
+        self._clock = clock
+        self._codes = Codes(runtime.name)
+        self._turns = Turns()
+        # Expiry and metadata change in the store only, so they need not wait for a slow runtime.
+        self._facts = Turns()
+
+    async def get(self, sandbox_id: str) -> Sandbox:
+        """The sandbox; from memory while events are live, else from the runtime. Raises NotFound, Unavailable."""
+        if not self._inventory.in_sync and not self._is_ours_alone(sandbox_id):
+            fresh = await self._runtime.get(sandbox_id)
+            if fresh is None:
+                self._inventory.report_gone(sandbox_id, Ending.VANISHED)
+            else:
+                self._inventory.report(fresh)
+        sandbox = self._inventory.get(sandbox_id)
+        if sandbox is None:
+            raise NotFound(self._codes.not_found, f"Sandbox {sandbox_id[:64]} not found.")
+        return sandbox
+
+    async def list(self, wanted: SandboxFilter, paging: Paging) -> Page[Sandbox]:
+        """One page of what matches, newest first. Raises Unavailable."""
+        if not self._inventory.in_sync:
+            await self._relist()
+        return page_of(filter(wanted.matches, self._inventory.newest_first()), paging)
+
+    async def delete(self, sandbox_id: str) -> None:
+        """Deletes it with everything that belongs to it; its route is gone when the deletion begins.
+
+        Raises NotFound, Failed, Unavailable.
+        """
+        if self._inventory.is_creating(sandbox_id):
+            await self._doom(sandbox_id)
+            return
+        async with self._turns.take(sandbox_id):
+            sandbox = await self.get(sandbox_id)
+            await self._end(sandbox, Ending.DELETED)
+
+    async def expire(self, sandbox_id: str) -> None:
+        """Deletes it if its time is over by now; nothing happens when it was renewed or is gone."""
+        async with self._turns.take(sandbox_id):
+            async with self._facts.take(sandbox_id):
+                deadline, sandbox = self._inventory.deadline(sandbox_id), self._inventory.get(sandbox_id)
+                if sandbox is None or deadline is None or deadline > self._clock():
+                    return
+                self._show_stopping(sandbox, Ending.EXPIRED)
+            await self._end(sandbox, Ending.EXPIRED)
+
+    async def pause(self, sandbox_id: str) -> None:
+        """Freezes it. Raises NotFound, Conflict, Failed, Unavailable."""
+        await self._operate(sandbox_id, Event.PAUSE, self._codes.not_running, self._runtime.pause)
+
+    async def resume(self, sandbox_id: str) -> None:
+        """Thaws it. Raises NotFound, Conflict, Failed, Unavailable."""
+        await self._operate(sandbox_id, Event.RESUME, self._codes.not_paused, self._runtime.resume)
+
+    async def renew(self, sandbox_id: str, expires_at: datetime) -> datetime:
+        """Moves the expiry, later or earlier; kept on disk when this returns. Raises NotFound, Conflict, Invalid."""
+        async with self._facts.take(sandbox_id):
+            sandbox = await self.get(sandbox_id)
+            code = self._codes.invalid_expiration
+            if expires_at <= self._clock():
+                raise Invalid(code, "New expiration time must be in the future.")
+            if sandbox.status.state is SandboxState.STOPPING or self._inventory.is_failure(sandbox_id):
+                raise Conflict(code, f"Sandbox {sandbox_id} is {sandbox.status.state.value} and cannot be renewed.")
+            if sandbox.expires_at is None:
+                raise Conflict(code, f"Sandbox {sandbox_id} does not have automatic expiration enabled.")
+            await self._store.renewals.put(sandbox_id, expires_at)
+            self._inventory.renew(sandbox_id, expires_at)
+        return expires_at
+
+    async def patch_metadata(self, sandbox_id: str, patch: Mapping[str, str | None]) -> Sandbox:
+        """Merges the patch, None deleting a key; kept on disk when this returns. Raises NotFound, Invalid."""
+        _check_patch(patch)
+        async with self._facts.take(sandbox_id):
+            sandbox = await self.get(sandbox_id)
+            merged = {**sandbox.metadata, **patch}
+            metadata = {key: value for key, value in merged.items() if value is not None}
+            if metadata == dict(sandbox.metadata):
+                return sandbox
+            await self._store.metadata.put(sandbox_id, metadata)
+            self._inventory.patch(sandbox_id, metadata)
+            return await self.get(sandbox_id)
+
+    # How operations are carried out
+
+    async def _operate(
+        self, sandbox_id: str, event: Event, code: str, action: Callable[[str], Awaitable[None]]
+    ) -> None:
+        """Carries the operation out, showing the state it leads through; refuses with `code` and the present state."""
+        try:
+            async with self._turns.take_free(sandbox_id):
+                sandbox = await self.get(sandbox_id)
+                await self._carry_out(sandbox_id, move(sandbox.status.state, event), action)
+        except (Busy, IllegalMove) as error:
+            state = (await self.get(sandbox_id)).status.state.value
+            raise Conflict(
+                code, f"Sandbox {sandbox_id} is {state}: {event.value} is not possible in this state."
+            ) from error
+
+    async def _carry_out(self, sandbox_id: str, state: SandboxState, action: Callable[[str], Awaitable[None]]) -> None:
+        status = SandboxStatus(state, f"SANDBOX_{state.value.upper()}", None, self._clock())
+        self._inventory.moving(sandbox_id, status)
+        fresh: Sandbox | None = None
+        try:
+            await action(sandbox_id)
+            fresh = await self._runtime.get(sandbox_id)
+        finally:
+            self._inventory.settle(sandbox_id, fresh)
+
+    async def _end(self, sandbox: Sandbox, ending: Ending) -> None:
+        if self._inventory.is_failure(sandbox.id):
+            self._inventory.forget_failure(sandbox.id)
+            await self._store.failures.forget([sandbox.id])
+            return
+        self._show_stopping(sandbox, ending)
+        try:
+            await self._runtime.delete(sandbox.id)
+        except BaseException:
+            self._inventory.settle(sandbox.id)
+            raise
+        self._inventory.removed(sandbox.id, ending)
+        await self._forget([sandbox.id])
+
+    def _show_stopping(self, sandbox: Sandbox, ending: Ending) -> None:
+        if not self._inventory.is_failure(sandbox.id):
+            word = "expired" if ending is Ending.EXPIRED else "deleted"
+            status = SandboxStatus(
+                SandboxState.STOPPING, "SANDBOX_STOPPING", f"The sandbox is being {word}.", self._clock()
+            )
+            self._inventory.moving(sandbox.id, status, ending)
+
+    async def _doom(self, sandbox_id: str) -> None:
+        if self._inventory.is_doomed(sandbox_id):
+            raise NotFound(self._codes.not_found, f"Sandbox {sandbox_id[:64]} not found.")
+        await self._store.doomed.put(sandbox_id)
+        self._inventory.doom(sandbox_id)
+
+    async def _forget(self, sandbox_ids: Sequence[str]) -> None:
+        """Drops what the store keeps of sandboxes that are gone; a failure only leaves rows for the next reconcile."""
+        try:
+            await self._store.renewals.forget(sandbox_ids)
+            await self._store.metadata.forget(sandbox_ids)
+        except Unavailable as error:
+            _logger.warning("facts of deleted sandboxes stay in the store for now: %s", error.message)
+            return
+        self._inventory.forget_facts(sandbox_ids)
+
+    def _is_ours_alone(self, sandbox_id: str) -> bool:
+        return self._inventory.is_creating(sandbox_id) or self._inventory.is_failure(sandbox_id)
+
+    async def _relist(self) -> None:
+        known = self._inventory.reported_ids()  # what is created while we ask may be missing in the answer
+        fresh = await self._runtime.list()
+        for sandbox in fresh:
+            self._inventory.report(sandbox)
+        for sandbox_id in known - {sandbox.id for sandbox in fresh}:
+            self._inventory.report_gone(sandbox_id, Ending.VANISHED)
+
+
+def _check_patch(patch: Mapping[str, str | None]) -> None:
+    for key, value in patch.items():
+        if labels.is_reserved(key):
+            raise Invalid(RESERVED_METADATA_LABEL, f"Metadata key '{key[:80]}' is reserved (opensandbox.io/ prefix).")
+        if value is None:
+            continue
+        problem = labels.first_problem({key: value})
+        if problem is not None:
+            raise Invalid(INVALID_METADATA_LABEL, problem)

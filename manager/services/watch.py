@@ -1,0 +1,91 @@
+"""What the runtime says → the inventory; and putting right what changed while nobody watched.
+
+A runtime's list can be older than what this server has done since: sandboxes that are missing from it are asked for
+once more before they are given up.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from manager.domain.errors import ManagerError
+from manager.runtime.base import Appeared, Departed, Departure, OutOfSync, Runtime, RuntimeEvent, Synced
+from manager.services.inventory import Ending, Inventory
+from manager.services.tasks import Tasks
+from manager.store.store import Store
+
+_logger = logging.getLogger(__name__)
+
+_ENDINGS = {Departure.DELETED: Ending.DELETED, Departure.VANISHED: Ending.VANISHED}
+
+
+class Watch:
+    """The sink of a runtime's events."""
+
+    def __init__(
+        self, runtime: Runtime, store: Store, inventory: Inventory, tasks: Tasks, synced: Callable[[bool], None]
+    ) -> None:
+        self._runtime = runtime
+        self._store = store
+        self._inventory = inventory
+        self._tasks = tasks
+        self._tell_synced = synced
+        self.reason: str | None = "the runtime has not been reached yet"
+        """Why what we know may be out of date; None while events are live."""
+
+    def on_event(self, event: RuntimeEvent) -> None:
+        """Takes one event; called on the loop, in order."""
+        if isinstance(event, Appeared):
+            self._inventory.report(event.sandbox)
+        elif isinstance(event, Departed):
+            self._inventory.report_gone(event.sandbox_id, _ENDINGS[event.reason])
+        elif isinstance(event, Synced):
+            self._on_synced(event)
+        elif isinstance(event, OutOfSync):
+            self._set_synced(event.reason)
+            _logger.warning("lost touch with the runtime: %s", event.reason)
+
+    def _on_synced(self, event: Synced) -> None:
+        there = {sandbox.id for sandbox in event.sandboxes}
+        missing = self._inventory.reported_ids() - there
+        for sandbox in event.sandboxes:
+            self._inventory.report(sandbox)
+        self._set_synced(None)
+        _logger.info("in step with the runtime: %d sandboxes", len(there))
+        self._tasks.spawn(self._reconcile(missing), "reconcile")
+
+    def _set_synced(self, reason: str | None) -> None:
+        self.reason = reason
+        self._inventory.in_sync = reason is None
+        self._tell_synced(reason is None)
+
+    async def _reconcile(self, missing: set[str]) -> None:
+        for sandbox_id in missing:
+            await self._look_again(sandbox_id)
+        for sandbox_id in self._inventory.doomed_ids():
+            if not self._inventory.is_creating(sandbox_id):
+                await self._delete_doomed(sandbox_id)
+        stale = self._inventory.stale_facts()
+        if stale:
+            await self._store.renewals.forget(stale)
+            await self._store.metadata.forget(stale)
+            self._inventory.forget_facts(stale)
+
+    async def _look_again(self, sandbox_id: str) -> None:
+        try:
+            sandbox = await self._runtime.get(sandbox_id)
+        except ManagerError as error:
+            _logger.warning("cannot tell whether sandbox %s still exists: %s", sandbox_id, error.message)
+            return
+        if sandbox is None:
+            self._inventory.report_gone(sandbox_id, Ending.VANISHED)
+
+    async def _delete_doomed(self, sandbox_id: str) -> None:
+        try:
+            await self._runtime.delete(sandbox_id)
+            await self._store.doomed.forget(sandbox_id)
+        except ManagerError as error:
+            _logger.warning("cannot delete sandbox %s yet, as was promised: %s", sandbox_id, error.message)
+            return
+        self._inventory.removed(sandbox_id, Ending.DELETED)

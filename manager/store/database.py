@@ -1,0 +1,190 @@
+"""The database file: one thread owns the connection, callers hand it short jobs and await their results.
+
+Jobs that wait together share one commit, hence one fsync: each runs in its own savepoint, so that one that fails takes
+nothing with it, and none is reported as done before the commit has reached the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from manager.domain.errors import Unavailable
+from manager.store.migrations import MIGRATIONS
+
+T = TypeVar("T")
+Job = Callable[[sqlite3.Connection], T]
+
+UNAVAILABLE = "SERVER::STORE_UNAVAILABLE"
+BUSY_SECONDS = 5.0
+"""How long a job waits for another process that holds the file."""
+
+_BATCH = 64
+_STOP = None
+_FULL_ERRORS = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
+_BUSY_ERRORS = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+
+
+@dataclass(slots=True)
+class _Pending:
+    job: Job[Any]
+    future: asyncio.Future[Any]
+    loop: asyncio.AbstractEventLoop
+    outcome: Any = None
+    error: Exception | None = field(default=None)
+
+    def deliver(self) -> None:
+        """Tells the waiting caller, from the writer's thread."""
+        try:
+            self.loop.call_soon_threadsafe(self._settle)
+        except RuntimeError:
+            return  # the loop is closed: nobody waits any more
+
+    def _settle(self) -> None:
+        if self.future.done():
+            return
+        if self.error is None:
+            self.future.set_result(self.outcome)
+        else:
+            self.future.set_exception(self.error)
+
+
+class Database:
+    """An open database file."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens the file and brings it to the present schema; raises Unavailable when that cannot be done."""
+        self._path = path
+        self._jobs: queue.SimpleQueue[_Pending | None] = queue.SimpleQueue()
+        self._closed = False
+        try:
+            self._connection = _open(path)
+            _migrate(self._connection)
+        except (sqlite3.Error, OSError) as error:
+            raise _unavailable(path, error) from error
+        self._thread = threading.Thread(target=self._work, name="store", daemon=True)
+        self._thread.start()
+
+    async def run(self, job: Job[T]) -> T:
+        """Runs `job` on the writer's thread and returns once it is on the disk; raises Unavailable."""
+        if self._closed:
+            raise Unavailable(UNAVAILABLE, "the server is stopping and its store is closed; try again shortly")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._jobs.put(_Pending(job, future, loop))
+        return await future
+
+    async def write(self, statement: str, rows: Iterable[Sequence[str | None]]) -> None:
+        """Runs one statement for each row; on the disk when this returns. Raises Unavailable."""
+        values = list(rows)
+
+        def job(connection: sqlite3.Connection) -> None:
+            connection.executemany(statement, values)
+
+        await self.run(job)
+
+    async def close(self) -> None:
+        """Finishes what was handed in and closes the file; calling it again does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        self._jobs.put(_STOP)
+        await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+
+    def _work(self) -> None:
+        stopping = False
+        while not stopping:
+            batch, stopping = self._collect()
+            self._execute(batch)
+        self._connection.close()
+
+    def _collect(self) -> tuple[list[_Pending], bool]:
+        batch: list[_Pending] = []
+        item = self._jobs.get()
+        while True:
+            if item is _STOP:
+                return batch, True
+            batch.append(item)
+            if len(batch) >= _BATCH or self._jobs.empty():
+                return batch, False
+            item = self._jobs.get()
+
+    def _execute(self, batch: list[_Pending]) -> None:
+        try:
+            if batch:
+                self._transact(batch)
+        except sqlite3.Error as error:
+            self._roll_back()
+            for pending in batch:
+                pending.error = _unavailable(self._path, error)
+        for pending in batch:
+            pending.deliver()
+
+    def _transact(self, batch: list[_Pending]) -> None:
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        for pending in batch:
+            connection.execute("SAVEPOINT job")
+            try:
+                pending.outcome = pending.job(connection)
+            except Exception as error:  # whatever a job raises belongs to its caller, not to its neighbours
+                if isinstance(error, sqlite3.OperationalError):
+                    raise
+                pending.error = error
+                connection.execute("ROLLBACK TO job")
+            connection.execute("RELEASE job")
+        connection.execute("COMMIT")
+
+    def _roll_back(self) -> None:
+        if self._connection.in_transaction:
+            try:
+                self._connection.execute("ROLLBACK")
+            except sqlite3.Error:
+                return  # SQLite has already undone the transaction itself
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # The file holds what callers wrote about their sandboxes: nobody else on the machine needs to read it.
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA foreign_keys=ON")
+    return connection
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    """Applies the migrations this file has not seen, each in one transaction with its number."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > len(MIGRATIONS):
+        raise sqlite3.DatabaseError(f"the file has schema {version}, written by a newer server")
+    for number, statements in enumerate(MIGRATIONS[version:], start=version + 1):
+        connection.execute("BEGIN IMMEDIATE")
+        for statement in statements:
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {number}")
+        connection.execute("COMMIT")
+
+
+def _unavailable(path: Path, error: sqlite3.Error | OSError) -> Unavailable:
+    """The failure in words that name the file and the remedy; the type of the failure picks the remedy."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in _FULL_ERRORS:
+        remedy = "its disk is full or failing: free some space there"
+    elif code in _BUSY_ERRORS:
+        remedy = f"another process has held it for more than {BUSY_SECONDS:.0f} s: stop that process"
+    elif code == sqlite3.SQLITE_READONLY or isinstance(error, PermissionError):
+        remedy = "it may not be written: give this user the right to, or set store.path to another place"
+    elif isinstance(error, OSError):
+        remedy = f"it cannot be opened ({error.strerror}): set store.path to a place that can be written"
+    else:
+        remedy = f"it cannot be used ({error}): set store.path to another place, or move the file away"
+    return Unavailable(UNAVAILABLE, f"the store {path.name} does not work; {remedy}, then try again", retry_after=5)

@@ -1,0 +1,56 @@
+"""Idempotency keys of creates: which sandbox a key stands for, and what was answered. Outlives a restart."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from datetime import datetime
+
+from manager.store.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """One used key: `request` is the digest of the body it came with, `answer` the body that was sent, once it was."""
+
+    owner: str
+    key: str
+    request: str
+    sandbox_id: str
+    until: datetime
+    answer: str | None = None
+
+
+class IdempotencyKeys:
+    """Used keys by owner (the name of the API key) and key."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def claim(self, record: KeyRecord, now: datetime) -> KeyRecord | None:
+        """Takes the key, or returns the record that has it already; keys past their time are free again."""
+
+        def job(connection: sqlite3.Connection) -> KeyRecord | None:
+            connection.execute("DELETE FROM idempotency WHERE until <= ?", (now.isoformat(),))
+            row = connection.execute(
+                "SELECT owner, key, request, sandbox_id, until, answer FROM idempotency WHERE owner = ? AND key = ?",
+                (record.owner, record.key),
+            ).fetchone()
+            if row is not None:
+                return KeyRecord(row[0], row[1], row[2], row[3], datetime.fromisoformat(row[4]), row[5])
+            connection.execute(
+                "INSERT INTO idempotency (owner, key, request, sandbox_id, until, answer) VALUES (?,?,?,?,?,?)",
+                (record.owner, record.key, record.request, record.sandbox_id, record.until.isoformat(), None),
+            )
+            return None
+
+        return await self._database.run(job)
+
+    async def answered(self, owner: str, key: str, answer: str) -> None:
+        """Keeps what was answered. Raises Unavailable."""
+        row = (answer, owner, key)
+        await self._database.write("UPDATE idempotency SET answer = ? WHERE owner = ? AND key = ?", [row])
+
+    async def release(self, owner: str, key: str) -> None:
+        """Frees the key of a create that did not come about. Raises Unavailable."""
+        await self._database.write("DELETE FROM idempotency WHERE owner = ? AND key = ?", [(owner, key)])

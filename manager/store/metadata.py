@@ -1,0 +1,34 @@
+"""Patched metadata: the whole of it per sandbox, which replaces what its runtime says."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping
+
+from manager.store.database import Database
+
+
+class PatchedMetadata:
+    """The metadata of sandboxes whose metadata was changed after create."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def all(self) -> dict[str, dict[str, str]]:
+        """Every patched metadata by sandbox id. Raises Unavailable."""
+
+        def job(connection: sqlite3.Connection) -> dict[str, dict[str, str]]:
+            return {row[0]: json.loads(row[1]) for row in connection.execute("SELECT * FROM metadata")}
+
+        return await self._database.run(job)
+
+    async def put(self, sandbox_id: str, metadata: Mapping[str, str]) -> None:
+        """Keeps the metadata as a whole; on the disk when this returns. Raises Unavailable."""
+        row = (sandbox_id, json.dumps(dict(metadata)))
+        await self._database.write("INSERT OR REPLACE INTO metadata VALUES (?, ?)", [row])
+
+    async def forget(self, sandbox_ids: Iterable[str]) -> None:
+        """Drops what is kept for sandboxes that are gone. Raises Unavailable."""
+        rows = [(sandbox_id,) for sandbox_id in sandbox_ids]
+        await self._database.write("DELETE FROM metadata WHERE sandbox_id = ?", rows)

@@ -1,0 +1,31 @@
+"""The store as one object: an open database and a keeper for each kind of record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from manager.store.database import Database
+from manager.store.doomed import Doomed
+from manager.store.failures import Failures
+from manager.store.idempotency import IdempotencyKeys
+from manager.store.metadata import PatchedMetadata
+from manager.store.renewals import Renewals
+from manager.store.snapshots import SnapshotRecords
+
+
+class Store:
+    """Everything the runtime cannot keep."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens the file, creating it with its directory; raises Unavailable, naming the remedy."""
+        self.database = Database(path)
+        self.renewals = Renewals(self.database)
+        self.metadata = PatchedMetadata(self.database)
+        self.failures = Failures(self.database)
+        self.doomed = Doomed(self.database)
+        self.snapshots = SnapshotRecords(self.database)
+        self.idempotency = IdempotencyKeys(self.database)
+
+    async def close(self) -> None:
+        """Finishes what was handed in and closes the file."""
+        await self.database.close()
