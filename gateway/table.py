@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from gateway.access import AccessRule
+    from gateway.pool import Pool
 
 TOMBSTONES = 4096
 """How many removed ids are remembered, so that their callers hear "gone, and why" rather than "never heard of it"."""
@@ -83,13 +84,6 @@ class Live(Protocol):
         """Ends at once: a WebSocket gets its close frame, an HTTP stream is cut so that truncation shows."""
 
 
-class Idle(Protocol):
-    """The idle upstream connections of a route, by port."""
-
-    def close(self) -> None:
-        """Closes every idle connection; nothing is given back to it afterwards."""
-
-
 class SandboxRoute:
     """One sandbox as the data plane sees it."""
 
@@ -125,7 +119,7 @@ class SandboxRoute:
         # What the data plane keeps. `last_active` is loop time in seconds; 0.0 means never.
         self.last_active = 0.0
         self.live: set[Live] = set()
-        self.pools: dict[int, Idle] = {}
+        self.pools: dict[int, Pool] = {}
         self.requests = 0
         self.bytes_in = 0
         self.bytes_out = 0

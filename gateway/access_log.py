@@ -1,0 +1,53 @@
+"""One JSON line per exchange, made only when the log is on; never a token, a query or a credential."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+
+log = logging.getLogger("gateway.access")
+
+
+class AccessLog:
+    """Writes a line for each exchange, or for a sample of them."""
+
+    __slots__ = ("_sample",)
+
+    def __init__(self, sample: float = 1.0) -> None:
+        self._sample = sample
+
+    def write(
+        self,
+        *,
+        request_id: bytes,
+        peer: bytes,
+        method: bytes,
+        target: bytes,
+        form: str,
+        sandbox: bytes,
+        port: int,
+        status: int,
+        bytes_in: int,
+        bytes_out: int,
+        seconds: float,
+        aborted: bool,
+    ) -> None:
+        """`target` is cut at its query, since links carry secrets there."""
+        if self._sample < 1.0 and random.random() >= self._sample:
+            return
+        line = {
+            "request_id": request_id.decode("latin-1"),
+            "client": peer.decode("latin-1"),
+            "method": method.decode("latin-1"),
+            "path": target.partition(b"?")[0].decode("latin-1"),
+            "form": form,
+            "sandbox": sandbox.decode("latin-1"),
+            "port": port,
+            "status": status,
+            "bytes_in": bytes_in,
+            "bytes_out": bytes_out,
+            "duration_ms": round(seconds * 1000, 3),
+            "aborted": aborted,
+        }
+        log.info("%s", json.dumps(line))

@@ -1,0 +1,434 @@
+"""One client connection: finds the requests in its bytes, serves them in order, and ends without losing an answer.
+
+    phase    bytes are                                    ends with
+    HEAD     a request head, whole or in parts            a head → BODY or AWAIT
+    BODY     the body the head announced                  its end → AWAIT
+    AWAIT    of a later request: kept, reading held       the answer's end → HEAD, or LINGER / closed
+    TUNNEL   raw                                          either side's end
+    LINGER   not wanted any more: dropped                 the client's end, or a few seconds
+    CLOSED   -
+
+Pipelined requests are answered in order because the next head is looked at only after the previous answer is complete.
+After an answer that came while the request body was still arriving, the connection lingers: closing a socket with
+unread bytes would send a reset, and the client might lose the answer it was about to read (RFC 9112 §9.6).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import socket
+import struct
+from typing import TYPE_CHECKING
+
+from gateway import framing
+from gateway.answers import prefers_html, render
+from gateway.deadlines import NEVER
+from gateway.errors import BadRequest, BodyTimeout, GatewayError, HeadTimeout, HeadTooLarge, TooManyConnections
+from gateway.exchange import Exchange, State
+from gateway.flow import NOT_READY, SLOW_PEER, Valve
+from gateway.framing import CHUNKED, ChunkedDecoder
+from gateway.heads import RequestHead, parse_request
+from gateway.tunnel import GOING_AWAY
+
+if TYPE_CHECKING:
+    from gateway.plane import Plane
+    from gateway.tunnel import Tunnel
+
+LINGER_SECONDS = 3.0
+_RESET = struct.pack("ii", 1, 0)
+
+
+class Phase(enum.Enum):
+    """What the next bytes are; see the table at the top."""
+
+    HEAD = enum.auto()
+    BODY = enum.auto()
+    AWAIT = enum.auto()
+    TUNNEL = enum.auto()
+    LINGER = enum.auto()
+    CLOSED = enum.auto()
+
+
+_HEAD, _BODY, _AWAIT, _TUNNEL, _LINGER, _CLOSED = Phase
+
+
+class ClientConnection(asyncio.Protocol):
+    """One client connection."""
+
+    __slots__ = (
+        "_buffer",
+        "_chunks",
+        "_exchange",
+        "_left",
+        "_phase",
+        "_plane",
+        "_pumping",
+        "_slow",
+        "_tunnel",
+        "deadline",
+        "peer",
+        "scheme",
+        "transport",
+        "trusted",
+        "valve",
+    )
+
+    transport: asyncio.Transport
+    valve: Valve
+
+    def __init__(self, plane: Plane, scheme: bytes) -> None:
+        # process
+        self._plane = plane
+        self.scheme = scheme
+        # connection
+        self.peer = b""
+        self.trusted = False
+        self._exchange = Exchange(plane, self)
+        self._tunnel: Tunnel | None = None
+        self._phase = Phase.CLOSED
+        self.deadline = NEVER
+        self._buffer = b""
+        self._pumping = False
+        self._slow = False
+        # request
+        self._left = 0
+        self._chunks: ChunkedDecoder | None = None
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        plane = self._plane
+        self.transport = transport  # type: ignore[assignment]
+        self.valve = Valve(self.transport)
+        peername = transport.get_extra_info("peername")
+        # A listener on a Unix socket has no peer address.
+        self.peer = _address(peername[0]) if isinstance(peername, tuple) else b"unknown"
+        self.trusted = self.peer in plane.trusted
+        counters = plane.counters
+        counters.connections_total += 1
+        counters.connections += 1
+        plane.clients.add(self)
+        plane.deadlines.add(self)
+        self._phase = Phase.HEAD
+        self.deadline = plane.deadlines.now + plane.limits.head_timeout + 1.0
+        if counters.connections > plane.limits.max_connections:
+            self.refuse(TooManyConnections(), keep=False)
+
+    def data_received(self, data: bytes) -> None:
+        phase = self._phase
+        if phase is _HEAD:
+            self._read_head(data)
+        elif phase is _BODY:
+            self._read_body(data)
+        elif phase is _TUNNEL:
+            if self._tunnel is not None:
+                self._tunnel.from_client(data)
+        elif phase is _AWAIT:
+            self._buffer += data
+            self.valve.hold(NOT_READY)
+
+    def eof_received(self) -> bool:
+        """A client that finishes sending in the middle of an exchange has gone, as nginx and Go's net/http see it."""
+        if self._phase is _TUNNEL and self._tunnel is not None:
+            return self._tunnel.client_eof()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        plane = self._plane
+        phase, self._phase = self._phase, Phase.CLOSED
+        plane.counters.connections -= 1
+        plane.clients.discard(self)
+        plane.deadlines.discard(self)
+        self._buffer = b""
+        if phase is _TUNNEL and self._tunnel is not None:
+            self._end_tunnel()
+        else:
+            self._exchange.abandon()
+
+    def pause_writing(self) -> None:
+        self._slow = True
+        if self._tunnel is not None:
+            self._tunnel.client_slow()
+        else:
+            self._exchange.client_slow()
+
+    def resume_writing(self) -> None:
+        self._slow = False
+        if self._tunnel is not None:
+            self._tunnel.client_ready()
+            return
+        self._exchange.client_ready()
+        if self._phase is _HEAD:
+            self._pump()
+
+    # Requests.
+
+    def _read_head(self, data: bytes) -> None:
+        if self._buffer:
+            data = self._buffer + data
+            self._buffer = b""
+        if data[0] == 0x0D and data[:2] == b"\r\n":
+            data = data[2:]  # one empty line before a request is to be ignored (RFC 9112 §2.2)
+            if not data:
+                return
+        end = data.find(b"\r\n\r\n")
+        limits = self._plane.limits
+        try:
+            if end < 0:
+                self._read_partial(data)
+                return
+            end += 4
+            if end > limits.max_head_bytes:
+                raise HeadTooLarge
+            request = parse_request(data[:end], limits)
+            self._start(request, data[end:] if len(data) > end else b"")
+        except GatewayError as error:
+            self._fail(error)
+
+    def _read_partial(self, data: bytes) -> None:
+        plane = self._plane
+        framing.refuse_partial(data)
+        if len(data) > plane.limits.max_head_bytes:
+            raise HeadTooLarge
+        if self.deadline > plane.deadlines.now + plane.limits.head_timeout + 1.0:
+            # The clock runs from the first byte of a head, not from each of its parts.
+            self.deadline = plane.deadlines.now + plane.limits.head_timeout
+        self._buffer = data
+
+    def _start(self, request: RequestHead, rest: bytes) -> None:
+        plane = self._plane
+        length = request.length
+        if length == 0:
+            self._phase = _AWAIT
+            self.deadline = plane.deadlines.now + self._stream_idle()
+            if rest:
+                self._buffer = rest
+                self.valve.hold(NOT_READY)
+            self._exchange.begin(request, b"", complete=True)
+            return
+        self._phase = _BODY
+        self.deadline = plane.deadlines.now + plane.limits.body_idle_timeout
+        if length == CHUNKED:
+            self._chunks = ChunkedDecoder()
+            self._exchange.begin(request, b"", complete=False)
+            if rest and self._phase is _BODY:
+                self._read_body(rest)
+            return
+        if len(rest) >= length:
+            self._phase = _AWAIT
+            self.deadline = plane.deadlines.now + self._stream_idle()
+            if len(rest) > length:
+                self._buffer = rest[length:]
+                self.valve.hold(NOT_READY)
+                rest = rest[:length]
+            self._exchange.begin(request, rest, complete=True)
+            return
+        self._left = length - len(rest)
+        self._exchange.begin(request, rest, complete=False)
+
+    def _read_body(self, data: bytes) -> None:
+        plane = self._plane
+        exchange = self._exchange
+        self.deadline = plane.deadlines.now + plane.limits.body_idle_timeout
+        chunks = self._chunks
+        if chunks is None:
+            left = self._left - len(data)
+            if left > 0:
+                self._left = left
+                exchange.send_body(data)
+                return
+            rest = b""
+            if left < 0:
+                rest = data[left:]
+                data = data[:left]
+            exchange.send_body(data)
+            self._end_body(b"", rest)
+            return
+        try:
+            payload = chunks.feed(data)
+        except BadRequest as error:
+            self._fail(error)
+            return
+        if payload:
+            exchange.send_body(payload)
+        if chunks.done:
+            self._chunks = None
+            self._end_body(chunks.trailers, chunks.rest)
+
+    def _end_body(self, trailers: bytes, rest: bytes) -> None:
+        if self._phase is not _BODY:
+            return  # the exchange has ended over what was just sent
+        self._phase = _AWAIT
+        self.deadline = self._plane.deadlines.now + self._stream_idle()
+        if rest:
+            self._buffer = rest
+            self.valve.hold(NOT_READY)
+        self._exchange.end_body(trailers)
+
+    def _stream_idle(self) -> float:
+        return self._plane.limits.stream_idle_timeout or NEVER
+
+    def _fail(self, error: GatewayError) -> None:
+        if self._exchange.request is not None:
+            self._exchange.fail(error)
+        else:
+            self._plane.counters.refused(error.code)
+            self.refuse(error, keep=False)
+
+    # What the exchange asks of its client (exchange.Client).
+
+    def exchange_done(self, *, keep: bool) -> None:
+        """The answer has been written: on to the next request, or to the end."""
+        if self._phase is _CLOSED:
+            return
+        if not keep or self._plane.draining:
+            if self._phase is _AWAIT and not self._buffer:
+                self._phase = _CLOSED
+                self.transport.close()
+            else:
+                self.linger()
+            return
+        plane = self._plane
+        self._phase = _HEAD
+        self.deadline = plane.deadlines.now + plane.limits.keep_alive_timeout
+        if self._slow:
+            # A client that sends requests without reading answers is served at the pace it reads.
+            self.valve.hold(NOT_READY)
+        elif self._buffer:
+            self._pump()
+
+    def _pump(self) -> None:
+        """Serves what was read ahead; a loop, since answers may be complete before the call that began them returns."""
+        if self._pumping:
+            return
+        self._pumping = True
+        try:
+            while self._phase is _HEAD and self._buffer and not self._slow:
+                data, self._buffer = self._buffer, b""
+                self._read_head(data)
+                if self._phase is _HEAD and self._exchange.request is None and self._buffer == data:
+                    break  # a head in parts: the rest is still to come
+        finally:
+            self._pumping = False
+        if self._phase in (_HEAD, _BODY) and not self._slow:
+            self.valve.release(NOT_READY)
+
+    def refuse(self, error: GatewayError, *, keep: bool) -> None:
+        """Sends an answer of our own."""
+        request = self._exchange.request
+        accept = None if request is None else request.find(b"accept")
+        request_id = request.request_id if request is not None else None
+        self.transport.write(
+            render(
+                error,
+                html=prefers_html(accept),
+                head=request is not None and request.method == b"HEAD",
+                request_id=request_id or self._plane.request_id(),
+                close=not keep,
+            )
+        )
+        if request is None and not keep:
+            self.linger()
+        else:
+            self.exchange_done(keep=keep)
+
+    def hold_body(self) -> None:
+        """There is nowhere to send the request body yet, or it cannot be taken."""
+        self.valve.hold(SLOW_PEER)
+
+    def release_body(self) -> None:
+        """There is."""
+        self.valve.release(SLOW_PEER)
+
+    def became_tunnel(self, tunnel: Tunnel) -> bytes:
+        """From now on raw bytes; returns those that came already."""
+        self._phase = _TUNNEL
+        self._tunnel = tunnel
+        self._plane.counters.tunnels += 1
+        self._plane.counters.tunnels_total += 1
+        self.deadline = self._plane.deadlines.now + self._stream_idle()
+        early, self._buffer = self._buffer, b""
+        self.valve.release(NOT_READY)
+        return early
+
+    def linger(self) -> None:
+        """Finishes sending, then waits a moment for the client to notice before the socket closes."""
+        if self._phase is _TUNNEL:
+            self._end_tunnel()
+        if self._phase is _CLOSED:
+            return
+        self._phase = _LINGER
+        self._buffer = b""
+        self.deadline = self._plane.deadlines.now + LINGER_SECONDS
+        self.valve.release(SLOW_PEER)
+        self.valve.release(NOT_READY)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()
+
+    def cut(self, *, reset: bool = False) -> None:
+        """Drops the connection at once, so that what is missing shows; `reset` where an orderly end would not."""
+        if self._phase is _TUNNEL:
+            self._end_tunnel()
+        self._phase = _CLOSED
+        if reset:
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.transport.abort()
+
+    def _end_tunnel(self) -> None:
+        tunnel, self._tunnel = self._tunnel, None
+        if tunnel is None:
+            return
+        counters = self._plane.counters
+        counters.tunnels -= 1
+        counters.bytes_from_clients += tunnel.bytes_in
+        counters.bytes_to_clients += tunnel.bytes_out
+        tunnel.client_lost()
+
+    # Time and shutdown.
+
+    def expire(self, now: float) -> None:
+        """The deadline of the phase has passed."""
+        phase = self._phase
+        if phase is _HEAD:
+            if self._buffer:
+                self._fail(HeadTimeout())
+            else:
+                self._phase = _CLOSED
+                self.transport.close()
+        elif phase is _BODY:
+            if self.valve.held:
+                self.deadline = now + self._plane.limits.body_idle_timeout
+            else:
+                self._fail(BodyTimeout())
+        elif phase is _AWAIT:
+            self._expire_stream(now, self._exchange.moved)
+        elif phase is _TUNNEL and self._tunnel is not None:
+            self._expire_stream(now, self._tunnel.moved)
+        else:
+            self.transport.abort()
+            self.deadline = NEVER
+
+    def _expire_stream(self, now: float, moved: float) -> None:
+        idle = self._stream_idle()
+        if now - moved < idle:
+            self.deadline = moved + idle
+        elif self._tunnel is not None:
+            self._tunnel.end(1001, b"idle for too long")
+        else:
+            self._exchange.timed_out()
+
+    def drain(self) -> None:
+        """The gateway shuts down: nothing new; a tunnel is told, an idle connection closes, an answer goes on."""
+        if self._phase is _TUNNEL and self._tunnel is not None:
+            self._tunnel.end(*GOING_AWAY)
+        elif self._phase is _HEAD and not self._buffer and self._exchange.state is State.IDLE:
+            self._phase = _CLOSED
+            self.transport.close()
+
+
+def _address(text: str) -> bytes:
+    """An IP address as it is written in X-Forwarded-For: IPv4 also when it came over a dual-stack socket."""
+    return text.removeprefix("::ffff:").partition("%")[0].encode("ascii")

@@ -1,0 +1,64 @@
+"""One sweep for every timeout: a deadline is a number on an object, looked at once a second.
+
+A timer per request would cost more than the request's parsing. Timeouts here are long beside a second, so the sweep
+also keeps the coarse clock that stamps activity: `now` is loop time, at most one sweep old.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Protocol
+
+SWEEP_SECONDS = 1.0
+NEVER = float("inf")
+
+log = logging.getLogger(__name__)
+
+
+class Expiring(Protocol):
+    """Something with a deadline in loop time; NEVER means it has none at present."""
+
+    deadline: float
+
+    def expire(self, now: float) -> None:
+        """The deadline has passed: close, answer, or set a later one."""
+
+
+class Deadlines:
+    """Everything that can time out."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._members: set[Expiring] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self.add = self._members.add
+        self.discard = self._members.discard
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begins sweeping on `loop`."""
+        self._loop = loop
+        self.now = loop.time()
+        self._timer = loop.call_later(SWEEP_SECONDS, self._tick)
+
+    def stop(self) -> None:
+        """Ends sweeping."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def sweep(self, now: float) -> None:
+        """Expires whatever is due at `now`; one member that fails does not keep the others waiting."""
+        self.now = now
+        for member in tuple(self._members):
+            if member.deadline <= now:
+                try:
+                    member.expire(now)
+                except Exception:
+                    log.exception("a deadline could not be handled")
+
+    def _tick(self) -> None:
+        if self._loop is not None and self._timer is not None:
+            self._timer = self._loop.call_later(SWEEP_SECONDS, self._tick)
+            self.sweep(self._loop.time())

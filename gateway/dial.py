@@ -1,0 +1,82 @@
+"""Making an upstream connection: TCP to a sandbox port with a retry budget, or a socket pair to our own application.
+
+A refused connection means the program inside is not listening *yet* more often than it means never: an endpoint is
+used the moment its sandbox exists. So refusals are retried within a short budget, and end as 504 (clients of the
+platform back off for long on 502 and 503, see the ready loop of the official SDK). Everything else is final.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable
+
+from gateway.deadlines import Deadlines
+from gateway.errors import ConnectFailed, GatewayError, PortNotListening
+from gateway.limits import Limits
+from gateway.metrics import Counters
+from gateway.pool import Connect, Pool
+from gateway.table import Target
+from gateway.upstream import UpstreamConnection
+
+FIRST_PAUSE = 0.02
+LONGEST_PAUSE = 0.5
+_UNREACHABLE = frozenset((errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN))
+
+
+def tcp(target: Target, limits: Limits, deadlines: Deadlines, counters: Counters) -> Connect:
+    """Connects to a sandbox port. The result raises PortNotListening or ConnectFailed."""
+
+    async def connect(pool: Pool) -> UpstreamConnection:
+        loop = asyncio.get_running_loop()
+        budget_ends = loop.time() + limits.connect_budget
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                async with asyncio.timeout(limits.connect_timeout):
+                    _, connection = await loop.create_connection(
+                        lambda: UpstreamConnection(pool, limits.max_head_bytes), target.host, target.port
+                    )
+            except OSError as error:  # TimeoutError is one of them
+                counters.dial_failures += 1
+                final = _final(error)
+                if final is not None:
+                    raise final from error
+                if loop.time() + pause >= budget_ends:
+                    raise PortNotListening from error
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+            else:
+                counters.dials += 1
+                deadlines.add(connection)
+                return connection
+
+    return connect
+
+
+def _final(error: OSError) -> GatewayError | None:
+    """What a failed attempt means, or None when another one may succeed."""
+    if isinstance(error, ConnectionRefusedError):
+        return None
+    if isinstance(error, TimeoutError):
+        return ConnectFailed("The sandbox does not accept connections on this port. Check that it runs and try again.")
+    if error.errno in _UNREACHABLE:
+        return ConnectFailed("The sandbox's network cannot be reached. If it still runs, tell the operator.")
+    return ConnectFailed()
+
+
+def in_process(application: Callable[[], asyncio.Protocol], limits: Limits, deadlines: Deadlines) -> Connect:
+    """Connects to an application of this process over a socket pair: no port, no file, nobody else can reach it."""
+
+    async def connect(pool: Pool) -> UpstreamConnection:
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        await loop.connect_accepted_socket(application, theirs)
+        _, connection = await loop.create_connection(lambda: UpstreamConnection(pool, limits.max_head_bytes), sock=ours)
+        deadlines.add(connection)
+        return connection
+
+    return connect

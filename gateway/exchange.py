@@ -1,0 +1,579 @@
+"""One request and its response: who may write when, what is retried, how each failure shows.
+
+    state      event                                   next
+    IDLE       request for a known route, pool hit     WAITING
+               request for a known route, no hit       DIALING   (request body is held back)
+               request for an unknown id               RESOLVING (likewise)
+    RESOLVING  route found                             DIALING or WAITING
+    DIALING    connected                               WAITING
+    WAITING    interim answer                          WAITING
+               final answer's head                     ANSWERING
+               101                                     IDLE (the connection has become a tunnel)
+               connection lost, may be repeated        DIALING
+    ANSWERING  answer complete                         IDLE
+               connection lost                         IDLE, the client is cut: truncation must show
+    any        failure before the answer's head        IDLE, with an answer of our own
+    any        client gone, route revoked              IDLE
+
+An exchange object belongs to a client connection and is used again for each of its requests.
+
+A request is repeated in one case only: the connection was a reused one, it died before a byte of the answer, the
+method is idempotent and there was no body. Then nothing the client can see has happened (RFC 9110 §9.2.2). The type of
+the failure decides that, never its text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from gateway import access, framing
+from gateway.errors import (
+    BodyTooLarge,
+    GatewayError,
+    SandboxBusy,
+    SandboxNotFound,
+    UpstreamClosed,
+    UpstreamInvalid,
+    UpstreamTimeout,
+)
+from gateway.heads import REPLAYABLE, RequestHead, ResponseHead, build_request, build_response, filter_trailers
+from gateway.metrics import ABORTED
+from gateway.peers import chained_lines, forwarded_lines
+from gateway.plane import Plane, ended, not_running
+from gateway.pool import Pool
+from gateway.routing import AddressForm, Route
+from gateway.table import Removal, RouteState, SandboxRoute
+from gateway.tunnel import Tunnel
+
+if TYPE_CHECKING:
+    from gateway.flow import Valve
+    from gateway.upstream import UpstreamConnection
+
+_RUNNING = RouteState.RUNNING
+_FORM_INDEX = {AddressForm.HEADER: 0, AddressForm.HOST: 1, AddressForm.PROXY: 2, AddressForm.URI: 3}
+_FORM_API = 4
+_FORM_NONE = 5
+HELD_BYTES = 65536
+"""How much of a request body is taken in before there is a connection to send it on."""
+
+
+class State(enum.Enum):
+    """Where an exchange is; see the table at the top."""
+
+    IDLE = enum.auto()
+    RESOLVING = enum.auto()
+    DIALING = enum.auto()
+    WAITING = enum.auto()
+    ANSWERING = enum.auto()
+
+
+class Client(Protocol):
+    """The client connection, as its exchange sees it."""
+
+    transport: asyncio.Transport
+    valve: Valve
+    peer: bytes
+    scheme: bytes
+    trusted: bool
+
+    def exchange_done(self, *, keep: bool) -> None:
+        """The response is complete; `keep` says whether another request may follow."""
+
+    def refuse(self, error: GatewayError, *, keep: bool) -> None:
+        """Sends an answer of our own, then as `exchange_done`."""
+
+    def hold_body(self) -> None:
+        """There is nowhere to send the request body yet."""
+
+    def release_body(self) -> None:
+        """There is."""
+
+    def became_tunnel(self, tunnel: Tunnel) -> bytes:
+        """From now on raw bytes; returns those that came already."""
+
+    def cut(self, *, reset: bool = False) -> None:
+        """Drops the connection at once, so that what is missing shows; `reset` where an orderly end would not."""
+
+
+class Exchange:
+    """One request and its response at a time, on one client connection."""
+
+    __slots__ = (
+        "_address",
+        "_bytes_in",
+        "_bytes_out",
+        "_chunked",
+        "_client",
+        "_endless",
+        "_forwarded",
+        "_forwarded_host",
+        "_held",
+        "_held_size",
+        "_keep",
+        "_outgoing",
+        "_plane",
+        "_pool",
+        "_repeated",
+        "_request",
+        "_route",
+        "_started",
+        "_status",
+        "_task",
+        "_trailers",
+        "_upstream",
+        "moved",
+        "request_sent",
+        "state",
+    )
+
+    def __init__(self, plane: Plane, client: Client) -> None:
+        # process
+        self._plane = plane
+        # connection
+        self._client = client
+        self._forwarded_host = b""
+        self._forwarded = b""
+        # request
+        self._request: RequestHead | None = None
+        self._address: Route | None = None
+        self._route: SandboxRoute | None = None
+        self._upstream: UpstreamConnection | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._outgoing = b""
+        self._held: list[bytes] = []
+        self._held_size = 0
+        self._pool: Pool | None = None
+        self._trailers = b""
+        self._chunked = False
+        self._endless = False
+        self._keep = True
+        self._repeated = False
+        self._started = 0.0
+        self._status = 0
+        self._bytes_in = 0
+        self._bytes_out = 0
+        self.moved = 0.0
+        """When a byte of the answer last came, by the coarse clock."""
+        self.request_sent = False
+        self.state = State.IDLE
+
+    # The request, from the client.
+
+    def begin(self, request: RequestHead, body: bytes, *, complete: bool) -> None:
+        """Takes a request with what has come of its body. Raises GatewayError when it may not go anywhere."""
+        plane = self._plane
+        self._request = request
+        self._started = self.moved = plane.clock()
+        self._bytes_in = len(body)
+        self.request_sent = complete
+        self._address = address = plane.router.route(request.target, request.host, request.ingress_to)
+        if address is None:
+            if plane.api is None:
+                raise SandboxNotFound("This is not the address of a sandbox.")
+            route = plane.api
+        else:
+            found = plane.table.get(address.id)
+            if found is None:
+                self._miss(address, request, body)
+                return
+            route = found
+        self._enter(route, body)
+
+    def _miss(self, address: Route, request: RequestHead, body: bytes) -> None:
+        plane = self._plane
+        if plane.table.synced:
+            raise plane.missing(address.id)
+        self.state = State.RESOLVING
+        self._hold(body)
+        self._task = plane.spawn(self._resolve(address.id))
+
+    async def _resolve(self, sandbox_id: bytes) -> None:
+        try:
+            route = await self._plane.resolve(sandbox_id)
+            self._task = None
+            self._enter(route, b"")
+        except GatewayError as error:
+            self._task = None
+            self.fail(error)
+
+    def _enter(self, route: SandboxRoute, body: bytes) -> None:
+        """The route is known: checks what has to be checked, and sends or dials."""
+        plane = self._plane
+        request = self._request
+        address = self._address
+        if request is None:
+            return
+        if address is None:
+            pool = route.pools[0]
+            added = self._api_lines(request)
+            head = build_request(request, request.target, added, credentials=True)
+        else:
+            if route.access is not None:
+                access.check(
+                    route.access, plane.keyring, address.id, address.port, request.token, address.signature, time.time()
+                )
+            elif address.unsigned is not None:
+                self._address = address = address.unsigned
+            if route.state is not _RUNNING:
+                raise not_running(route.state)
+            limit = plane.limits.max_body_bytes
+            if limit and request.length > limit:
+                raise BodyTooLarge
+            if len(route.live) >= plane.limits.max_sandbox_exchanges:
+                raise SandboxBusy
+            route.requests += 1
+            if not request.skips_renewal:
+                route.last_active = plane.deadlines.now
+            pool = route.pools.get(address.port) or plane.pool(route, address.port)
+            if plane.own_credentials:
+                self._strip_own_credentials(request)
+            target = address.target
+            if pool.prefix:
+                target = pool.prefix + target
+            head = build_request(request, target, self._forwarded_lines(request, address.prefix))
+        self._route = route
+        route.live.add(self)
+        # Bytes that came while the route was looked up wait in `_held`, before these.
+        self._outgoing = head
+        self._pool = pool
+        replayable = request.method in REPLAYABLE and not request.length
+        upstream = pool.take(replayable=replayable)
+        if upstream is not None:
+            plane.counters.pool_hits += 1
+            self._send(upstream, body)
+        else:
+            self.state = State.DIALING
+            self._hold(body)
+            self._task = plane.spawn(self._dial(pool))
+
+    async def _dial(self, pool: Pool) -> None:
+        try:
+            upstream = await pool.connect(pool)
+        except GatewayError as error:
+            self._task = None
+            self.fail(error)
+            return
+        self._task = None
+        if self.state is not State.DIALING:
+            upstream.home.give(upstream)
+            return
+        self._send(upstream, b"")
+
+    def _send(self, upstream: UpstreamConnection, body: bytes) -> None:
+        request = self._request
+        if request is None:
+            return
+        self.state = State.WAITING
+        self._upstream = upstream
+        data = self._outgoing
+        if self._held:
+            body = b"".join((*self._held, body))
+            self._held.clear()
+            self._held_size = 0
+        if body:
+            data += self._framed(body)
+        if request.length == framing.CHUNKED and self.request_sent:
+            data += framing.last_chunk(self._trailers)
+        self._client.release_body()
+        upstream.send(self, data, to_head=request.method == b"HEAD")
+
+    def _framed(self, body: bytes) -> bytes:
+        request = self._request
+        return framing.chunk(body) if request is not None and request.length == framing.CHUNKED else body
+
+    def _hold(self, body: bytes) -> None:
+        if body:
+            self._held.append(body)
+            self._held_size += len(body)
+        if self._held_size >= HELD_BYTES or not self.request_sent:
+            self._client.hold_body()
+
+    def send_body(self, data: bytes) -> None:
+        """More of the request body, decoded from its transfer coding."""
+        self._bytes_in += len(data)
+        limit = self._plane.limits.max_body_bytes
+        if limit and self._bytes_in > limit and self._address is not None:
+            self.fail(BodyTooLarge())
+            return
+        upstream = self._upstream
+        if upstream is None:
+            if self.state is not State.IDLE:
+                self._hold(data)
+            return
+        upstream.transport.write(self._framed(data))
+
+    def end_body(self, trailers: bytes) -> None:
+        """The request body is complete."""
+        self.request_sent = True
+        self.moved = self._plane.deadlines.now
+        if self._request is not None and self._request.length == framing.CHUNKED:
+            self._trailers = filter_trailers(trailers)
+            if self._upstream is not None:
+                self._upstream.transport.write(framing.last_chunk(self._trailers))
+
+    def _forwarded_lines(self, request: RequestHead, prefix: bytes) -> bytes:
+        client = self._client
+        if client.trusted and request.forwarded:
+            lines = chained_lines(client.peer, client.scheme, request.host, request.forwarded)
+        else:
+            if request.host != self._forwarded_host:
+                self._forwarded_host = request.host
+                self._forwarded = forwarded_lines(client.peer, client.scheme, request.host)
+            lines = self._forwarded
+        if request.request_id is None:
+            request.request_id = self._plane.request_id()
+            lines = b"%bX-Request-ID: %b\r\n" % (lines, request.request_id)
+        if prefix:
+            lines = b"%bX-Forwarded-Prefix: %b\r\n" % (lines, prefix)
+        return lines
+
+    def _api_lines(self, request: RequestHead) -> bytes:
+        client = self._client
+        peer, scheme = client.peer, client.scheme
+        if client.trusted and request.forwarded:
+            chain = request.forwarded.get(b"x-forwarded-for")
+            if chain is not None:
+                peer = self._plane.trusted.client(peer, chain)
+            scheme = request.forwarded.get(b"x-forwarded-proto", scheme)
+        lines = b"X-Gateway-Peer: %b\r\nX-Gateway-Scheme: %b\r\n" % (peer, scheme)
+        if request.request_id is None:
+            request.request_id = self._plane.request_id()
+            lines += b"X-Request-ID: %b\r\n" % request.request_id
+        return lines
+
+    def _strip_own_credentials(self, request: RequestHead) -> None:
+        value = request.find(b"authorization")
+        if value is not None and value in self._plane.own_credentials:
+            request.drop_authorization()
+
+    # The response, from the sandbox (upstream.Sink).
+
+    def on_interim(self, response: ResponseHead) -> None:
+        """100, 102 and 103 go to clients that know them."""
+        if self._request is not None and self._request.minor == 1:
+            self._client.transport.write(build_response(response, b""))
+
+    def on_head(self, response: ResponseHead) -> None:
+        """The final answer begins."""
+        request = self._request
+        if request is None:
+            return
+        self.state = State.ANSWERING
+        self._status = response.status
+        length = response.length
+        keep = request.keep_alive and self.request_sent and not self._plane.draining
+        added = b""
+        if length < 0:
+            if request.minor == 1:
+                self._chunked = True
+                added = b"Transfer-Encoding: chunked\r\n"
+            else:
+                self._endless = True
+                keep = False
+        self._keep = keep
+        if not keep:
+            added += b"Connection: close\r\n"
+        elif request.minor == 0:
+            added += b"Connection: keep-alive\r\n"
+        # The loop joins what is written in one turn, so head and first body bytes still leave together.
+        self._client.transport.write(build_response(response, added))
+
+    def on_data(self, data: bytes) -> None:
+        """Body bytes, on their way as they come."""
+        self._bytes_out += len(data)
+        if self._route is not None:
+            self.moved = self._route.last_active = self._plane.deadlines.now
+        self._client.transport.write(framing.chunk(data) if self._chunked else data)
+
+    def on_end(self, trailers: bytes) -> None:
+        """The answer is complete."""
+        if self._chunked:
+            self._client.transport.write(framing.last_chunk(filter_trailers(trailers)))
+        self._upstream = None
+        keep = self._keep
+        self._account(self._status // 100)
+        self._clear()
+        self._client.exchange_done(keep=keep)
+
+    def on_switch(self, response: ResponseHead, data: bytes) -> None:
+        """101: the two connections become a tunnel."""
+        request, upstream, route = self._request, self._upstream, self._route
+        if request is None or upstream is None or route is None:
+            return
+        offered = [offer.strip(b" \t") for offer in request.upgrade.lower().split(b",")]
+        if not request.upgrade or response.upgrade.lower() not in offered:
+            raise UpstreamInvalid("The program in the sandbox switched to a protocol that nobody asked for.")
+        head = build_response(response, b"Connection: Upgrade\r\nUpgrade: %b\r\n" % response.upgrade)
+        websocket = response.upgrade.lower() == b"websocket"
+        tunnel = Tunnel(self._plane, self._client, upstream, route, websocket=websocket)  # type: ignore[arg-type]
+        upstream.sink = tunnel
+        self._status = 101
+        self._account(1)
+        self._upstream = None
+        self._clear()
+        route.live.add(tunnel)
+        self._client.transport.write(head)
+        early = self._client.became_tunnel(tunnel)
+        if data:
+            tunnel.on_data(data)
+        if early:
+            tunnel.from_client(early)
+
+    def on_lost(self, error: GatewayError | None) -> None:
+        """The sandbox's side ended too early."""
+        upstream, self._upstream = self._upstream, None
+        request = self._request
+        if (
+            error is None
+            and upstream is not None
+            and request is not None
+            and self.state is State.WAITING
+            and upstream.used > 1
+            and self._pool is not None
+            and not self._repeated
+            and request.method in REPLAYABLE
+            and not request.length
+        ):
+            self._repeated = True
+            self._plane.counters.retries += 1
+            self.state = State.DIALING
+            self._task = self._plane.spawn(self._dial(self._pool))
+            return
+        self.fail(error or UpstreamClosed())
+
+    def on_eof(self) -> bool:
+        """A sandbox that finishes sending has finished its answer; its connection closes."""
+        return False
+
+    def pause_upload(self) -> None:
+        """The sandbox is slow."""
+        self._client.hold_body()
+
+    def resume_upload(self) -> None:
+        """The sandbox takes bytes again."""
+        self._client.release_body()
+
+    # Ends other than the answer's.
+
+    def client_slow(self) -> None:
+        """The client is slow: stop reading from the sandbox."""
+        if self._upstream is not None:
+            self._upstream.hold()
+
+    def client_ready(self) -> None:
+        """The client takes bytes again."""
+        if self._upstream is not None:
+            self._upstream.release()
+
+    def fail(self, error: GatewayError) -> None:
+        """Answers with the error, or cuts the client where an answer has begun."""
+        if self.state is State.ANSWERING:
+            endless = self._endless
+            self.abandon()
+            self._client.cut(reset=endless)
+            return
+        self._drop_upstream()
+        request = self._request
+        keep = request is not None and request.keep_alive and self.request_sent and not self._plane.draining
+        self._plane.counters.refused(error.code)
+        self._status = int(error.status)
+        self._account(self._status // 100)
+        self._clear_route()
+        self.state = State.IDLE
+        self._client.refuse(error, keep=keep and not error.closes)
+        self._clear()
+
+    def abandon(self) -> None:
+        """The client is gone, or must be: nothing more is sent to either side."""
+        if self._request is None:
+            return
+        self._drop_upstream()
+        self._account(ABORTED)
+        self._clear()
+
+    def revoke(self, reason: Removal) -> None:
+        """The sandbox is gone."""
+        if self.state is not State.IDLE:
+            self.fail(ended(reason))
+
+    def timed_out(self) -> None:
+        """No byte has moved for too long."""
+        self.fail(UpstreamTimeout())
+
+    @property
+    def request(self) -> RequestHead | None:
+        """The request being served."""
+        return self._request
+
+    def _drop_upstream(self) -> None:
+        task, self._task = self._task, None
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.abort()
+
+    def _account(self, outcome: int) -> None:
+        plane = self._plane
+        counters = plane.counters
+        address = self._address
+        seconds = plane.clock() - self._started
+        if address is not None:
+            form = _FORM_INDEX[address.form]
+        else:
+            form = _FORM_API if self._route is not None else _FORM_NONE
+        counters.responses[form][outcome if outcome == ABORTED else outcome - 1] += 1
+        counters.took(seconds)
+        counters.bytes_from_clients += self._bytes_in
+        counters.bytes_to_clients += self._bytes_out
+        route = self._route
+        if route is not None:
+            route.bytes_in += self._bytes_in
+            route.bytes_out += self._bytes_out
+        if plane.access_log is not None:
+            self._log(seconds, aborted=outcome == ABORTED)
+
+    def _log(self, seconds: float, *, aborted: bool) -> None:
+        request, address, access_log = self._request, self._address, self._plane.access_log
+        if request is None or access_log is None:
+            return
+        access_log.write(
+            request_id=request.request_id or b"",
+            peer=self._client.peer,
+            method=request.method,
+            target=request.target,
+            form="api" if address is None else address.form.value,
+            sandbox=b"" if address is None else address.id,
+            port=0 if address is None else address.port,
+            status=self._status,
+            bytes_in=self._bytes_in,
+            bytes_out=self._bytes_out,
+            seconds=seconds,
+            aborted=aborted,
+        )
+
+    def _clear_route(self) -> None:
+        route, self._route = self._route, None
+        if route is not None:
+            route.live.discard(self)
+
+    def _clear(self) -> None:
+        """Forgets the request; the connection's part stays."""
+        self._clear_route()
+        self._request = None
+        self._address = None
+        self._outgoing = b""
+        self._pool = None
+        self._trailers = b""
+        self._chunked = False
+        self._endless = False
+        self._repeated = False
+        self._status = 0
+        self._bytes_out = 0
+        if self._held:
+            self._held.clear()
+            self._held_size = 0
+        self.state = State.IDLE

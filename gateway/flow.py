@@ -1,0 +1,44 @@
+"""Flow control: reading from one side stops while somebody cannot take what it brings.
+
+No other file pauses a transport. Several parties may have a reason at once (a slow other side, a request that is
+still being dialled, bytes of the next request), so a valve counts reasons, not calls, and every verb may be repeated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+SLOW_PEER: Final = 1
+"""The other side of the exchange has more unsent bytes than its high-water mark."""
+NOT_READY: Final = 2
+"""There is no other side yet: the upstream connection is being made, or a request was already read ahead."""
+
+
+class Valve:
+    """The reading half of one transport."""
+
+    __slots__ = ("_reasons", "_transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._reasons = 0
+
+    def hold(self, reason: int) -> None:
+        """Stops reading for this reason."""
+        if self._reasons == 0 and not self._transport.is_closing():
+            self._transport.pause_reading()
+        self._reasons |= reason
+
+    def release(self, reason: int) -> None:
+        """Takes the reason back; reading goes on when it was the last."""
+        if self._reasons == 0:
+            return
+        self._reasons &= ~reason
+        if self._reasons == 0 and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    @property
+    def held(self) -> bool:
+        """Whether reading stands still."""
+        return self._reasons != 0

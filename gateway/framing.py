@@ -1,0 +1,173 @@
+"""How a message is delimited; every ambiguous form is refused.
+
+A proxy is safe when both sides believe the same message boundaries. llhttp, which parses our heads, hides or
+accepts more than that allows (other protocols' versions, no or two Hosts, `gzip, chunked`, chunk extensions), so
+the raw bytes are held against one strict grammar first (RFC 9112 §2–§5), and bodies are delimited here:
+
+* a body has a length (`0` and up), or it is `CHUNKED`, or, in answers only, it lasts `UNTIL_CLOSE`;
+* Transfer-Encoding beside Content-Length, more than one of either, any coding but `chunked`, signs, commas, blanks
+  inside numbers: refused, never repaired (RFC 9112 §6.3 allows both; repairing is where smuggling lives);
+* chunks are decoded strictly and written anew, so a malformed size, a bare LF or an odd extension never travels on.
+"""
+
+from __future__ import annotations
+
+import re
+
+from gateway.errors import BadRequest
+
+CHUNKED = -1
+UNTIL_CLOSE = -2
+
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+_FIELDS = rb"(?:" + _TOKEN + rb":[^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*+"
+_REQUEST_HEAD = re.compile(_TOKEN + rb" [!-~]++ HTTP/1\.[01]\r\n" + _FIELDS + rb"\r\n")
+_RESPONSE_HEAD = re.compile(rb"HTTP/1\.[01] [1-5][0-9][0-9](?: [^\x00-\x08\x0a-\x1f\x7f]*+)?\r\n" + _FIELDS + rb"\r\n")
+_TRAILERS = re.compile(_FIELDS + rb"\r\n")
+_HOST = re.compile(rb"(?:[0-9A-Za-z\-._~!$&'()*+,;=%]++|\[[0-9A-Fa-f:.]++\])(?::[0-9]{1,5})?")
+_LENGTH = re.compile(rb"[0-9]{1,18}")
+_EXTENSION = rb"(?:;" + _TOKEN + rb"(?:=(?:" + _TOKEN + rb'|"[^"\\\x00-\x08\x0a-\x1f\x7f]*+"))?)*+'
+_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})" + _EXTENSION)
+_BARE_LF = re.compile(rb"(?<!\r)\n|\r(?!\n)(?=.)", re.DOTALL)
+
+MAX_CHUNK_LINE = 256
+MAX_TRAILER_BYTES = 16384
+
+is_request_head = _REQUEST_HEAD.fullmatch
+is_response_head = _RESPONSE_HEAD.fullmatch
+is_host = _HOST.fullmatch
+
+
+def refuse_partial(data: bytes) -> None:
+    """Raises BadRequest when the beginning of a head can no longer become a valid one (a bare CR or LF in it)."""
+    if _BARE_LF.search(data) is not None:
+        raise BadRequest("a line of the request head ends in a bare LF or CR; lines end in CR LF")
+
+
+def content_length(value: bytes) -> int:
+    """The value of one Content-Length field (RFC 9110 §8.6). Raises BadRequest for anything but digits."""
+    if _LENGTH.fullmatch(value) is None:
+        raise BadRequest("Content-Length is not a plain decimal number")
+    return int(value)
+
+
+def body_length(lengths: list[bytes], codings: list[bytes], minor: int) -> int | None:
+    """How the body is delimited by its head: a length, CHUNKED, or None when the head says nothing.
+
+    `lengths` and `codings` are the values of all Content-Length and Transfer-Encoding fields, `minor` the minor
+    version of HTTP/1. Raises BadRequest for every form two parsers could read differently.
+    """
+    if codings:
+        if lengths:
+            raise BadRequest("Transfer-Encoding and Content-Length must not come together")
+        if len(codings) > 1 or codings[0].lower() != b"chunked":
+            raise BadRequest("Transfer-Encoding must be exactly 'chunked'")
+        if minor == 0:
+            raise BadRequest("HTTP/1.0 has no Transfer-Encoding")
+        return CHUNKED
+    if lengths:
+        if len(lengths) > 1:
+            raise BadRequest("there must be one Content-Length only")
+        return content_length(lengths[0])
+    return None
+
+
+def chunk(payload: bytes) -> bytes:
+    """One chunk on the wire; `payload` must not be empty, since that would end the body."""
+    return b"%x\r\n%b\r\n" % (len(payload), payload)
+
+
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+def last_chunk(trailers: bytes) -> bytes:
+    """The end of a chunked body with its trailer lines (each ending in CR LF, possibly none)."""
+    return b"0\r\n%b\r\n" % trailers
+
+
+class ChunkedDecoder:
+    """Takes a chunked body apart as it arrives (RFC 9112 §7.1).
+
+    `feed` returns the payload found; `done` tells that the last chunk and the trailers have been read; `rest` is
+    what followed them; `trailers` are the trailer lines as they came.
+    """
+
+    __slots__ = ("_left", "_line", "done", "rest", "trailers")
+
+    _SIZE = -1
+    _END_OF_DATA = -2
+    _TRAILERS = -3
+
+    def __init__(self) -> None:
+        self._left = self._SIZE
+        self._line = b""
+        self.done = False
+        self.rest = b""
+        self.trailers = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """The payload in `data`. Raises BadRequest at the first byte that is not a well-formed chunked body."""
+        if self._line:
+            data = self._line + data
+            self._line = b""
+        payload: list[bytes] = []
+        at, size = 0, len(data)
+        while at < size and not self.done:
+            if self._left > 0:
+                part = data[at : at + self._left]
+                payload.append(part)
+                at += len(part)
+                self._left -= len(part)
+                if self._left == 0:
+                    self._left = self._END_OF_DATA
+            elif self._left == self._TRAILERS:
+                at = self._read_trailers(data, at)
+                break
+            elif self._left == self._END_OF_DATA:
+                if size - at < 2:
+                    if data[at] != 0x0D:
+                        raise BadRequest("a chunk is longer than its size says")
+                    self._line = data[at:]
+                    break
+                if data[at : at + 2] != b"\r\n":
+                    raise BadRequest("a chunk is longer than its size says")
+                at += 2
+                self._left = self._SIZE
+            else:
+                end = data.find(b"\r\n", at, at + MAX_CHUNK_LINE)
+                if end < 0:
+                    self._hold_size(data[at:])
+                    break
+                self._left = self._size(data[at:end])
+                at = end + 2
+        return payload[0] if len(payload) == 1 else b"".join(payload)
+
+    def _hold_size(self, line: bytes) -> None:
+        if len(line) >= MAX_CHUNK_LINE or b"\n" in line:
+            raise BadRequest("a chunk size line is malformed")
+        self._line = line
+
+    def _size(self, line: bytes) -> int:
+        match = _CHUNK_LINE.fullmatch(line)
+        if match is None:
+            raise BadRequest("a chunk size line is malformed")
+        return int(match[1], 16) or self._TRAILERS
+
+    def _read_trailers(self, data: bytes, at: int) -> int:
+        if data.startswith(b"\r\n", at):
+            end = at + 2
+        else:
+            end = data.find(b"\r\n\r\n", at)
+            if end < 0:
+                if len(data) - at > MAX_TRAILER_BYTES or _BARE_LF.search(data, at) is not None:
+                    raise BadRequest("the trailers are malformed or too long")
+                self._line = data[at:]
+                return len(data)
+            end += 4
+        section = data[at:end]
+        if len(section) > MAX_TRAILER_BYTES or _TRAILERS.fullmatch(section) is None:
+            raise BadRequest("the trailers are malformed or too long")
+        self.trailers = section[:-2]
+        self.rest = data[end:]
+        self.done = True
+        return end

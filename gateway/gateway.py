@@ -1,0 +1,141 @@
+"""The assembled data plane: start, drain, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+from collections.abc import Callable, Iterable
+
+from gateway.access import Keyring
+from gateway.access_log import AccessLog
+from gateway.connection import ClientConnection
+from gateway.limits import Limits
+from gateway.metrics import Counters
+from gateway.peers import TrustedPeers
+from gateway.plane import Plane
+from gateway.routing import Router
+from gateway.table import Resolver, RouteTable
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 2048
+_DRAIN_STEP = 0.02
+
+
+class Gateway:
+    """One data plane on the running loop, with any number of listening sockets."""
+
+    def __init__(
+        self,
+        table: RouteTable,
+        router: Router,
+        *,
+        keyring: Keyring | None = None,
+        limits: Limits | None = None,
+        resolver: Resolver | None = None,
+        application: Callable[[], asyncio.Protocol] | None = None,
+        trusted_proxies: Iterable[str] = (),
+        access_log: AccessLog | None = None,
+    ) -> None:
+        self._plane = Plane(
+            table,
+            router,
+            keyring=keyring or Keyring({}),
+            limits=limits or Limits(),
+            resolver=resolver,
+            application=application,
+            trusted=TrustedPeers(trusted_proxies),
+            access_log=access_log,
+        )
+        self._servers: list[asyncio.Server] = []
+        self._started = False
+
+    @property
+    def counters(self) -> Counters:
+        """What has happened so far."""
+        return self._plane.counters
+
+    @property
+    def draining(self) -> bool:
+        """Whether the gateway is shutting down."""
+        return self._plane.draining
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Host and port of every listening socket."""
+        return [sock.getsockname()[:2] for server in self._servers for sock in server.sockets]
+
+    def set_keyring(self, keyring: Keyring) -> None:
+        """Signed addresses are checked with these keys from now on."""
+        self._plane.keyring = keyring
+
+    def set_own_credentials(self, values: Iterable[bytes]) -> None:
+        """Authorization values that belong to our API and are kept from sandboxes."""
+        self._plane.own_credentials = frozenset(values)
+
+    async def listen(
+        self,
+        host: str | None = None,
+        port: int | None = None,
+        *,
+        sock: socket.socket | None = None,
+        tls: ssl.SSLContext | None = None,
+        reuse_port: bool = False,
+    ) -> None:
+        """Accepts clients on host and port, or on a bound socket. Raises OSError when the address is taken."""
+        loop = asyncio.get_running_loop()
+        plane = self._plane
+        if not self._started:
+            self._started = True
+            plane.clock = loop.time
+            plane.deadlines.start(loop)
+        scheme = b"http" if tls is None else b"https"
+
+        def accept() -> ClientConnection:
+            return ClientConnection(plane, scheme)
+
+        if sock is not None:
+            server = await loop.create_server(accept, sock=sock, backlog=BACKLOG, ssl=tls)
+        else:
+            server = await loop.create_server(
+                accept, host, port or 0, backlog=BACKLOG, ssl=tls, reuse_port=reuse_port or None
+            )
+        self._servers.append(server)
+
+    async def drain(self, grace: float) -> None:
+        """Stops accepting, lets answers under way finish for `grace` seconds, then cuts what is left."""
+        plane = self._plane
+        plane.draining = True
+        for server in self._servers:
+            server.close()
+        for client in list(plane.clients):
+            client.drain()
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + grace
+        while plane.clients and loop.time() < ends:  # noqa: ASYNC110 - no event per connection for this
+            await asyncio.sleep(_DRAIN_STEP)
+        if plane.clients:
+            log.warning("%d connections were still open after %g s and are cut", len(plane.clients), grace)
+        for client in list(plane.clients):
+            client.cut()
+
+    async def stop(self) -> None:
+        """Drops everything. Call `drain` first for an orderly end."""
+        plane = self._plane
+        plane.deadlines.stop()
+        for server in self._servers:
+            server.close()
+        for client in list(plane.clients):
+            client.cut()
+        for route in plane.table:
+            route.close_idle()
+        if plane.api is not None:
+            plane.api.close_idle()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1.0):
+                for server in self._servers:
+                    await server.wait_closed()
+        self._servers.clear()

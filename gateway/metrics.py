@@ -1,0 +1,64 @@
+"""Counters of the data plane: plain integers, bumped in place, rendered by the manager only when somebody scrapes.
+
+Nothing is labelled per request: a list index stands for a label value. Sandbox ids are no label, so the number of
+time series is bounded whatever clients do.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+FORMS: Final = ("header", "host", "proxy", "uri", "api", "none")
+"""Ways of addressing, in the order of the first index of `Counters.responses`; `none` was refused unrouted."""
+CLASSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx", "aborted")
+"""Status classes, in the order of the second index; `aborted` ended before a whole answer had been sent."""
+ABORTED: Final = 5
+DURATION_BUCKETS: Final = 26
+"""Bucket `n` counts exchanges that took less than 2**n microseconds (and at least half that)."""
+
+
+class Counters:
+    """What has happened since the process started, and what is open now."""
+
+    __slots__ = (
+        "bytes_from_clients",
+        "bytes_to_clients",
+        "connections",
+        "connections_total",
+        "dial_failures",
+        "dials",
+        "duration_seconds",
+        "durations",
+        "pool_hits",
+        "refusals",
+        "responses",
+        "retries",
+        "tunnels",
+        "tunnels_total",
+    )
+
+    def __init__(self) -> None:
+        self.responses = [[0] * len(CLASSES) for _ in FORMS]
+        self.durations = [0] * DURATION_BUCKETS
+        self.duration_seconds = 0.0
+        self.refusals: dict[str, int] = {}
+        self.connections = 0
+        self.connections_total = 0
+        self.tunnels = 0
+        self.tunnels_total = 0
+        self.dials = 0
+        self.dial_failures = 0
+        self.pool_hits = 0
+        self.retries = 0
+        self.bytes_from_clients = 0
+        self.bytes_to_clients = 0
+
+    def refused(self, code: str) -> None:
+        """Counts an answer of our own by its code."""
+        self.refusals[code] = self.refusals.get(code, 0) + 1
+
+    def took(self, seconds: float) -> None:
+        """Counts the duration of one exchange."""
+        self.duration_seconds += seconds
+        bucket = int(seconds * 1e6).bit_length()
+        self.durations[bucket if bucket < DURATION_BUCKETS else DURATION_BUCKETS - 1] += 1

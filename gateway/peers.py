@@ -1,0 +1,82 @@
+"""Who is at the other end of a client connection, and whether its word about others counts.
+
+Forwarding marks that a client sends are removed unless its address is one of the configured proxies; then they are
+kept and completed. The rightmost address that is no trusted proxy is the client (RFC 7239 §7.5 explains why left is
+not to be believed).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+
+_CACHED = 4096
+
+
+class TrustedPeers:
+    """The proxies in front of us whose forwarding marks are believed."""
+
+    def __init__(self, networks: Iterable[str]) -> None:
+        self._networks = tuple(ipaddress.ip_network(network, strict=False) for network in networks)
+        self._known: dict[bytes, bool] = {}
+
+    def __contains__(self, address: bytes) -> bool:
+        if not self._networks:
+            return False
+        known = self._known.get(address)
+        if known is None:
+            known = self._lookup(address)
+            if len(self._known) >= _CACHED:
+                self._known.clear()
+            self._known[address] = known
+        return known
+
+    def _lookup(self, address: bytes) -> bool:
+        try:
+            parsed = ipaddress.ip_address(address.decode("ascii"))
+        except ValueError:
+            return False
+        return any(parsed in network for network in self._networks)
+
+    def client(self, peer: bytes, forwarded_for: bytes) -> bytes:
+        """The client's address, given the connection's peer and the X-Forwarded-For it sent."""
+        client = peer
+        for hop in reversed(forwarded_for.split(b",")):
+            if client not in self:
+                break
+            hop = hop.strip(b" \t")
+            if not hop:
+                break
+            client = hop
+        return client
+
+
+def forwarded_lines(peer: bytes, scheme: bytes, host: bytes) -> bytes:
+    """The X-Forwarded lines for a client whose own marks, if any, are not believed."""
+    return b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\nX-Forwarded-Port: %b\r\n" % (
+        peer,
+        scheme,
+        host,
+        port_of(host, scheme),
+    )
+
+
+def chained_lines(peer: bytes, scheme: bytes, host: bytes, sent: Mapping[bytes, bytes]) -> bytes:
+    """The X-Forwarded lines behind a trusted proxy: its marks, with itself added to the chain."""
+    chain = sent.get(b"x-forwarded-for")
+    scheme = sent.get(b"x-forwarded-proto", scheme)
+    host = sent.get(b"x-forwarded-host", host)
+    return b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\nX-Forwarded-Port: %b\r\n" % (
+        peer if chain is None else chain + b", " + peer,
+        scheme,
+        host,
+        sent.get(b"x-forwarded-port") or port_of(host, scheme),
+    )
+
+
+def port_of(host: bytes, scheme: bytes) -> bytes:
+    """The port a Host names, or the scheme's own."""
+    _, colon, port = host.rpartition(b":")
+    if colon and port.isdigit():
+        return port
+    return b"443" if scheme == b"https" else b"80"

@@ -1,0 +1,178 @@
+"""What every connection of the data plane shares, in one record made at start."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from gateway.access import Keyring
+from gateway.access_log import AccessLog
+from gateway.deadlines import Deadlines
+from gateway.dial import in_process, tcp
+from gateway.errors import (
+    GatewayError,
+    PortNotListening,
+    SandboxDeleted,
+    SandboxExpired,
+    SandboxNotFound,
+    SandboxPaused,
+    SandboxStarting,
+    SandboxStopped,
+    SandboxUnavailable,
+)
+from gateway.limits import Limits
+from gateway.metrics import Counters
+from gateway.peers import TrustedPeers
+from gateway.pool import Pool
+from gateway.routing import Router
+from gateway.table import Reach, Removal, Resolution, Resolver, RouteState, RouteTable, SandboxRoute
+
+log = logging.getLogger(__name__)
+
+_BY_STATE: dict[RouteState, type[GatewayError]] = {
+    RouteState.STARTING: SandboxStarting,
+    RouteState.PAUSED: SandboxPaused,
+    RouteState.STOPPED: SandboxStopped,
+}
+_BY_REMOVAL: dict[Removal, type[GatewayError]] = {
+    Removal.DELETED: SandboxDeleted,
+    Removal.EXPIRED: SandboxExpired,
+    Removal.PAUSED: SandboxPaused,
+    Removal.STOPPED: SandboxStopped,
+    Removal.REPLACED: SandboxUnavailable,
+    Removal.REVOKED: SandboxUnavailable,
+}
+
+
+def not_running(state: RouteState) -> GatewayError:
+    """Why a sandbox in this state does not answer."""
+    return _BY_STATE[state]()
+
+
+def ended(removal: Removal) -> GatewayError:
+    """What a caller is told whose route ended for this reason."""
+    return _BY_REMOVAL[removal]()
+
+
+class Plane:
+    """The parts that connections use, and the few decisions that need several of them."""
+
+    __slots__ = (
+        "_id_counter",
+        "_id_prefix",
+        "_resolving",
+        "_tasks",
+        "access_log",
+        "api",
+        "clients",
+        "clock",
+        "counters",
+        "deadlines",
+        "draining",
+        "keyring",
+        "limits",
+        "own_credentials",
+        "resolver",
+        "router",
+        "table",
+        "trusted",
+    )
+
+    def __init__(
+        self,
+        table: RouteTable,
+        router: Router,
+        *,
+        keyring: Keyring,
+        limits: Limits,
+        resolver: Resolver | None = None,
+        application: Callable[[], asyncio.Protocol] | None = None,
+        trusted: TrustedPeers | None = None,
+        access_log: AccessLog | None = None,
+    ) -> None:
+        self.table = table
+        self.router = router
+        self.keyring = keyring
+        self.limits = limits
+        self.resolver = resolver
+        self.trusted = trusted or TrustedPeers(())
+        self.access_log = access_log
+        self.deadlines = Deadlines()
+        self.counters = Counters()
+        self.clients: set[Any] = set()
+        self.draining = False
+        self.own_credentials: frozenset[bytes] = frozenset()
+        """Values of Authorization that are for our API only, and are kept from sandboxes."""
+        self.clock = time.monotonic
+        """Replaced by the loop's clock at start, which the deadlines share."""
+        self.api: SandboxRoute | None = None
+        if application is not None:
+            self.api = SandboxRoute("", "api", Reach())
+            self.api.pools[0] = Pool(in_process(application, limits, self.deadlines), limits, self.deadlines)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._resolving: dict[bytes, asyncio.Task[Resolution]] = {}
+        self._id_prefix = os.urandom(8).hex().encode()
+        self._id_counter = int.from_bytes(os.urandom(4), "big")
+
+    def request_id(self) -> bytes:
+        """A new request id: 32 hexadecimal digits, unique across processes and restarts."""
+        self._id_counter += 1
+        return b"%b%016x" % (self._id_prefix, self._id_counter)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Runs something that has to wait; the plane holds on to it and logs what it raises."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("the gateway failed on a request", exc_info=task.exception())
+
+    def pool(self, route: SandboxRoute, port: int) -> Pool:
+        """The pool of a sandbox port. Raises PortNotListening when nothing leads to the port."""
+        pool = route.pools.get(port)
+        if pool is None:
+            target = route.reach.target(port)
+            if target is None:
+                raise PortNotListening("This port of the sandbox cannot be reached: it is not published.")
+            connect = tcp(target, self.limits, self.deadlines, self.counters)
+            pool = route.pools[port] = Pool(connect, self.limits, self.deadlines, target.prefix)
+        return pool
+
+    def missing(self, sandbox_id: bytes) -> GatewayError:
+        """What to say of an id that the table does not hold."""
+        removal = self.table.gone(sandbox_id)
+        return SandboxNotFound() if removal is None else ended(removal)
+
+    async def resolve(self, sandbox_id: bytes) -> SandboxRoute:
+        """Asks the manager for an id that the table does not hold; one question per id at a time.
+
+        Raises SandboxNotFound or one of its kind, SandboxUnavailable when the manager cannot tell.
+        """
+        if self.resolver is None:
+            raise self.missing(sandbox_id)
+        task = self._resolving.get(sandbox_id)
+        if task is None:
+            if len(self._resolving) >= MAX_RESOLVING:
+                raise SandboxUnavailable
+            task = asyncio.ensure_future(self.resolver.resolve(sandbox_id.decode("ascii")))
+            self._resolving[sandbox_id] = task
+            task.add_done_callback(lambda _: self._resolving.pop(sandbox_id, None))
+        resolution = await asyncio.shield(task)
+        if resolution is Resolution.UNAVAILABLE:
+            raise SandboxUnavailable
+        route = self.table.get(sandbox_id)
+        if route is None:
+            raise self.missing(sandbox_id)
+        return route
+
+
+MAX_RESOLVING = 256
+"""Most ids asked for at once; a caller who guesses ids must not be able to flood the runtime."""

@@ -1,0 +1,75 @@
+"""Idle upstream connections of one port of one sandbox life; taking and giving are O(1).
+
+Last in, first out: the connection used most recently is the least likely to have been closed by the application. A
+pool belongs to its route object, hence to the lifecycle uid: when the route goes, `close` drops every connection, and
+one that comes back later is closed instead of kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from gateway.deadlines import NEVER, Deadlines
+from gateway.limits import Limits
+from gateway.upstream import UpstreamConnection
+
+FRESH_SECONDS = 1.0
+"""A request that may not be repeated takes only a connection idle for less than this: applications close idle ones."""
+
+Connect = Callable[["Pool"], Awaitable[UpstreamConnection]]
+"""Makes a new connection whose home is the given pool. Raises GatewayError."""
+
+
+class Pool:
+    """Connections to one port, and how to make another."""
+
+    __slots__ = ("_deadlines", "_idle", "_limits", "closed", "connect", "prefix")
+
+    def __init__(self, connect: Connect, limits: Limits, deadlines: Deadlines, prefix: bytes = b"") -> None:
+        self.connect = connect
+        self.prefix = prefix
+        """What a relay on the way needs in front of every path."""
+        self.closed = False
+        self._limits = limits
+        self._deadlines = deadlines
+        self._idle: dict[UpstreamConnection, None] = {}
+
+    def take(self, *, replayable: bool) -> UpstreamConnection | None:
+        """An idle connection fit for the request, or None."""
+        idle = self._idle
+        while idle:
+            connection, _ = idle.popitem()
+            if connection.transport.is_closing():
+                continue
+            if not replayable and self._deadlines.now - connection.idle_since >= FRESH_SECONDS:
+                idle[connection] = None
+                return None
+            connection.deadline = NEVER
+            return connection
+        return None
+
+    def give(self, connection: UpstreamConnection) -> None:
+        """Keeps the connection for the next exchange, or closes it when the pool is closed or full."""
+        if self.closed or len(self._idle) >= self._limits.pool_max_idle:
+            connection.close()
+            return
+        connection.release()
+        now = self._deadlines.now
+        connection.idle_since = now
+        connection.deadline = now + self._limits.pool_idle_timeout
+        self._idle[connection] = None
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        """The connection is gone."""
+        self._idle.pop(connection, None)
+        self._deadlines.discard(connection)
+
+    def close(self) -> None:
+        """Closes the idle connections, and from now on every one that comes back."""
+        self.closed = True
+        idle, self._idle = self._idle, {}
+        for connection in idle:
+            connection.close()
+
+    def __len__(self) -> int:
+        return len(self._idle)

@@ -1,0 +1,279 @@
+"""One connection to a sandbox port: sends what it is given, takes answers apart, reports to its sink.
+
+The life of an upstream connection, by what `_left` says of the bytes to come:
+
+    IDLE ──send──▶ HEAD ──head──▶ LENGTH(n) / CHUNKED / UNTIL_CLOSE ──end──▶ IDLE (back to its pool) or closed
+                    │ 1xx: stays           │ bytes when IDLE: nobody asked, the connection is dropped
+                    └─101──▶ TUNNEL (raw bytes until either side closes)
+
+A response is over when its framing says so, never because the connection ended, unless UNTIL_CLOSE was declared by
+the absence of both lengths (RFC 9112 §6.3 rule 8) and the end was an orderly one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, Protocol
+
+from gateway.deadlines import NEVER
+from gateway.errors import BadRequest, GatewayError, UpstreamInvalid
+from gateway.flow import SLOW_PEER, Valve
+from gateway.framing import CHUNKED, UNTIL_CLOSE, ChunkedDecoder
+from gateway.heads import ResponseHead, parse_response
+
+_IDLE: Final = 0
+_HEAD: Final = -10
+_TUNNEL: Final = -11
+MAX_INTERIM: Final = 16
+"""Most 1xx answers before the final one; more is a program that answers nothing."""
+
+
+class Sink(Protocol):
+    """Who an upstream connection reports to while it serves."""
+
+    request_sent: bool
+    """Whether the whole request has been handed to the connection; it cannot serve another one before."""
+
+    def on_interim(self, response: ResponseHead) -> None:
+        """A 1xx answer other than 101."""
+
+    def on_switch(self, response: ResponseHead, data: bytes) -> None:
+        """101: from here on raw bytes; `data` are the first of them."""
+
+    def on_head(self, response: ResponseHead) -> None:
+        """The final answer begins."""
+
+    def on_data(self, data: bytes) -> None:
+        """Body bytes, decoded from their transfer coding."""
+
+    def on_end(self, trailers: bytes) -> None:
+        """The answer is complete, with these trailer lines."""
+
+    def on_lost(self, error: GatewayError | None) -> None:
+        """The connection ended before the answer was complete; `error` says so when its bytes were at fault."""
+
+    def on_eof(self) -> bool:
+        """The sandbox has finished sending; True keeps the other direction open (tunnels)."""
+
+    def pause_upload(self) -> None:
+        """The sandbox is slow: stop reading from the client."""
+
+    def resume_upload(self) -> None:
+        """The sandbox takes bytes again."""
+
+
+class Home(Protocol):
+    """Where an idle connection goes."""
+
+    def give(self, connection: UpstreamConnection) -> None:
+        """Takes the connection back, or closes it."""
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        """The connection is gone."""
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection to a sandbox port, used by one exchange at a time."""
+
+    __slots__ = (
+        "_buffer",
+        "_chunks",
+        "_interims",
+        "_keep",
+        "_left",
+        "_max_head",
+        "_to_head",
+        "deadline",
+        "home",
+        "idle_since",
+        "sink",
+        "transport",
+        "used",
+        "valve",
+    )
+
+    transport: asyncio.Transport
+    valve: Valve
+
+    def __init__(self, home: Home, max_head: int) -> None:
+        # connection
+        self.home = home
+        self._max_head = max_head
+        self.idle_since = 0.0
+        self.used = 0
+        """How many exchanges it has begun; more than one means it was reused."""
+        self.deadline = NEVER
+        # exchange
+        self.sink: Sink | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self._left = _IDLE
+        self._buffer = b""
+        self._chunks: ChunkedDecoder | None = None
+        self._keep = False
+        self._to_head = False
+        self._interims = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+        self.valve = Valve(self.transport)
+
+    def send(self, sink: Sink, data: bytes, *, to_head: bool) -> None:
+        """Begins an exchange: `data` is the request head and what there is of its body."""
+        self.sink = sink
+        self._left = _HEAD
+        self._to_head = to_head
+        self.used += 1
+        self.transport.write(data)
+
+    def abort(self) -> None:
+        """Drops the connection at once, whatever is under way; the sink hears nothing more."""
+        self.sink = None
+        self.transport.abort()
+
+    def close(self) -> None:
+        """Closes the idle connection."""
+        self.sink = None
+        self.transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        sink = self.sink
+        if sink is None:
+            self.transport.abort()
+            return
+        left = self._left
+        try:
+            if left == _HEAD:
+                self._read_head(sink, data)
+            elif left > 0:
+                self._read_length(sink, left, data)
+            elif left == CHUNKED:
+                self._read_chunks(sink, data)
+            else:
+                sink.on_data(data)
+        except (BadRequest, UpstreamInvalid) as error:
+            self.abort()
+            sink.on_lost(error if isinstance(error, UpstreamInvalid) else UpstreamInvalid())
+
+    def _read_head(self, sink: Sink, data: bytes) -> None:
+        if self._buffer:
+            data = self._buffer + data
+            self._buffer = b""
+        while True:
+            end = data.find(b"\r\n\r\n")
+            if end < 0:
+                if len(data) > self._max_head:
+                    raise UpstreamInvalid
+                self._buffer = data
+                return
+            end += 4
+            if end > self._max_head:
+                raise UpstreamInvalid
+            response = parse_response(data[:end], to_head=self._to_head)
+            data = data[end:]
+            if response.status >= 200:
+                break
+            if response.status == 101:
+                self._left = _TUNNEL
+                sink.on_switch(response, data)
+                return
+            self._interims += 1
+            if self._interims > MAX_INTERIM:
+                raise UpstreamInvalid
+            sink.on_interim(response)
+            if not data:
+                return
+        self._keep = response.keep_alive
+        length = response.length
+        sink.on_head(response)
+        if self.sink is not sink:
+            return
+        self._left = length
+        if length > 0:
+            if data:
+                self._read_length(sink, length, data)
+        elif length == 0:
+            self._finish(sink, b"", data)
+        elif length == CHUNKED:
+            self._chunks = ChunkedDecoder()
+            if data:
+                self._read_chunks(sink, data)
+        else:
+            self._keep = False
+            if data:
+                sink.on_data(data)
+
+    def _read_length(self, sink: Sink, left: int, data: bytes) -> None:
+        size = len(data)
+        if size < left:
+            self._left = left - size
+            sink.on_data(data)
+            return
+        rest = b""
+        if size > left:
+            rest = data[left:]
+            data = data[:left]
+        sink.on_data(data)
+        if self.sink is sink:
+            self._finish(sink, b"", rest)
+
+    def _read_chunks(self, sink: Sink, data: bytes) -> None:
+        chunks = self._chunks
+        if chunks is None:
+            return
+        payload = chunks.feed(data)
+        if payload:
+            sink.on_data(payload)
+        if chunks.done and self.sink is sink:
+            self._finish(sink, chunks.trailers, chunks.rest)
+
+    def _finish(self, sink: Sink, trailers: bytes, rest: bytes) -> None:
+        keep = self._keep and not rest and sink.request_sent
+        self.sink = None
+        self._left = _IDLE
+        self._chunks = None
+        self._interims = 0
+        if keep:
+            self.home.give(self)
+        elif sink.request_sent:
+            self.transport.close()
+        else:
+            self.transport.abort()
+        sink.on_end(trailers)
+
+    def eof_received(self) -> bool:
+        sink = self.sink
+        return sink is not None and self._left == _TUNNEL and sink.on_eof()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.home.forget(self)
+        sink, self.sink = self.sink, None
+        if sink is None:
+            return
+        if self._left == UNTIL_CLOSE and exc is None:
+            sink.on_end(b"")
+        else:
+            sink.on_lost(None)
+
+    def pause_writing(self) -> None:
+        if self.sink is not None:
+            self.sink.pause_upload()
+
+    def resume_writing(self) -> None:
+        if self.sink is not None:
+            self.sink.resume_upload()
+
+    def expire(self, now: float) -> None:
+        """It has been idle for long enough."""
+        if self.sink is None:
+            self.transport.close()
+        self.deadline = NEVER
+
+    def hold(self) -> None:
+        """Stops reading: the client is slow."""
+        self.valve.hold(SLOW_PEER)
+
+    def release(self) -> None:
+        """Reads on."""
+        self.valve.release(SLOW_PEER)
