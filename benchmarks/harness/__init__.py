@@ -1,0 +1,1 @@
+"""What the benchmarks share: processes and their costs, the rivals, the loads, the tables."""

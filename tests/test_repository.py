@@ -1,0 +1,115 @@
+"""What the repository promises about itself: versions agree, locks are pinned, nothing foreign is tracked."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+LOCKS = sorted((ROOT / "scripts" / "lock").glob("*.txt"))
+CHANGELOG_VERSION = re.compile(r"^## \[(\d+\.\d+\.\d+)\]", re.MULTILINE)
+PINNED = re.compile(r"^([a-z0-9_.-]+)==", re.MULTILINE | re.IGNORECASE)
+NAME = re.compile(r"^[a-z0-9_.-]+", re.IGNORECASE)
+VERBS = ("demo", "test", "lint", "check", "bench", "install", "engine")
+LARGEST_TEXT = 1_000_000
+LONGEST_FILE = 700
+
+# Spelled in two halves, so that this file does not name what it forbids.
+FOREIGN = [
+    first + second
+    for first, second in (
+        ("file:/", "/"),
+        ("files.python", "hosted.org"),
+        ("pypi.", "org/simple"),
+        ("registry.", "npmjs.org"),
+        ("proxy.", "golang.org"),
+        ("/work/", "main"),
+        ("/work/", "board"),
+        ("/work/", "shared"),
+        ("../sha", "red"),
+        ("BEGIN RSA PRIV", "ATE KEY"),
+    )
+]
+
+
+def project() -> dict[str, object]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def tracked_texts() -> dict[str, str]:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
+    texts = {}
+    for name in filter(None, listed.decode().split("\0")):
+        path = ROOT / name
+        if path.is_file() and path.stat().st_size < LARGEST_TEXT:
+            texts[name] = path.read_text(errors="replace")
+    return texts
+
+
+def normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_version_heads_the_changelog() -> None:
+    """The newest version in CHANGELOG.md is the one pyproject.toml declares."""
+    versions = CHANGELOG_VERSION.findall((ROOT / "CHANGELOG.md").read_text())
+    assert versions[:1] == [project()["project"]["version"]]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.stem)
+def test_lock_is_pinned_by_hash_and_names_no_index(lock: Path) -> None:
+    """Each requirement of a lock has an exact version and a hash, and no line is an address or an option."""
+    text = lock.read_text()
+    requirements = text.replace("\\\n", " ").splitlines()
+    assert requirements
+    assert [line for line in requirements if not PINNED.match(line) or "--hash=sha256:" not in line] == []
+    assert "://" not in text
+
+
+def test_locks_hold_every_dependency() -> None:
+    """A dependency of pyproject.toml that no lock holds would be missing on a new machine."""
+    declared = project()
+    wanted = {"runtime": list(declared["project"]["dependencies"]), "development": []}  # type: ignore[index]
+    for group in declared["dependency-groups"].values():  # type: ignore[attr-defined]
+        wanted["development"] += group
+    for name, requirements in wanted.items():
+        locked = {normalised(found) for found in PINNED.findall((ROOT / f"scripts/lock/{name}.txt").read_text())}
+        asked = {normalised(match[0]) for text in requirements if (match := NAME.match(text))}
+        assert asked <= locked, name
+
+
+def test_nothing_foreign_is_tracked() -> None:
+    """No tracked file names a package host, a path of somebody's machine or a private key."""
+    found = [(name, word) for name, text in tracked_texts().items() for word in FOREIGN if word in text]
+    assert found == []
+
+
+def test_scripts_are_executable() -> None:
+    """The verbs run as they are written in the README."""
+    paths = [ROOT / ".ci/run", *(ROOT / "scripts" / verb for verb in VERBS)]
+    assert [str(path) for path in paths if not path.stat().st_mode & 0o100] == []
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    """A relative link in a Markdown file names a file that exists."""
+    broken = []
+    for name, text in tracked_texts().items():
+        if name.endswith(".md"):
+            for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+                if "://" not in target and not ((ROOT / name).parent / target).exists():
+                    broken.append((name, target))
+    assert broken == []
+
+
+def test_no_source_file_is_two() -> None:
+    """A file past 700 lines is more than one idea; long before that it asks whether it is two."""
+    long = {
+        name: lines
+        for name, text in tracked_texts().items()
+        if name.endswith(".py") and (lines := text.count("\n")) > LONGEST_FILE
+    }
+    assert long == {}
