@@ -24,3 +24,10 @@ install_packages() {
     rm -f "$log"
 }
 apt_get() { DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"; }
+
+# The builder takes the system's own Python into the images.
+build_images() {
+    [ -x /usr/bin/python3 ] || { may_install_packages && install_packages python3; } ||
+        fail "the test images are built from the system's /usr/bin/python3, which is missing"
+    tests/images/build >/dev/null
+}

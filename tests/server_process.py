@@ -66,10 +66,17 @@ def to_toml(tables: Mapping[str, Mapping[str, Any]]) -> str:
 class ServerProcess:
     """One server with its configuration and its store in `folder`; start, stop, kill -9 and start again."""
 
-    def __init__(self, folder: Path, tables: Mapping[str, Mapping[str, Any]], *, port: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        tables: Mapping[str, Mapping[str, Any]],
+        *,
+        port: int | None = None,
+        name: str = "server",
+    ) -> None:
         self.port = port or free_port()
-        self.config = folder / "sandbox.toml"
-        self.log = folder / "server.log"
+        self.config = folder / f"{name}.toml"
+        self.log = folder / f"{name}.log"
         merged: dict[str, dict[str, Any]] = {
             "server": {"host": "127.0.0.1", "port": self.port},
             "runtime": {"type": "docker", "execd_image": EXECD_IMAGE},
@@ -92,6 +99,11 @@ class ServerProcess:
         """The base of the REST API, without `/v1`."""
         return f"http://{self.address}"
 
+    @property
+    def running(self) -> bool:
+        """Whether the process lives."""
+        return self.process is not None and self.process.poll() is None
+
     def start(self, *, environment: Mapping[str, str] | None = None, ready: bool = True) -> ServerProcess:
         """Starts it and waits until `/ready` answers 200 (`/health` with ready=False)."""
         with self.log.open("ab") as log:
@@ -111,7 +123,7 @@ class ServerProcess:
         return self
 
     def _answers(self, path: str) -> bool:
-        if self.process is None or self.process.poll() is not None:
+        if not self.running:
             raise ServerFailed(f"the server ended during its start; it wrote:\n{self.output()}")
         try:
             return self.call("GET", path)[0] == 200
