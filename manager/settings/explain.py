@@ -18,6 +18,8 @@ from manager.settings.table import Table
 
 HIDDEN: Final = "(hidden)"
 _MAX_SHOWN: Final = 80
+WHOLE: Final = 10_000
+"""As `longest` of `toml_text`: uncut."""
 Location = tuple[int | str, ...]
 
 
@@ -48,20 +50,20 @@ def _problems(detail: ErrorDetails) -> Iterator[Problem]:
     if isinstance(where, Key):
         yield _key_problem(where, detail)
     elif detail["type"] == "missing":
-        yield from (_missing(key) for key in _required(where, detail["loc"]))
+        yield from (_missing(key, key.path) for key in _required(where, detail["loc"]))
     else:
         yield Problem(_dotted(detail["loc"]), f"must be a table, written [{_dotted(detail['loc'])}]")
 
 
 def _key_problem(key: Key, detail: ErrorDetails) -> Problem:
     if detail["type"] == "missing":
-        return _missing(key)
+        return _missing(key, detail["loc"])
     text = str(detail["ctx"]["error"]) if detail["type"] == "value_error" else f"must be {key.allowed}"
     return Problem(_dotted(detail["loc"]), text, HIDDEN if key.secret else toml_text(detail["input"]))
 
 
-def _missing(key: Key) -> Problem:
-    return Problem(".".join(key.path), f"is required; it must be {key.allowed}")
+def _missing(key: Key, location: Location) -> Problem:
+    return Problem(_dotted(location), f"is required; it must be {key.allowed}")
 
 
 def _required(table: type[Table], location: Location) -> Iterator[Key]:
@@ -90,17 +92,17 @@ def _dotted(location: Location) -> str:
     return text
 
 
-def toml_text(value: Any) -> str | None:
-    """A value as a configuration file would write it, shortened; None for tables and lists of tables."""
+def toml_text(value: Any, longest: int = _MAX_SHOWN) -> str | None:
+    """A value as a configuration file would write it, cut at `longest`; None for tables and lists of tables."""
     if isinstance(value, Mapping):
         return None
     if isinstance(value, list | tuple):
-        items = [toml_text(item) for item in value]
-        return None if None in items else _short(f"[{', '.join(filter(None, items))}]")
+        items = [toml_text(item, longest) for item in value]
+        return None if None in items else _short(f"[{', '.join(filter(None, items))}]", longest)
     if isinstance(value, str | bool | int):
-        return _short(json.dumps(value, ensure_ascii=False))
-    return _short(str(value))
+        return _short(json.dumps(value, ensure_ascii=False), longest)
+    return _short(str(value), longest)
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 1] + "…"
+def _short(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"

@@ -34,7 +34,9 @@ class AsLimits:
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(
-            lambda table: Limits(**table.model_dump()), handler.generate_schema(LimitsTable)
+            lambda table: Limits(**table.model_dump()),
+            handler.generate_schema(LimitsTable),
+            serialization=core_schema.plain_serializer_function_ser_schema(dataclasses.asdict),
         )
 
 

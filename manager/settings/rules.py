@@ -13,7 +13,6 @@ from manager.settings.values import ADDRESS_WORDS, parse_wildcard, split_address
 
 if TYPE_CHECKING:
     from manager.settings.model import Settings
-    from manager.settings.table import Table
 
 _LEAST_PORT_SPAN: Final = 100
 
@@ -21,11 +20,6 @@ _LEAST_PORT_SPAN: Final = 100
 def conflicts(settings: Settings) -> list[Problem]:
     """Everything that is wrong between keys which are each right by themselves."""
     return [problem for rule in _RULES for problem in rule(settings)]
-
-
-def _given(table: Table) -> bool:
-    """Whether the configuration writes anything in this table."""
-    return bool(table.model_fields_set)
 
 
 def _quote(text: str | None) -> str | None:
@@ -51,14 +45,14 @@ def _runtime_tables(settings: Settings) -> Iterator[Problem]:
     agent = settings.kubernetes.workload_provider == "agent-sandbox"
     if settings.runtime.type == "docker":
         for name, table in (("kubernetes", settings.kubernetes), ("agent_sandbox", settings.agent_sandbox)):
-            if _given(table):
+            if table.given:
                 yield Problem(name, f'has no meaning with runtime.type = "docker"; remove [{name}]')
         if settings.egress.upstream_proxy.ca_secret_name:
             yield Problem("egress.upstream_proxy.ca_secret_name", "is for Kubernetes; use ca_cert_path with Docker")
-        if _given(settings.tenants):
+        if settings.tenants.given:
             yield Problem("tenants", 'needs runtime.type = "kubernetes"; remove [tenants]')
         return
-    if _given(settings.agent_sandbox) and not agent:
+    if settings.agent_sandbox.given and not agent:
         yield Problem("agent_sandbox", 'needs kubernetes.workload_provider = "agent-sandbox"; remove [agent_sandbox]')
     if settings.egress.upstream_proxy.ca_cert_path:
         yield Problem("egress.upstream_proxy.ca_cert_path", "is for Docker; use ca_secret_name with Kubernetes")
@@ -74,7 +68,7 @@ def _ports(settings: Settings) -> Iterator[Problem]:
 def _gateway(settings: Settings) -> Iterator[Problem]:
     gateway = settings.ingress.gateway
     if settings.ingress.mode == "direct":
-        if _given(gateway):
+        if gateway.given:
             yield Problem("ingress.gateway", 'needs ingress.mode = "gateway"; set it or remove [ingress.gateway]')
         return
     if gateway.address is None:
@@ -154,7 +148,7 @@ def _egress(settings: Settings) -> Iterator[Problem]:
         yield Problem(f"egress.requests.{name}", f"must not exceed egress.limits.{name}", _quote(egress.requests[name]))
     proxy = egress.upstream_proxy
     if proxy.url is None:
-        if _given(proxy):
+        if proxy.given:
             yield Problem("egress.upstream_proxy.url", "is required in [egress.upstream_proxy]")
         return
     if egress.mode != "dns+nft":
@@ -177,9 +171,9 @@ def _services(settings: Settings) -> Iterator[Problem]:
         yield Problem("store.postgresql.min_pool_size", text, str(postgresql.min_pool_size))
     if redis.enabled and redis.dsn is None:
         yield Problem("renew_intent.redis.dsn", "is required with renew_intent.redis.enabled = true")
-    if _given(tenants) and tenants.provider == "http" and tenants.endpoint is None:
+    if tenants.given and tenants.provider == "http" and tenants.endpoint is None:
         yield Problem("tenants.endpoint", 'is required with tenants.provider = "http"')
-    if _given(tenants) and settings.server.api_key is not None:
+    if tenants.given and settings.server.api_key is not None:
         yield Problem("server.api_key", "must be empty when [tenants] holds the keys")
 
 

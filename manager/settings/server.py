@@ -40,7 +40,7 @@ class ServerSettings(Table):
     eip: OptionalText = option(
         None, doc="Public host, or public base of proxied addresses, used when endpoints are written"
     )
-    max_sandbox_timeout_seconds: int | None = option(
+    max_sandbox_timeout_seconds: Annotated[int | None, OrNone] = option(
         None, least=60, doc="Longest lifetime a create request may ask for, in seconds; unset means no limit"
     )
     shutdown_grace_seconds: float = option(

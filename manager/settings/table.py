@@ -16,6 +16,12 @@ class Table(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
+    @property
+    def given(self) -> bool:
+        """Whether the configuration writes any key in this table or below it; a bare header does not count."""
+        held = (getattr(self, name) for name in self.model_fields_set)
+        return any(value.given if isinstance(value, Table) else True for value in held)
+
 
 def option(
     default: Any = ...,

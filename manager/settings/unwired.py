@@ -30,7 +30,6 @@ UNWIRED: Final = (
     Unwired("server.loop", ("auto", "uvloop"), 'use "auto": the data plane is built on uvloop'),
     Unwired("server.http", ("auto", "httptools"), 'use "auto": the data plane is built on httptools'),
     Unwired("proxy.resolve_internal", (True,), "remove it: the gateway dials sandboxes itself"),
-    Unwired("log.file_enabled", (False,), "remove it and let the service manager keep standard output"),
     Unwired("store.type", ("sqlite",), 'use "sqlite"'),
     Unwired("renew_intent.enabled", (False,), "remove it: traffic does not extend lifetimes, clients renew them"),
     Unwired("renew_intent.redis.enabled", (False,), "remove [renew_intent.redis]"),
@@ -49,5 +48,5 @@ def _refusal(settings: Settings, row: Unwired) -> Problem | None:
     value = attrgetter(row.key)(settings)
     text = f"is not supported by this version; {row.instead}"
     if isinstance(value, Table):
-        return Problem(row.key, text) if value.model_fields_set else None
+        return Problem(row.key, text) if value.given else None
     return None if value in row.accepted else Problem(row.key, text, toml_text(value))

@@ -1,0 +1,100 @@
+"""Where log lines go and what they look like; the id of the request at hand is in every line.
+
+Lines are plain unless a terminal watches. The access log is a logger of its own whose lines are JSON already.
+"""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+import sys
+import time
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Final
+
+from manager.settings.model import Settings
+from manager.settings.server import LogSettings
+
+REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="-")
+"""Set by the REST API for the time of one request."""
+
+ACCESS_LOGGER: Final = "gateway.access"
+_LINE: Final = "%(asctime)s.%(msecs)03dZ %(levelname)s [%(request_id)s] %(name)s: %(message)s"
+_TIME: Final = "%Y-%m-%dT%H:%M:%S"
+_COLOURS: Final = {logging.WARNING: "33", logging.ERROR: "31", logging.CRITICAL: "1;31", logging.DEBUG: "2"}
+_CHATTY: Final = ("urllib3", "docker", "asyncio", "aiohttp.access")
+"""Libraries whose debug output drowns ours."""
+
+_FILE: Final = "~/logs/opensandbox/server.log"
+_ACCESS_FILE: Final = "~/logs/opensandbox/access.log"
+
+
+class LineFormatter(logging.Formatter):
+    """One line per record in UTC, with colour where a terminal shows it; control characters cannot forge a line."""
+
+    def __init__(self, *, colour: bool) -> None:
+        super().__init__(_LINE, _TIME)
+        self._colour = colour
+
+    def converter(self, seconds: float | None) -> time.struct_time:
+        """The time of a record, in UTC."""
+        return time.gmtime(seconds)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.request_id = REQUEST_ID.get()
+        record.message = _one_line(record.message)
+        line = super().formatMessage(record)
+        code = _COLOURS.get(record.levelno) if self._colour else None
+        return f"\x1b[{code}m{line}\x1b[0m" if code else line
+
+
+def _one_line(text: str) -> str:
+    """What a caller sent may be part of a message: it must not end the line or drive a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def configure(settings: Settings) -> None:
+    """Sets up all logging of the process; raises OSError when a log file cannot be opened."""
+    root = logging.getLogger()
+    _replace_handlers(root, _handler(settings.log, settings.log.file_path or _FILE))
+    root.handlers[0].setFormatter(LineFormatter(colour=_is_terminal(root.handlers[0])))
+    root.setLevel(settings.log.level)
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
+    _configure_access(settings)
+
+
+def _configure_access(settings: Settings) -> None:
+    access = logging.getLogger(ACCESS_LOGGER)
+    access.propagate = False
+    access.setLevel(logging.INFO)
+    if not settings.gateway.access_log:
+        _replace_handlers(access, logging.NullHandler())
+        return
+    handler = _handler(settings.log, settings.log.access_file_path or _ACCESS_FILE)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    _replace_handlers(access, handler)
+
+
+def _handler(log: LogSettings, path: str) -> logging.Handler:
+    if not log.file_enabled:
+        return logging.StreamHandler(sys.stdout)
+    file = Path(path).expanduser()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return logging.handlers.RotatingFileHandler(
+        file, maxBytes=log.file_max_bytes, backupCount=log.file_backup_count, encoding="utf-8"
+    )
+
+
+def _replace_handlers(logger: logging.Logger, handler: logging.Handler) -> None:
+    for old in list(logger.handlers):
+        logger.removeHandler(old)
+        old.close()
+    logger.addHandler(handler)
+
+
+def _is_terminal(handler: logging.Handler) -> bool:
+    return type(handler) is logging.StreamHandler and handler.stream.isatty()

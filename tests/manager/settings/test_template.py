@@ -1,0 +1,130 @@
+"""What init-config writes: loadable files, made from the model."""
+
+from __future__ import annotations
+
+import re
+import stat
+import tomllib
+from functools import reduce
+from pathlib import Path
+
+import pytest
+
+from manager.settings.examples import EXAMPLES
+from manager.settings.generate import generated, main, stale
+from manager.settings.keys import sections
+from manager.settings.load import load_settings
+from manager.settings.model import Settings
+from manager.settings.spellings import SPELLINGS
+from manager.settings.template import render, skeleton, write_config
+from manager.settings.unwired import UNWIRED
+from tests.manager.settings.test_pages import EXAMPLES as PRINTED
+
+ROOT = Path(__file__).parents[3]
+RUNTIME = {"type": "docker", "execd_image": "execd"}
+NOT_FOR_DOCKER = (
+    "kubernetes",
+    "agent_sandbox",
+    "tenants",
+    "ingress.gateway",
+    "egress.upstream_proxy",
+    "docker.registries",
+    "docker.pools",
+    "ingress.secure_access.keys",
+)
+"""Tables that a default cannot stand in: they need another runtime or mode, or an item of the operator's."""
+FILLED = {'type = ""': 'type = "docker"', 'execd_image = ""': 'execd_image = "execd"'}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_loads(tmp_path: Path, name: str) -> None:
+    """Every example can be started with as it is written, apart from its well-known key and what it needs around it."""
+    file = tmp_path / "new" / "sandbox.toml"
+    write_config(file, name, force=False)
+
+    warnings = load_settings(file, {}).warnings
+    assert not [line for line in warnings if "is not a setting" in line]
+    assert any("still the one of the example" in line for line in warnings)
+
+
+def test_the_docker_example_is_the_printed_one() -> None:
+    """The file holds the same tables, keys and values, in the same order, as the documentation page."""
+    written, printed = tomllib.loads(render(EXAMPLES["docker"])), tomllib.loads(PRINTED[0])
+
+    assert written == printed
+    assert [*written, *written["docker"]] == [*printed, *printed["docker"]]
+
+
+def test_every_value_of_an_example_is_explained() -> None:
+    """The sentence above a value is the model's own."""
+    assert "# Port to listen on: the gateway and the REST API share it\nport = 8080\n" in render(EXAMPLES["docker"])
+
+
+def test_the_skeleton_loads_once_its_two_keys_are_filled_in(load) -> None:
+    """Everything else in it is commented out."""
+    text = skeleton()
+    for empty, filled in FILLED.items():
+        assert f"\n{empty}\n" in text
+        text = text.replace(f"\n{empty}\n", f"\n{filled}\n", 1)
+
+    assert (
+        load(text, runtime="").settings == load(runtime='runtime = {type = "docker", execd_image = "execd"}').settings
+    )
+
+
+def test_the_skeleton_shows_defaults_that_load() -> None:
+    """Taking the comment signs away changes nothing: what stands there are the defaults."""
+    text = re.sub(r"^#(?! )", "", skeleton(), flags=re.MULTILINE)
+    for empty, filled in FILLED.items():
+        text = text.replace(f"\n{empty}", f"\n{filled}", 1)
+    document = tomllib.loads(text)
+    for path in NOT_FOR_DOCKER:
+        *tables, name = path.split(".")
+        del reduce(lambda table, part: table[part], tables, document)[name]
+
+    assert Settings.model_validate(document) == Settings.model_validate({"runtime": RUNTIME})
+
+
+def test_the_skeleton_and_the_page_name_every_key() -> None:
+    """A key added to the model appears in both; another spelling is on the page only."""
+    text, page = skeleton(), generated()["docs/configuration.md"]
+
+    for section in sections(Settings):
+        assert f".{section.path[-1]}" in f".{page}" or f"[{section.path[-1]}" in page
+        for key in section.own_keys():
+            assert f"| `{key.name}` |" in page
+            assert (f"{key.name} = " in text) or key.path in SPELLINGS
+
+
+def test_the_page_marks_what_is_not_wired() -> None:
+    """Whoever reads about a key that keeps the server from starting is told so there."""
+    page = generated()["docs/configuration.md"]
+
+    assert page.count("**This version ") == len(UNWIRED)
+
+
+def test_an_existing_file_is_kept(tmp_path: Path) -> None:
+    """Only force overwrites, and what is written is readable by its owner only."""
+    file = tmp_path / "sandbox.toml"
+    file.write_text("mine")
+
+    with pytest.raises(FileExistsError):
+        write_config(file, "docker", force=False)
+    assert file.read_text() == "mine"
+    write_config(file, "docker", force=True)
+    assert file.read_text() == render(EXAMPLES["docker"])
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_the_generated_files_are_up_to_date() -> None:
+    """The repository holds what the model says."""
+    assert stale(ROOT) == []
+
+
+def test_drift_is_found_and_mended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """--check changes nothing and returns 1; without it the files are written."""
+    assert main(["--check"], tmp_path) == 1
+    assert "config/docker.toml is out of date" in capsys.readouterr().err
+    assert main([], tmp_path) == 0
+    assert main(["--check"], tmp_path) == 0
+    assert main(["--wrong"], tmp_path) == 2
