@@ -28,7 +28,7 @@ from gateway.errors import BadRequest, BodyTimeout, GatewayError, HeadTimeout, H
 from gateway.exchange import Exchange, State
 from gateway.flow import NOT_READY, SLOW_PEER, Valve
 from gateway.framing import CHUNKED, ChunkedDecoder
-from gateway.heads import RequestHead, parse_request
+from gateway.heads import RequestHead, RequestReader
 from gateway.tunnel import GOING_AWAY
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class ClientConnection(asyncio.Protocol):
         "_phase",
         "_plane",
         "_pumping",
+        "_reader",
         "_slow",
         "_tunnel",
         "deadline",
@@ -88,6 +89,7 @@ class ClientConnection(asyncio.Protocol):
         self._tunnel: Tunnel | None = None
         self._phase = Phase.CLOSED
         self.deadline = NEVER
+        self._reader = RequestReader()
         self._buffer = b""
         self._pumping = False
         self._slow = False
@@ -181,7 +183,7 @@ class ClientConnection(asyncio.Protocol):
             end += 4
             if end > limits.max_head_bytes:
                 raise HeadTooLarge
-            request = parse_request(data[:end], limits)
+            request = self._reader.read(data[:end], limits)
             self._start(request, data[end:] if len(data) > end else b"")
         except GatewayError as error:
             self._fail(error)
@@ -318,13 +320,12 @@ class ClientConnection(asyncio.Protocol):
         """Sends an answer of our own."""
         request = self._exchange.request
         accept = None if request is None else request.find(b"accept")
-        request_id = request.request_id if request is not None else None
         self.transport.write(
             render(
                 error,
                 html=prefers_html(accept),
                 head=request is not None and request.method == b"HEAD",
-                request_id=request_id or self._plane.request_id(),
+                request_id=self._exchange.request_id,
                 close=not keep,
             )
         )

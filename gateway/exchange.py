@@ -42,8 +42,9 @@ from gateway.errors import (
 from gateway.heads import REPLAYABLE, RequestHead, ResponseHead, build_request, build_response, filter_trailers
 from gateway.metrics import ABORTED
 from gateway.peers import chained_lines, forwarded_lines
-from gateway.plane import Plane, ended, not_running
+from gateway.plane import Plane
 from gateway.pool import Pool
+from gateway.refusals import for_removal, for_state
 from gateway.routing import AddressForm, Route
 from gateway.table import Removal, RouteState, SandboxRoute
 from gateway.tunnel import Tunnel
@@ -118,6 +119,7 @@ class Exchange:
         "_pool",
         "_repeated",
         "_request",
+        "_request_id",
         "_route",
         "_started",
         "_status",
@@ -138,6 +140,7 @@ class Exchange:
         self._forwarded = b""
         # request
         self._request: RequestHead | None = None
+        self._request_id = b""
         self._address: Route | None = None
         self._route: SandboxRoute | None = None
         self._upstream: UpstreamConnection | None = None
@@ -209,7 +212,7 @@ class Exchange:
         if address is None:
             pool = route.pools[0]
             added = self._api_lines(request)
-            head = build_request(request, request.target, added, credentials=True)
+            head = build_request(request, request.target, request.own_lines(), added)
         else:
             if route.access is not None:
                 access.check(
@@ -218,7 +221,9 @@ class Exchange:
             elif address.unsigned is not None:
                 self._address = address = address.unsigned
             if route.state is not _RUNNING:
-                raise not_running(route.state)
+                refusal = for_state(route.state)
+                if refusal is not None:
+                    raise refusal
             limit = plane.limits.max_body_bytes
             if limit and request.length > limit:
                 raise BodyTooLarge
@@ -228,12 +233,13 @@ class Exchange:
             if not request.skips_renewal:
                 route.last_active = plane.deadlines.now
             pool = route.pools.get(address.port) or plane.pool(route, address.port)
-            if plane.own_credentials:
-                self._strip_own_credentials(request)
+            lines = request.lines()
+            if request.authorization is not None and request.authorization in plane.own_credentials:
+                lines = request.lines_without_authorization()
             target = address.target
             if pool.prefix:
                 target = pool.prefix + target
-            head = build_request(request, target, self._forwarded_lines(request, address.prefix))
+            head = build_request(request, target, lines, self._forwarded_lines(request, address.prefix))
         self._route = route
         route.live.add(self)
         # Bytes that came while the route was looked up wait in `_held`, before these.
@@ -324,8 +330,10 @@ class Exchange:
                 self._forwarded = forwarded_lines(client.peer, client.scheme, request.host)
             lines = self._forwarded
         if request.request_id is None:
-            request.request_id = self._plane.request_id()
-            lines = b"%bX-Request-ID: %b\r\n" % (lines, request.request_id)
+            self._request_id = request_id = self._plane.request_id()
+            lines = b"%bX-Request-ID: %b\r\n" % (lines, request_id)
+        else:
+            self._request_id = request.request_id
         if prefix:
             lines = b"%bX-Forwarded-Prefix: %b\r\n" % (lines, prefix)
         return lines
@@ -339,15 +347,10 @@ class Exchange:
                 peer = self._plane.trusted.client(peer, chain)
             scheme = request.forwarded.get(b"x-forwarded-proto", scheme)
         lines = b"X-Gateway-Peer: %b\r\nX-Gateway-Scheme: %b\r\n" % (peer, scheme)
+        self._request_id = request.request_id or self._plane.request_id()
         if request.request_id is None:
-            request.request_id = self._plane.request_id()
-            lines += b"X-Request-ID: %b\r\n" % request.request_id
+            lines += b"X-Request-ID: %b\r\n" % self._request_id
         return lines
-
-    def _strip_own_credentials(self, request: RequestHead) -> None:
-        value = request.find(b"authorization")
-        if value is not None and value in self._plane.own_credentials:
-            request.drop_authorization()
 
     # The response, from the sandbox (upstream.Sink).
 
@@ -497,11 +500,19 @@ class Exchange:
     def revoke(self, reason: Removal) -> None:
         """The sandbox is gone."""
         if self.state is not State.IDLE:
-            self.fail(ended(reason))
+            self.fail(for_removal(reason))
 
     def timed_out(self) -> None:
         """No byte has moved for too long."""
         self.fail(UpstreamTimeout())
+
+    @property
+    def request_id(self) -> bytes:
+        """The id of the request being served: the client's own, or one made for it."""
+        if not self._request_id:
+            request = self._request
+            self._request_id = (request.request_id if request is not None else None) or self._plane.request_id()
+        return self._request_id
 
     @property
     def request(self) -> RequestHead | None:
@@ -541,7 +552,7 @@ class Exchange:
         if request is None or access_log is None:
             return
         access_log.write(
-            request_id=request.request_id or b"",
+            request_id=self.request_id,
             peer=self._client.peer,
             method=request.method,
             target=request.target,
@@ -564,6 +575,7 @@ class Exchange:
         """Forgets the request; the connection's part stays."""
         self._clear_route()
         self._request = None
+        self._request_id = b""
         self._address = None
         self._outgoing = b""
         self._pool = None

@@ -83,7 +83,7 @@ class Gateway:
         *,
         sock: socket.socket | None = None,
         tls: ssl.SSLContext | None = None,
-        reuse_port: bool = False,
+        backlog: int = BACKLOG,
     ) -> None:
         """Accepts clients on host and port, or on a bound socket. Raises OSError when the address is taken."""
         loop = asyncio.get_running_loop()
@@ -98,11 +98,9 @@ class Gateway:
             return ClientConnection(plane, scheme)
 
         if sock is not None:
-            server = await loop.create_server(accept, sock=sock, backlog=BACKLOG, ssl=tls)
+            server = await loop.create_server(accept, sock=sock, backlog=backlog, ssl=tls)
         else:
-            server = await loop.create_server(
-                accept, host, port or 0, backlog=BACKLOG, ssl=tls, reuse_port=reuse_port or None
-            )
+            server = await loop.create_server(accept, host, port or 0, backlog=backlog, ssl=tls)
         self._servers.append(server)
 
     async def drain(self, grace: float) -> None:

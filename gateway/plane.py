@@ -13,49 +13,16 @@ from gateway.access import Keyring
 from gateway.access_log import AccessLog
 from gateway.deadlines import Deadlines
 from gateway.dial import in_process, tcp
-from gateway.errors import (
-    GatewayError,
-    PortNotListening,
-    SandboxDeleted,
-    SandboxExpired,
-    SandboxNotFound,
-    SandboxPaused,
-    SandboxStarting,
-    SandboxStopped,
-    SandboxUnavailable,
-)
+from gateway.errors import GatewayError, PortNotListening, SandboxNotFound, SandboxUnavailable
 from gateway.limits import Limits
 from gateway.metrics import Counters
 from gateway.peers import TrustedPeers
 from gateway.pool import Pool
+from gateway.refusals import for_removal
 from gateway.routing import Router
-from gateway.table import Reach, Removal, Resolution, Resolver, RouteState, RouteTable, SandboxRoute
+from gateway.table import Reach, Resolution, Resolver, RouteTable, SandboxRoute
 
 log = logging.getLogger(__name__)
-
-_BY_STATE: dict[RouteState, type[GatewayError]] = {
-    RouteState.STARTING: SandboxStarting,
-    RouteState.PAUSED: SandboxPaused,
-    RouteState.STOPPED: SandboxStopped,
-}
-_BY_REMOVAL: dict[Removal, type[GatewayError]] = {
-    Removal.DELETED: SandboxDeleted,
-    Removal.EXPIRED: SandboxExpired,
-    Removal.PAUSED: SandboxPaused,
-    Removal.STOPPED: SandboxStopped,
-    Removal.REPLACED: SandboxUnavailable,
-    Removal.REVOKED: SandboxUnavailable,
-}
-
-
-def not_running(state: RouteState) -> GatewayError:
-    """Why a sandbox in this state does not answer."""
-    return _BY_STATE[state]()
-
-
-def ended(removal: Removal) -> GatewayError:
-    """What a caller is told whose route ended for this reason."""
-    return _BY_REMOVAL[removal]()
 
 
 class Plane:
@@ -149,7 +116,7 @@ class Plane:
     def missing(self, sandbox_id: bytes) -> GatewayError:
         """What to say of an id that the table does not hold."""
         removal = self.table.gone(sandbox_id)
-        return SandboxNotFound() if removal is None else ended(removal)
+        return SandboxNotFound() if removal is None else for_removal(removal)
 
     async def resolve(self, sandbox_id: bytes) -> SandboxRoute:
         """Asks the manager for an id that the table does not hold; one question per id at a time.
