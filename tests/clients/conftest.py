@@ -1,0 +1,68 @@
+"""One server per way of addressing, shared by the client tests of a run."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from opensandbox import Sandbox
+
+from tests.clients.modes import MODES, Mode, connection
+from tests.conftest import end_server
+from tests.server_process import SANDBOX_IMAGE, ServerProcess, free_port
+
+CLIENTS_TIMEOUT = 90
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Containers are started here: the unit tests' twenty seconds are not enough."""
+    for item in items:
+        if item.path.parent.name == "clients":
+            item.add_marker(pytest.mark.timeout(CLIENTS_TIMEOUT))
+
+
+@pytest.fixture(scope="session")
+def server_of(tmp_path_factory: pytest.TempPathFactory, images: None) -> Iterator[Callable[[Mode], ServerProcess]]:
+    """Gives the running server of a mode, started when first asked for."""
+    servers: dict[str, ServerProcess] = {}
+
+    def running(mode: Mode) -> ServerProcess:
+        if mode.name not in servers:
+            port = free_port()
+            folder = tmp_path_factory.mktemp(mode.name)
+            server = servers[mode.name] = ServerProcess(folder, mode.tables(port), port=port)
+            server.start()
+        return servers[mode.name]
+
+    yield running
+    for server in servers.values():
+        end_server(server)
+
+
+@dataclass(slots=True)
+class Clients:
+    """The async SDK against one server in one mode."""
+
+    mode: Mode
+    server: ServerProcess
+    made: list[Sandbox] = field(default_factory=list)
+
+    async def create(self, **options: object) -> Sandbox:
+        """`Sandbox.create` with the test image; the sandbox is killed after the test."""
+        options = {"image": SANDBOX_IMAGE, "connection_config": connection(self.server, self.mode), **options}
+        sandbox = await Sandbox.create(**options)  # type: ignore[arg-type]
+        self.made.append(sandbox)
+        return sandbox
+
+
+@pytest.fixture(params=list(MODES.values()), ids=list(MODES))
+async def clients(request: pytest.FixtureRequest, server_of: Callable[[Mode], ServerProcess]) -> AsyncIterator[Clients]:
+    """The SDK in every mode; what a test made is gone afterwards."""
+    mode: Mode = request.param
+    clients = Clients(mode, server_of(mode))
+    yield clients
+    for sandbox in clients.made:
+        clients.server.call("DELETE", f"/v1/sandboxes/{sandbox.id}")
+        await sandbox.close()
+    request.node.add_report_section("teardown", f"server in {mode.name} mode", clients.server.output()[-20_000:])
