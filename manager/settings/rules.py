@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from manager.settings.model import Settings
 
 _LEAST_PORT_SPAN: Final = 100
+_PUBLIC_PATH: Final = re.compile(r"(?:/[A-Za-z0-9._~-]+)+/?$")
 
 
 def conflicts(settings: Settings) -> list[Problem]:
@@ -75,10 +77,7 @@ def _gateway(settings: Settings) -> Iterator[Problem]:
         yield Problem("ingress.gateway.address", 'is required with ingress.mode = "gateway"; it is the public address')
         return
     try:
-        if gateway.route.mode == "wildcard":
-            parse_wildcard(gateway.address)
-        else:
-            _plain_address(gateway.address)
+        _check_address(gateway.address, gateway.route.mode)
     except ValueError as error:
         yield Problem("ingress.gateway.address", f"{error} (route mode {gateway.route.mode})", _quote(gateway.address))
         return
@@ -87,10 +86,14 @@ def _gateway(settings: Settings) -> Iterator[Problem]:
         yield Problem("ingress.gateway.wildcard", text, _quote(gateway.wildcard))
 
 
-def _plain_address(text: str) -> None:
-    if "*" in text:
+def _check_address(text: str, mode: str) -> None:
+    if mode == "wildcard":
+        parse_wildcard(text)
+    elif "*" in text:
         raise ValueError(f'must be {ADDRESS_WORDS}; a "*" needs route mode wildcard')
-    split_address(text)
+    else:
+        # A uri address may go on with the path under which a proxy in front of us serves this gateway.
+        split_address(_PUBLIC_PATH.sub("", text) if mode == "uri" else text)
 
 
 def _api_hosts(settings: Settings) -> Iterator[Problem]:

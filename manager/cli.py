@@ -1,0 +1,136 @@
+"""The command `opensandbox-server`: serve, init-config, doctor.
+
+Exit codes: 0 done, 1 refused or failed with one line per reason on standard error, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+from manager import logs, process
+from manager.doctor.command import examine
+from manager.settings.advice import OPEN_API
+from manager.settings.environment import VARIABLES
+from manager.settings.examples import EXAMPLES
+from manager.settings.load import DEFAULT_PATH, ConfigError, Loaded, load_settings
+from manager.settings.model import Settings
+from manager.settings.template import write_config
+from manager.settings.unwired import refusals
+
+PROGRAM: Final = "opensandbox-server"
+_BAR: Final = "*" * 100
+
+Run = Callable[[Settings, Path], int]
+
+_EXAMPLES: Final = f"""\
+examples:
+  {PROGRAM} init-config {DEFAULT_PATH} --example docker
+                                    write a configuration to start from
+  {PROGRAM}                start with it
+  {PROGRAM} --config /etc/opensandbox/config.toml
+                                    start with another one
+  {PROGRAM} doctor         check what the server needs around it
+  curl http://localhost:8080/health is it up?
+
+environment:
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    return run_command(arguments, process.run)
+
+
+def run_command(arguments: Sequence[str] | None, run: Run) -> int:
+    """Runs the command line with `run` as what serves until it is told to stop."""
+    options = _parser().parse_args(arguments)
+    if options.command == "init-config":
+        return _init_config(Path(options.path).expanduser(), options.example, force=options.force)
+    if options.command == "doctor":
+        return examine(options.config)
+    return _serve(options.config, run)
+
+
+def _serve(config: str | None, run: Run) -> int:
+    try:
+        loaded = load_settings(config)
+    except ConfigError as error:
+        return _refuse(error.path, error.lines)
+    refused = refusals(loaded.settings)
+    if refused:
+        return _refuse(loaded.path, [str(problem) for problem in refused])
+    try:
+        logs.configure(loaded.settings)
+    except OSError as error:
+        return _refuse(loaded.path, [f"log.file_enabled: {error.filename} cannot be opened: {error.strerror}"])
+    _warn(loaded)
+    return run(loaded.settings, loaded.path)
+
+
+def _warn(loaded: Loaded) -> None:
+    if loaded.settings.server.api_key is None:
+        # Not by way of the log, whose level may hide it.
+        _say(f"{_BAR}\nWARNING: {OPEN_API}\n{_BAR}")
+    log = logging.getLogger(__name__)
+    for warning in loaded.warnings:
+        log.warning("%s: %s", loaded.path, warning)
+
+
+def _init_config(path: Path, example: str | None, *, force: bool) -> int:
+    try:
+        write_config(path, example, force=force)
+    except FileExistsError:
+        return _refuse(path, ["is there already; use --force to overwrite it"])
+    except OSError as error:
+        return _refuse(path, [f"cannot be written: {error.strerror}"])
+    what = "full configuration skeleton" if example is None else f"example configuration ({example})"
+    sys.stdout.write(f"Wrote {what} to {path}\n")
+    return 0
+
+
+def _refuse(path: Path, lines: Sequence[str]) -> int:
+    for line in lines:
+        _say(f"{PROGRAM}: {path}: {line}")
+    return 1
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    width = max(len(variable.name) for variable in VARIABLES)
+    environment = "\n".join(f"  {variable.name:{width}}  {variable.doc}" for variable in VARIABLES)
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description="Gateway to sandboxes and manager of their lives, in one process. Without a command it serves.",
+        epilog=_EXAMPLES + environment,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('opensandbox-gateway')}")
+    _add_config(parser, None)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    _add_config(commands.add_parser("serve", help="run the server (the default)"), argparse.SUPPRESS)
+    _add_init_config(commands.add_parser("init-config", help="write a configuration file to start from"))
+    check = commands.add_parser("doctor", help="check configuration and surroundings, with a remedy for each finding")
+    _add_config(check, argparse.SUPPRESS)
+    return parser
+
+
+def _add_config(parser: argparse.ArgumentParser, default: str | None) -> None:
+    # In a sub-command the default is suppressed, or it would overwrite what stood before the command.
+    parser.add_argument(
+        "--config", metavar="PATH", default=default, help=f"configuration file (default: {DEFAULT_PATH})"
+    )
+
+
+def _add_init_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", nargs="?", default=DEFAULT_PATH, help="where to write it (default: %(default)s)")
+    parser.add_argument("--example", choices=list(EXAMPLES), help="a small ready example instead of the full skeleton")
+    parser.add_argument("--force", action="store_true", help="overwrite an existing file")

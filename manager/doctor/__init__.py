@@ -1,0 +1,1 @@
+"""Checks of the configuration and of what the server needs around it, each with a remedy."""
