@@ -98,7 +98,8 @@ class Creation:
             await self._record(pending, unknown)
             raise
         if self._inventory.is_doomed(spec.id):
-            await self._undo(spec.id)
+            await self._runtime.delete(spec.id)
+            await self._end_doom(spec.id)
         else:
             self._inventory.created(sandbox)
         return replace(sandbox, entrypoint=spec.entrypoint)
@@ -106,9 +107,11 @@ class Creation:
     async def _record(self, pending: Sandbox, error: ManagerError) -> None:
         """Keeps a failed creation for its caller to see, except when they were told it cannot be made at all."""
         lifetime = self._settings.runtime.pending_failure_ttl_seconds
-        if isinstance(error, Invalid) or lifetime <= 0 or self._inventory.is_doomed(pending.id):
+        if self._inventory.is_doomed(pending.id):
+            await self._end_doom(pending.id)
+            return
+        if isinstance(error, Invalid) or lifetime <= 0:
             self._inventory.abandoned(pending.id)
-            await self._forget_doom(pending.id)
             return
         now = self._clock()
         status = SandboxStatus(SandboxState.FAILED, "PROVISIONING_ERROR", error.message, now)
@@ -119,17 +122,11 @@ class Creation:
         except Unavailable as lost:
             _logger.warning("the failure of sandbox %s is remembered only until a restart: %s", pending.id, lost)
 
-    async def _undo(self, sandbox_id: str) -> None:
-        """Deletes what was promised to be deleted while it was being made."""
-        await self._runtime.delete(sandbox_id)
+    async def _end_doom(self, sandbox_id: str) -> None:
+        """Nothing exists any more of what was deleted while it was being made."""
         self._inventory.abandoned(sandbox_id)
         self._inventory.removed(sandbox_id, Ending.DELETED)
-        await self._forget_doom(sandbox_id)
-
-    async def _forget_doom(self, sandbox_id: str) -> None:
-        if self._inventory.is_doomed(sandbox_id):
-            self._inventory.removed(sandbox_id, Ending.DELETED)
-            await self._store.doomed.forget(sandbox_id)
+        await self._store.doomed.forget(sandbox_id)
 
 
 def _pending(spec: SandboxSpec) -> Sandbox:

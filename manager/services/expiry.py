@@ -41,17 +41,14 @@ class Expiry:
         self._clock = clock
         self._heap: list[tuple[datetime, str]] = []
         self._due: dict[str, datetime] = {}  # entries of the heap that differ from this are void
+        self._not_before: dict[str, datetime] = {}  # an attempt that fails is not repeated at once
         self._changed = asyncio.Event()
         self._stopped = False
         self._room = asyncio.Semaphore(_AT_ONCE)
 
     def on_change(self, change: Change) -> None:
         """Follows the deadline of one sandbox."""
-        deadline = self._inventory.deadline(change.sandbox_id)
-        if deadline is None:
-            self._due.pop(change.sandbox_id, None)
-        elif self._due.get(change.sandbox_id) != deadline:
-            self._schedule(change.sandbox_id, deadline)
+        self._follow(change.sandbox_id)
 
     def check(self) -> list[asyncio.Task[None]]:
         """Begins to end everything whose time is over; returns the work."""
@@ -60,6 +57,7 @@ class Expiry:
             when, sandbox_id = heapq.heappop(self._heap)
             if self._due.get(sandbox_id) == when:
                 del self._due[sandbox_id]
+                self._not_before[sandbox_id] = now + RETRY
                 work.append(self._tasks.spawn(self._end(sandbox_id), f"expire {sandbox_id}"))
         return work
 
@@ -82,6 +80,16 @@ class Expiry:
     def __len__(self) -> int:
         return len(self._due)
 
+    def _follow(self, sandbox_id: str) -> None:
+        deadline = self._inventory.deadline(sandbox_id)
+        if deadline is None:
+            self._due.pop(sandbox_id, None)
+            self._not_before.pop(sandbox_id, None)
+            return
+        when = max(deadline, self._not_before.get(sandbox_id, deadline))
+        if self._due.get(sandbox_id) != when:
+            self._schedule(sandbox_id, when)
+
     def _schedule(self, sandbox_id: str, when: datetime) -> None:
         self._due[sandbox_id] = when
         heapq.heappush(self._heap, (when, sandbox_id))
@@ -102,6 +110,4 @@ class Expiry:
                 await self._expire(sandbox_id)
             except ManagerError as error:
                 _logger.warning("cannot end sandbox %s, whose time is over, yet: %s", sandbox_id, error.message)
-        deadline = self._inventory.deadline(sandbox_id)
-        if deadline is not None and sandbox_id not in self._due:
-            self._schedule(sandbox_id, max(deadline, self._clock() + RETRY))
+        self._follow(sandbox_id)

@@ -1,0 +1,51 @@
+"""The REST application, built from the route table. It never listens: the gateway speaks to it over socket pairs."""
+
+from __future__ import annotations
+
+import logging
+
+from aiohttp import web
+
+from manager.api.body import MAX_BODY_BYTES
+from manager.api.call import SERVICES, read_call
+from manager.api.middleware import envelopes, guard
+from manager.api.routes import ROUTES, Route
+from manager.services.bundle import Services
+from manager.settings.model import Settings
+
+_logger = logging.getLogger(__name__)
+
+
+def build_app(services: Services, settings: Settings) -> web.Application:
+    """The application; warns once when anybody may call it."""
+    server = settings.server
+    key = server.api_key.get_secret_value() if server.api_key is not None else None
+    if not key:
+        _logger.warning(
+            "SECURITY: server.api_key is empty: everybody who reaches %s:%d may create and delete sandboxes. "
+            'Set server.api_key, or server.host = "127.0.0.1" for this machine only.',
+            server.host,
+            server.port,
+        )
+    app = web.Application(
+        client_max_size=MAX_BODY_BYTES,
+        middlewares=[
+            envelopes,
+            guard(services, key or None, allow_sandbox_callers=server.allow_sandbox_callers),
+        ],
+    )
+    app[SERVICES] = services
+    for route in ROUTES:
+        _serve(app, route)
+    return app
+
+
+def _serve(app: web.Application, route: Route) -> None:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return await route.handler(await read_call(request, *route.models))
+
+    for path in route.paths:
+        resource = app.router.add_resource(path)
+        resource.add_route(route.method, handle)
+        if route.method == "GET":
+            resource.add_route("HEAD", handle)

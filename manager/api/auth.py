@@ -1,0 +1,59 @@
+"""Who may call: the API key, and what is refused whatever the key.
+
+Without a key the API is open, which is meant for one's own machine. A browser on that machine runs other people's
+pages, so calls that a page of another origin makes are refused then. Code inside a sandbox must not create sandboxes:
+calls that come from a live sandbox's own address are always refused unless the configuration allows them.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from manager.domain.errors import Forbidden, Unauthorized
+
+KEY_HEADER = "OPEN-SANDBOX-API-KEY"
+
+MISSING = "MISSING_API_KEY"
+WRONG = "INVALID_API_KEY"
+CROSS_ORIGIN = "CROSS_ORIGIN_FORBIDDEN"
+FROM_SANDBOX = "SANDBOX_CALLER_FORBIDDEN"
+
+_BEARER = "bearer "
+
+
+def presented_key(headers: Mapping[str, str]) -> str | None:
+    """The key a request carries: in its own header, else as a bearer token."""
+    key = headers.get(KEY_HEADER)
+    if key is not None:
+        return key.strip()
+    authorization = headers.get("Authorization", "")
+    return authorization[len(_BEARER) :].strip() if authorization[: len(_BEARER)].lower() == _BEARER else None
+
+
+def check_key(presented: str | None, expected: str) -> None:
+    """Raises Unauthorized unless the key is the one expected; takes the same time wherever they differ."""
+    if not presented:
+        raise Unauthorized(MISSING, f"Authentication credentials are missing. Provide API key via {KEY_HEADER} header.")
+    if not hmac.compare_digest(presented.encode("utf-8", "surrogateescape"), expected.encode()):
+        raise Unauthorized(WRONG, "Authentication credentials are invalid. Check your API key and try again.")
+
+
+def check_origin(headers: Mapping[str, str]) -> None:
+    """Raises Forbidden for a call that a browser makes on behalf of another site's page."""
+    origin = headers.get("Origin")
+    foreign = origin is not None and urlsplit_netloc(origin) != headers.get("Host", "").lower()
+    if foreign or headers.get("Sec-Fetch-Site", "").lower() == "cross-site":
+        raise Forbidden(
+            CROSS_ORIGIN,
+            "A page of another origin may not call a server without an API key. Set server.api_key and send it.",
+        )
+
+
+def urlsplit_netloc(origin: str) -> str:
+    """Host and port of an origin in lower case; `null` and what is no origin have none."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""

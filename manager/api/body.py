@@ -1,0 +1,96 @@
+"""Reading a JSON body: what is not plain, bounded, unambiguous JSON is refused in words, before any model sees it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+from aiohttp import web
+
+from manager.domain.errors import Invalid, TooLarge
+from manager.services.codes import INVALID_PARAMETER
+
+MAX_BODY_BYTES = 1024 * 1024
+"""Largest body of an API request; real ones are a few kilobytes."""
+
+MAX_DEPTH = 32
+"""Deepest nesting; the deepest real request has five levels."""
+
+_TOO_LARGE = "SERVER::BODY_TOO_LARGE"
+
+
+async def read_json(request: web.Request) -> Any:
+    """The body as a value. Raises Invalid, TooLarge."""
+    _check_type(request)
+    if (request.content_length or 0) > MAX_BODY_BYTES:
+        raise TooLarge(_TOO_LARGE, f"the body is larger than {MAX_BODY_BYTES} bytes")
+    try:
+        raw = await request.read()
+    except web.HTTPRequestEntityTooLarge as error:
+        raise TooLarge(_TOO_LARGE, f"the body is larger than {MAX_BODY_BYTES} bytes") from error
+    if not raw.strip():
+        raise Invalid(INVALID_PARAMETER, "body: a JSON body is required, got none")
+    value = parse(raw)
+    _check_value(value)
+    return value
+
+
+def parse(raw: bytes) -> Any:
+    """The value a JSON text stands for; raises Invalid for anything that two parsers could read differently."""
+    try:
+        return json.loads(raw.decode("utf-8"), object_pairs_hook=_object, parse_constant=_constant)
+    except UnicodeDecodeError:
+        raise Invalid(INVALID_PARAMETER, "body: must be UTF-8") from None
+    except json.JSONDecodeError as error:
+        message = f"body: is not JSON: {error.msg} at line {error.lineno} column {error.colno}"
+        raise Invalid(INVALID_PARAMETER, message) from None
+    except RecursionError:
+        raise Invalid(INVALID_PARAMETER, f"body: must not be nested deeper than {MAX_DEPTH} levels") from None
+    except ValueError as error:  # a number with thousands of digits
+        raise Invalid(INVALID_PARAMETER, f"body: holds a number that cannot be read: {str(error)[:80]}") from None
+
+
+def _check_type(request: web.Request) -> None:
+    kind = request.content_type
+    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+        sent = request.headers.get("Content-Type")
+        raise Invalid(INVALID_PARAMETER, f"Content-Type: must be application/json, got {sent[:80] if sent else 'none'}")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        (twice, _), *_ = Counter(key for key, _ in pairs).most_common(1)
+        raise Invalid(INVALID_PARAMETER, f"body: the key {twice[:80]!r} appears twice in one object")
+    return found
+
+
+def _constant(name: str) -> Any:
+    raise Invalid(INVALID_PARAMETER, f"body: {name} is not a JSON number")
+
+
+def _check_value(value: Any) -> None:
+    """Walks the value without recursion: depth, and characters that no text of ours may hold."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, str):
+                _check_text(item)
+            elif isinstance(item, list):
+                below.extend(item)
+            elif isinstance(item, dict):
+                below.extend(item.keys())
+                below.extend(item.values())
+        if not below:
+            return
+        level = below
+    raise Invalid(INVALID_PARAMETER, f"body: must not be nested deeper than {MAX_DEPTH} levels")
+
+
+def _check_text(text: str) -> None:
+    if "\0" in text:
+        raise Invalid(INVALID_PARAMETER, f"body: {text[:40]!r} holds a NUL character, which no string may")
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise Invalid(INVALID_PARAMETER, "body: a string holds half of a surrogate pair, which is not Unicode text")

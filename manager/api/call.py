@@ -1,0 +1,83 @@
+"""One call of the API: the request with its query and body already read as the models its route declares.
+
+Handlers never read the query or the body themselves, so what the route table declares is what is served and what the
+OpenAPI document says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from manager.api.body import read_json
+from manager.api.problems import query_values, validate
+from manager.domain.errors import Invalid, NotFound
+from manager.domain.ids import is_id
+from manager.services.bundle import Services
+from manager.services.codes import INVALID_PARAMETER
+
+SERVICES = web.AppKey("services", Services)
+PREFIX = "/v1"
+
+Q = TypeVar("Q")
+B = TypeVar("B")
+
+
+class NoQuery(BaseModel):
+    """The query of routes that take none; what is sent there is ignored."""
+
+
+class NoBody(BaseModel):
+    """The body of routes that take none; what is sent there is ignored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[Q, B]):
+    """A request whose query is a `Q` and whose body is a `B`."""
+
+    request: web.Request
+    services: Services
+    query: Q
+    body: B
+
+    @property
+    def versioned(self) -> bool:
+        """Whether the caller used the paths under `/v1`."""
+        return self.request.path.startswith(PREFIX + "/")
+
+    def sandbox_id(self) -> str:
+        """The id in the path; raises NotFound for a text that is none, since no sandbox has it."""
+        text = self.request.match_info["id"]
+        if not is_id(text):
+            raise NotFound(self.services.codes.not_found, f"Sandbox {text[:64]} not found.")
+        return text
+
+    def number(self, name: str) -> int:
+        """A whole number in the path; raises Invalid."""
+        text = self.request.match_info[name]
+        if not (text.isascii() and text.isdigit() and len(text) <= 9):
+            raise Invalid(INVALID_PARAMETER, f"{name}: must be a whole number, got {text[:40]!r}")
+        return int(text)
+
+
+Handler = Callable[[Call[Q, B]], Awaitable[web.StreamResponse]]
+
+
+async def read_call(request: web.Request, query: type[Any], body: type[Any]) -> Call[Any, Any]:
+    """Reads what the route declares. Raises Invalid, TooLarge."""
+    pairs: dict[str, list[str]] = {}
+    for key, value in request.query.items():
+        pairs.setdefault(key, []).append(value)
+    asked = validate(query, query_values(query, pairs))
+    given = NoBody() if body is NoBody else validate(body, await read_json(request))
+    return Call(request, request.app[SERVICES], asked, given)
+
+
+def json_answer(model: BaseModel, status: int = 200) -> web.Response:
+    """A model as an answer, null fields left out."""
+    text = model.model_dump_json(exclude_none=True, by_alias=True)
+    return web.Response(status=status, text=text, content_type="application/json")

@@ -1,0 +1,78 @@
+"""Around every call: its request id, the answer to every failure, and who may pass."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from manager.api.auth import FROM_SANDBOX, check_key, check_origin, presented_key
+from manager.api.errors import UNKNOWN_ERROR, answer, envelope
+from manager.api.routes import OPEN_PATHS
+from manager.domain.errors import Forbidden, ManagerError
+from manager.services.bundle import Services
+
+Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+PEER_HEADER = "X-Gateway-Peer"
+REQUEST_ID = "X-Request-ID"
+"""Both are set by the gateway alone: what a client sends under these names never gets here."""
+
+_logger = logging.getLogger(__name__)
+
+_ROUTER_CODES = {404: "GENERAL::NOT_FOUND", 405: "GENERAL::METHOD_NOT_ALLOWED"}
+
+
+@web.middleware
+async def envelopes(request: web.Request, handler: Next) -> web.StreamResponse:
+    """Answers every failure in the envelope, with the request id on every answer."""
+    try:
+        response = await handler(request)
+    except ManagerError as error:
+        response = answer(error)
+    except web.HTTPException as error:
+        response = _router_answer(request, error)
+    except asyncio.CancelledError:
+        raise
+    except Exception:
+        _logger.exception("request %s failed: %s %s", request.headers.get(REQUEST_ID), request.method, request.path)
+        response = envelope(500, UNKNOWN_ERROR, "An unexpected error occurred; the server's log holds the details.")
+    if not response.prepared and REQUEST_ID in request.headers:
+        response.headers[REQUEST_ID] = request.headers[REQUEST_ID]
+    return response
+
+
+def guard(services: Services, api_key: str | None, *, allow_sandbox_callers: bool) -> Middleware:
+    """A middleware that lets only those pass who may."""
+
+    @web.middleware
+    async def check(request: web.Request, handler: Next) -> web.StreamResponse:
+        if request.path in OPEN_PATHS:
+            return await handler(request)
+        if not allow_sandbox_callers and services.inventory.owns_address(request.headers.get(PEER_HEADER, "")):
+            raise Forbidden(
+                FROM_SANDBOX,
+                "Code inside a sandbox may not call this API. server.allow_sandbox_callers = true would allow it.",
+            )
+        if api_key is None:
+            check_origin(request.headers)
+        else:
+            check_key(presented_key(request.headers), api_key)
+        return await handler(request)
+
+    return check
+
+
+def _router_answer(request: web.Request, error: web.HTTPException) -> web.Response:
+    code = _ROUTER_CODES.get(error.status, UNKNOWN_ERROR)
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(error.allowed_methods))
+        response = envelope(405, code, f"{request.method} is not allowed here; {allowed} is.")
+        response.headers["Allow"] = allowed
+        return response
+    if error.status == 404:
+        return envelope(404, code, f"There is nothing at {request.path[:200]}; /openapi.json lists every path.")
+    return envelope(error.status, code, error.reason)

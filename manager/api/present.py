@@ -1,0 +1,85 @@
+"""Domain → schema: how things look from outside. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from manager.api.schemas.sandbox import (
+    CreatedSandbox,
+    EndpointView,
+    ImageView,
+    Pagination,
+    PlatformView,
+    SandboxList,
+    SandboxView,
+    StatusView,
+)
+from manager.domain import extensions
+from manager.domain.sandbox import Platform, Sandbox, SandboxStatus
+from manager.services.endpoints import Endpoint
+from manager.services.filters import Page
+
+
+def sandbox_view(sandbox: Sandbox) -> SandboxView:
+    """One sandbox; a restored one shows its snapshot instead of an image."""
+    return SandboxView(
+        id=sandbox.id,
+        status=status_view(sandbox.status),
+        metadata=dict(sandbox.metadata) or None,
+        extensions=extensions.echoed(sandbox.extensions) or None,
+        platform=_platform(sandbox.platform),
+        expires_at=sandbox.expires_at,
+        created_at=sandbox.created_at,
+        entrypoint=list(sandbox.entrypoint),
+        image=ImageView(uri=sandbox.image) if sandbox.image and not sandbox.snapshot_id else None,
+        snapshot_id=sandbox.snapshot_id,
+    )
+
+
+def created_view(sandbox: Sandbox) -> CreatedSandbox:
+    """The answer to a create."""
+    return CreatedSandbox(
+        id=sandbox.id,
+        status=status_view(sandbox.status),
+        metadata=dict(sandbox.metadata) or None,
+        extensions=extensions.echoed(sandbox.extensions) or None,
+        platform=_platform(sandbox.platform),
+        expires_at=sandbox.expires_at,
+        created_at=sandbox.created_at,
+        entrypoint=list(sandbox.entrypoint),
+    )
+
+
+def status_view(status: SandboxStatus) -> StatusView:
+    """State and why."""
+    return StatusView(
+        state=status.state.value,
+        reason=status.reason,
+        message=status.message,
+        last_transition_at=status.last_transition_at,
+    )
+
+
+def sandbox_list(page: Page[Sandbox]) -> SandboxList:
+    """One page of sandboxes."""
+    return SandboxList(items=[sandbox_view(sandbox) for sandbox in page.items], pagination=pagination(page))
+
+
+def pagination(page: Page[Any]) -> Pagination:
+    """Where in the list the page is."""
+    return Pagination(
+        page=page.paging.page,
+        page_size=page.paging.size,
+        total_items=page.total,
+        total_pages=page.pages,
+        has_next_page=page.has_next,
+    )
+
+
+def endpoint_view(endpoint: Endpoint) -> EndpointView:
+    """An address with its headers, if there are any."""
+    return EndpointView(endpoint=endpoint.address, headers=dict(endpoint.headers) or None)
+
+
+def _platform(platform: Platform | None) -> PlatformView | None:
+    return None if platform is None else PlatformView(os=platform.os, arch=platform.arch)

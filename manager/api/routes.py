@@ -1,0 +1,86 @@
+"""All routes in one table: what is served, what is documented and what is authorised are read from these rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, get_args, get_type_hints
+
+from pydantic import BaseModel
+
+from manager.api.call import PREFIX, Handler
+from manager.api.handlers import elsewhere, sandboxes, server
+from manager.api.schemas.sandbox import CreatedSandbox, EndpointView, RenewAnswer, SandboxList, SandboxView
+from manager.api.schemas.server import Health, Readiness, Version
+
+
+@dataclass(frozen=True)
+class Route:
+    """One operation. `answer` is the model of the answer with status `status`; None is an empty body.
+
+    `errors` are the statuses it can fail with beside those every route shares; `open` routes ask for no key. What its
+    query and its body are, the handler's own signature says.
+    """
+
+    method: str
+    path: str
+    handler: Handler[Any, Any]
+    status: int
+    answer: type[BaseModel] | None = None
+    tag: str = ""
+    errors: tuple[int, ...] = ()
+    open: bool = False
+    bare: bool = True
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Where it is served: bare and under `/v1`, with the exceptions released servers make."""
+        return (self.path, PREFIX + self.path) if self.bare else (PREFIX + self.path,)
+
+    @cached_property
+    def models(self) -> tuple[type[BaseModel], type[BaseModel]]:
+        """The models of query and body."""
+        query, body = get_args(get_type_hints(self.handler)["call"])
+        return query, body
+
+
+def _table() -> Iterable[Route]:
+    box, one = "/sandboxes", "/sandboxes/{id}"
+    tag = "Sandboxes"
+    yield Route("POST", box, sandboxes.create, 202, CreatedSandbox, tag=tag,
+               errors=(400, 404, 409, 413, 429, 500, 503, 504))  # fmt: skip
+    yield Route("GET", box, sandboxes.list_all, 200, SandboxList, tag=tag, errors=(400, 503))
+    yield Route("GET", one, sandboxes.get, 200, SandboxView, tag=tag, errors=(404, 503))
+    yield Route("DELETE", one, sandboxes.delete, 204, tag=tag, errors=(404, 409, 500, 503))
+    yield Route("PATCH", f"{one}/metadata", sandboxes.patch_metadata, 200, SandboxView,
+               tag=tag, errors=(400, 404, 413, 503))  # fmt: skip
+    yield Route("POST", f"{one}/pause", sandboxes.pause, 202, tag=tag, errors=(404, 409, 500, 503))
+    yield Route("POST", f"{one}/resume", sandboxes.resume, 202, tag=tag, errors=(404, 409, 500, 503))
+    yield Route("POST", f"{one}/renew-expiration", sandboxes.renew, 200, RenewAnswer, tag=tag,
+               errors=(400, 404, 409, 413, 503))  # fmt: skip
+    yield Route("GET", f"{one}/endpoints/{{port}}", sandboxes.endpoint, 200, EndpointView, tag=tag,
+               errors=(400, 404, 500, 503))  # fmt: skip
+
+    tag = "Server"
+    yield Route("GET", "/health", server.health, 200, Health, tag=tag, open=True)
+    yield Route("GET", "/ready", server.ready, 200, Readiness, tag=tag, open=True, errors=(503,))
+    yield Route("GET", "/version", server.show_version, 200, Version, tag=tag, open=True)
+    yield Route("POST", "/metrics/events", server.metrics_event, 204, tag=tag, bare=False,
+               errors=(400, 413))  # fmt: skip
+
+    tag = "Kubernetes only"
+    for method, path in (("GET", "/pools"), ("POST", "/pools"), ("GET", "/pools/{name}"), ("PUT", "/pools/{name}"),
+                         ("DELETE", "/pools/{name}")):  # fmt: skip
+        yield Route(method, path, elsewhere.pools, 501, tag=tag, errors=(501,))
+    for method, path in (("GET", "/templates"), ("POST", "/templates"), ("GET", "/templates/{id}"),
+                         ("DELETE", "/templates/{id}")):  # fmt: skip
+        yield Route(method, path, elsewhere.templates, 501, tag=tag, errors=(501,))
+
+
+ROUTES: tuple[Route, ...] = tuple(_table())
+
+OPEN_PATHS = frozenset(
+    {route.path for route in ROUTES if route.open} | {"/docs", "/redoc", "/openapi.json"},
+)
+"""Paths that ask for no key: exactly these."""

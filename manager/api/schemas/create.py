@@ -1,0 +1,224 @@
+"""The request that creates a sandbox, in the shape of today's clients and in that of the documentation pages."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from manager.api.schemas.base import Wire
+
+MIN_TIMEOUT = 60
+RESERVED_ENV = "OPENSANDBOX_LIFECYCLE"
+NO_BACKEND = "Exactly one backend (host, pvc, ossfs) must be specified, but {found}."
+
+NotBlank = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+DnsLabel = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
+ClaimName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+
+
+class ImageAuth(Wire):
+    """Credentials for pulling the image; used for this pull, neither kept nor logged."""
+
+    username: str
+    password: str = Field(json_schema_extra={"format": "password"})
+
+
+class Image(Wire):
+    """The image to run. Credentials in either spelling: `auth`, or the two flat fields."""
+
+    uri: NotBlank = Field(examples=["python:3.11-slim"])
+    auth: ImageAuth | None = None
+    image_auth_username: str | None = Field(default=None, deprecated="use auth.username")
+    image_auth_password: str | None = Field(
+        default=None, deprecated="use auth.password", json_schema_extra={"format": "password"}
+    )
+
+    @model_validator(mode="after")
+    def _credentials_complete(self) -> Self:
+        if (self.image_auth_username is None) != (self.image_auth_password is None):
+            raise ValueError("imageAuthUsername and imageAuthPassword must be given together")
+        return self
+
+
+class PlatformChoice(Wire):
+    """The platform to run on; without it, the runtime's own."""
+
+    os: str = Field(examples=["linux"])
+    arch: str = Field(examples=["amd64"])
+
+
+class Rule(Wire):
+    """One rule of an egress policy."""
+
+    action: str = Field(examples=["allow"])
+    target: Annotated[str, StringConstraints(min_length=1)] = Field(examples=["*.example.org"])
+
+
+class Policy(Wire):
+    """What the sandbox may connect to. Without a default action everything else is denied."""
+
+    default_action: str | None = Field(default=None, examples=["deny"])
+    egress: tuple[Rule, ...] = ()
+
+
+class CredentialProxy(Wire):
+    """Whether credentials are injected into the sandbox's outgoing requests."""
+
+    enabled: bool = False
+
+
+class HostBackend(Wire):
+    """A directory of the runtime's host."""
+
+    path: Annotated[str, StringConstraints(pattern=r"^(/|[A-Za-z]:[\\/])")]
+
+
+class ClaimBackend(Wire):
+    """A volume of the runtime: a Docker volume, a PersistentVolumeClaim."""
+
+    claim_name: ClaimName
+    create_if_not_exists: bool = True
+    delete_on_sandbox_termination: bool = False
+    storage_class: str | None = None
+    storage: Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?(Ki|Mi|Gi|Ti|Pi|Ei)?$")] | None = None
+    access_modes: tuple[str, ...] = ()
+
+
+class Volume(Wire):
+    """One volume and where it appears. Also taken in the flat shape `{type: "host", hostPath, mountPath}`."""
+
+    name: DnsLabel
+    mount_path: Annotated[str, StringConstraints(pattern=r"^/")]
+    read_only: bool = False
+    sub_path: str | None = None
+    host: HostBackend | None = None
+    pvc: ClaimBackend | None = None
+    ossfs: dict[str, Any] | None = Field(default=None, description="Object storage; no runtime here offers it.")
+
+    @model_validator(mode="after")
+    def _one_backend(self) -> Self:
+        given = [name for name in ("host", "pvc", "ossfs") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                NO_BACKEND.format(found=f"{', '.join(given)} were provided" if given else "none was provided")
+            )
+        return self
+
+
+class PreStart(Wire):
+    """A command before the sandbox starts."""
+
+    command: Annotated[tuple[str, ...], Field(min_length=1)]
+    timeout_seconds: Annotated[int, Field(ge=1, le=10800)] = 60
+
+
+class Periodic(Wire):
+    """A command run again and again."""
+
+    name: str
+    schedule: str
+    command: str
+    timeout_seconds: Annotated[int, Field(ge=1, le=300)] = 60
+
+
+class LifecycleHooks(Wire):
+    """Commands around the life of a sandbox; Kubernetes only."""
+
+    pre_start: PreStart | None = None
+    periodic: tuple[Periodic, ...] = ()
+
+
+class CreateSandboxRequest(Wire):
+    """What to create: exactly one of `image` and `snapshotId`; `entrypoint` and `resourceLimits` with an image."""
+
+    image: Image | None = None
+    snapshot_id: str | None = None
+    template_id: str | None = Field(
+        default=None, description="Templates are a matter of Kubernetes; refused elsewhere."
+    )
+    platform: PlatformChoice | None = None
+    timeout: Annotated[int, Field(ge=MIN_TIMEOUT)] | None = Field(
+        default=None, description="Lifetime in seconds; null or absent means until it is deleted.", examples=[3600]
+    )
+    resource_limits: dict[str, str] | None = Field(default=None, examples=[{"cpu": "500m", "memory": "512Mi"}])
+    resource_requests: dict[str, str] | None = Field(default=None, description="Kubernetes only.")
+    env: dict[str, str | None] = Field(default_factory=dict, description="null removes a configured variable.")
+    metadata: dict[str, str] = Field(default_factory=dict, examples=[{"team": "search"}])
+    lifecycle: LifecycleHooks | None = None
+    entrypoint: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
+        default=None, examples=[["python", "-m", "http.server", "8080"]]
+    )
+    network_policy: Policy | None = None
+    credential_proxy: CredentialProxy | None = None
+    secure_access: bool = False
+    secure_runtime: bool = Field(
+        default=False,
+        description="Runs the sandbox in the secure runtime the server is configured with.",
+    )
+    volumes: tuple[Volume, ...] = ()
+    extensions: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _absent_is_absent(cls, data: Any) -> Any:
+        """Empty collections may be null, blank ids mean none, and volumes may be flat."""
+        if not isinstance(data, dict):
+            return data
+        nullable = ("env", "metadata", "volumes", "extensions", "secureAccess", "secure_access", "secureRuntime")
+        given = {key: value for key, value in data.items() if value is not None or key not in nullable}
+        for key in ("snapshotId", "snapshot_id", "templateId", "template_id"):
+            if isinstance(given.get(key), str) and not given[key].strip():
+                del given[key]
+        if isinstance(given.get("volumes"), list):
+            given["volumes"] = [_volume_shape(item, place) for place, item in enumerate(given["volumes"])]
+        return given
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> Self:
+        if RESERVED_ENV in self.env:
+            raise ValueError(
+                f"Environment variable '{RESERVED_ENV}' is reserved. Use the lifecycle request field instead."
+            )
+        if self.template_id is not None or "poolRef" in self.extensions:
+            return self
+        if self.credential_proxy is not None and self.credential_proxy.enabled and self.network_policy is None:
+            raise ValueError("credentialProxy.enabled requires networkPolicy.")
+        if (self.image is None) == (self.snapshot_id is None):
+            raise ValueError("Exactly one of image or snapshotId must be provided.")
+        if self.image is not None and self.entrypoint is None:
+            raise ValueError("Entrypoint is required when image is provided.")
+        if self.resource_limits is None:
+            raise ValueError("resourceLimits is required when poolRef is not provided.")
+        return self
+
+
+_FLAT: dict[str, tuple[str, Literal["path", "claimName"]]] = {
+    "hostPath": ("host", "path"),
+    "host_path": ("host", "path"),
+    "claimName": ("pvc", "claimName"),
+    "claim_name": ("pvc", "claimName"),
+}
+_FLAT_TYPES = {"host": "host", "pvc": "pvc", "volume": "pvc"}
+_CLAIM_OPTIONS = (
+    "createIfNotExists",
+    "create_if_not_exists",
+    "deleteOnSandboxTermination",
+    "delete_on_sandbox_termination",
+)
+
+
+def _volume_shape(item: Any, place: int) -> Any:
+    """The flat shape `{type, hostPath | claimName, mountPath}` as the nested one; anything else as it is."""
+    if not isinstance(item, dict):
+        return item
+    flat = next((key for key in _FLAT if key in item), None)
+    kind = item.get("type")
+    if flat is None or not (kind is None or _FLAT_TYPES.get(str(kind)) == _FLAT[flat][0]):
+        return item
+    backend, field = _FLAT[flat]
+    nested: dict[str, Any] = {field: item[flat]}
+    if backend == "pvc":
+        nested.update({key: item[key] for key in _CLAIM_OPTIONS if key in item})
+    rest = {key: value for key, value in item.items() if key not in {flat, "type", *_CLAIM_OPTIONS}}
+    return {"name": f"volume-{place}", **rest, backend: nested}

@@ -1,0 +1,110 @@
+"""Sandboxes as answers show them, and the smaller requests about them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from manager.api.schemas.base import Timestamp, Wire
+
+
+class StatusView(Wire):
+    """State, with a reason in capitals and a sentence for people."""
+
+    state: str = Field(examples=["Running"])
+    reason: str | None = Field(default=None, examples=["CONTAINER_RUNNING"])
+    message: str | None = None
+    last_transition_at: Timestamp | None = None
+
+
+class ImageView(Wire):
+    """The image; credentials are never shown."""
+
+    uri: str
+
+
+class PlatformView(Wire):
+    """The platform that was asked for."""
+
+    os: str
+    arch: str
+
+
+class CreatedSandbox(Wire):
+    """The answer to a create."""
+
+    id: str
+    status: StatusView
+    metadata: dict[str, str] | None = None
+    extensions: dict[str, str] | None = None
+    platform: PlatformView | None = None
+    expires_at: Timestamp | None = None
+    created_at: Timestamp
+    entrypoint: list[str] = Field(default_factory=list)
+
+
+class SandboxView(CreatedSandbox):
+    """One sandbox."""
+
+    image: ImageView | None = None
+    snapshot_id: str | None = None
+
+
+class Pagination(Wire):
+    """Which page this is, of how many."""
+
+    page: int
+    page_size: int
+    total_items: int
+    total_pages: int
+    has_next_page: bool
+
+
+class SandboxList(Wire):
+    """One page of sandboxes, newest first."""
+
+    items: list[SandboxView]
+    pagination: Pagination
+
+
+class RenewRequest(Wire):
+    """When the sandbox is to expire."""
+
+    expires_at: Timestamp = Field(examples=["2030-01-01T00:00:00Z"])
+
+
+class RenewAnswer(Wire):
+    """When the sandbox expires now."""
+
+    expires_at: Timestamp
+
+
+class EndpointView(Wire):
+    """Where a port is reached: an address without scheme, and headers that requests need."""
+
+    endpoint: str = Field(examples=["203.0.113.5:40123"])
+    headers: dict[str, str] | None = None
+
+
+class PageQuery(Wire):
+    """Which page, of how many items."""
+
+    page: Annotated[int, Field(ge=1)] = 1
+    page_size: Annotated[int, Field(ge=1, le=200)] = 20
+
+
+class ListQuery(PageQuery):
+    """What to list."""
+
+    state: list[str] = Field(default_factory=list, description="May be repeated: any of them. Case does not matter.")
+    metadata: str | None = Field(
+        default=None, description="A query string: every pair must match.", examples=["team=search&env=prod"]
+    )
+
+
+class EndpointQuery(Wire):
+    """Which form of address."""
+
+    use_server_proxy: bool = Field(default=False, alias="use_server_proxy")
+    expires: int | None = Field(default=None, description="Asks for a signed address until then, in epoch seconds.")

@@ -1,0 +1,82 @@
+"""Schema → domain: what a caller asked for, free of the wire's spellings. Pure."""
+
+from __future__ import annotations
+
+from manager.api.schemas.create import CreateSandboxRequest, Image, Policy, Volume
+from manager.domain.errors import Invalid
+from manager.domain.request import CreateRequest
+from manager.domain.sandbox import (
+    HostVolume,
+    NamedVolume,
+    NetworkPolicy,
+    NetworkRule,
+    Platform,
+    RegistryAuth,
+    VolumeMount,
+)
+from manager.services.codes import INVALID_PARAMETER
+
+
+def create_request(body: CreateSandboxRequest) -> CreateRequest:
+    """The create as services take it; raises Invalid for storage that no runtime here offers."""
+    platform = body.platform
+    return CreateRequest(
+        image=body.image.uri if body.image else None,
+        image_auth=_credentials(body.image),
+        snapshot_id=body.snapshot_id,
+        template_id=body.template_id,
+        platform=Platform(platform.os, platform.arch) if platform else None,
+        timeout=body.timeout,
+        entrypoint=body.entrypoint or (),
+        env=body.env,
+        metadata=body.metadata,
+        extensions=body.extensions,
+        resource_limits=body.resource_limits or {},
+        volumes=tuple(_volume(volume, place) for place, volume in enumerate(body.volumes)),
+        network_policy=network_policy(body.network_policy),
+        credential_proxy=body.credential_proxy is not None and body.credential_proxy.enabled,
+        secure_access=body.secure_access,
+        secure_runtime=body.secure_runtime,
+        lifecycle_hooks=body.lifecycle is not None,
+    )
+
+
+def network_policy(policy: Policy | None) -> NetworkPolicy | None:
+    """The egress policy, if there is one."""
+    if policy is None:
+        return None
+    return NetworkPolicy(policy.default_action, tuple(NetworkRule(rule.action, rule.target) for rule in policy.egress))
+
+
+def _credentials(image: Image | None) -> RegistryAuth | None:
+    if image is None:
+        return None
+    if image.auth is not None:
+        return RegistryAuth(image.auth.username, image.auth.password)
+    username, password = image.__dict__["image_auth_username"], image.__dict__["image_auth_password"]
+    return None if username is None else RegistryAuth(username, password)
+
+
+def _volume(volume: Volume, place: int) -> VolumeMount:
+    source: HostVolume | NamedVolume
+    if volume.host is not None:
+        source = HostVolume(volume.host.path)
+    elif volume.pvc is not None:
+        claim = volume.pvc
+        source = NamedVolume(
+            claim_name=claim.claim_name,
+            create_if_not_exists=claim.create_if_not_exists,
+            delete_on_termination=claim.delete_on_sandbox_termination,
+            storage_class=claim.storage_class,
+            storage=claim.storage,
+            access_modes=claim.access_modes,
+        )
+    else:
+        raise Invalid(INVALID_PARAMETER, f"volumes.{place}.ossfs: object storage is not offered by this server")
+    return VolumeMount(
+        name=volume.name,
+        mount_path=volume.mount_path,
+        source=source,
+        read_only=volume.read_only,
+        sub_path=volume.sub_path,
+    )

@@ -1,0 +1,91 @@
+"""Runtime events → inventory and routes; what happened while nobody watched is put right."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from gateway.table import Removal, Resolution, RouteState
+from manager.domain.errors import Unavailable
+from tests.manager.fake_runtime import FakeRuntime, running
+from tests.manager.harness import START, House, open_house, until, wish
+
+
+async def test_what_exists_is_adopted(tmp_path: Path) -> None:
+    """After a restart every sandbox is routed again."""
+    runtime = FakeRuntime()
+    runtime.sandboxes = {name: running(name) for name in ("a", "b", "c")}
+    async with open_house(tmp_path, runtime) as house:
+        assert {route.id for route in house.table} == {b"a", b"b", b"c"}
+        assert house.table.synced
+
+
+async def test_not_in_step_until_the_first_answer(tmp_path: Path) -> None:
+    """Before the runtime has answered the server is degraded and says so."""
+    runtime = FakeRuntime()
+    runtime.synced_at_start = False
+    async with open_house(tmp_path, runtime) as house:
+        assert house.services.degraded() is not None
+        assert house.table.synced is False
+        runtime.sync()
+        assert house.services.degraded() is None
+        assert house.table.synced
+
+
+async def test_a_sandbox_that_goes_by_itself(house: House) -> None:
+    """Its route is removed as stopped."""
+    house.runtime.appear(running("a"))
+    house.runtime.vanish("a")
+    assert house.table.gone(b"a") is Removal.STOPPED
+
+
+async def test_a_sandbox_that_dies(house: House) -> None:
+    """An exited container stays listed, and its route says stopped."""
+    house.runtime.appear(running("a"))
+    house.runtime.appear(running("a", state="Failed"))
+    route = house.table.get(b"a")
+    assert route is not None
+    assert route.state is RouteState.STOPPED
+
+
+async def test_what_went_during_an_outage(house: House) -> None:
+    """After the next list it is gone, its facts too."""
+    house.runtime.appear(running("a", expires_at=START + timedelta(hours=1)))
+    await house.services.sandboxes.renew("a", START + timedelta(hours=2))
+    house.runtime.lose()
+    del house.runtime.sandboxes["a"]
+    house.runtime.sync()
+    await until(lambda: house.services.inventory.get("a") is None)
+    house.runtime.sync()
+    store = house.services.store
+    await until(lambda: not house.services.inventory.stale_facts())
+    assert await store.renewals.all() == {}
+
+
+async def test_a_list_older_than_a_create_does_not_hide_it(house: House) -> None:
+    """A sandbox missing from a list is asked for again before it is given up."""
+    sandbox = await house.services.creation.create(wish())
+    there = house.runtime.sandboxes.pop(sandbox.id)
+    house.runtime.sync()
+    house.runtime.sandboxes[sandbox.id] = there
+    await until(lambda: house.runtime.calls["get"] > 0)
+    assert house.table.get(sandbox.id.encode()) is not None
+
+
+async def test_misses_are_resolved_while_out_of_step(house: House) -> None:
+    """The gateway asks on a miss: found is published, nobody is not found, an outage is unavailable."""
+    house.runtime.lose()
+    house.runtime.sandboxes["a"] = running("a")
+    assert await house.services.resolver.resolve("a") is Resolution.PUBLISHED
+    assert house.table.get(b"a") is not None
+    assert await house.services.resolver.resolve("b") is Resolution.NOT_FOUND
+    house.runtime.fail("get", Unavailable("X", "down"))
+    assert await house.services.resolver.resolve("c") is Resolution.UNAVAILABLE
+
+
+async def test_own_addresses_are_known_while_it_lives(house: House) -> None:
+    """The API refuses callers by them; an address that is free again is nobody's."""
+    house.runtime.appear(running("a", own="10.0.0.9"))
+    assert house.services.inventory.owns_address("10.0.0.9")
+    house.runtime.appear(running("a", state="Terminated", own="10.0.0.9"))
+    assert not house.services.inventory.owns_address("10.0.0.9")
