@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from opensandbox import Sandbox
+from opensandbox.config import ConnectionConfig
 
 from tests.clients.modes import MODES, Mode, connection
 from tests.conftest import end_server
@@ -47,11 +49,17 @@ class Clients:
     mode: Mode
     server: ServerProcess
     made: list[Sandbox] = field(default_factory=list)
+    configs: list[ConnectionConfig] = field(default_factory=list)
 
-    async def create(self, **options: object) -> Sandbox:
+    def config(self, **options: Any) -> ConnectionConfig:
+        """A client configuration; what it opens is closed after the test."""
+        self.configs.append(connection(self.server, self.mode, **options))
+        return self.configs[-1]
+
+    async def create(self, **options: Any) -> Sandbox:
         """`Sandbox.create` with the test image; the sandbox is killed after the test."""
-        options = {"image": SANDBOX_IMAGE, "connection_config": connection(self.server, self.mode), **options}
-        sandbox = await Sandbox.create(**options)  # type: ignore[arg-type]
+        options = {"image": SANDBOX_IMAGE, "connection_config": self.config(), **options}
+        sandbox = await Sandbox.create(**options)
         self.made.append(sandbox)
         return sandbox
 
@@ -65,4 +73,7 @@ async def clients(request: pytest.FixtureRequest, server_of: Callable[[Mode], Se
     for sandbox in clients.made:
         clients.server.call("DELETE", f"/v1/sandboxes/{sandbox.id}")
         await sandbox.close()
+    for config in clients.configs:
+        if config.transport is not None:  # one that the user gives is the user's to close
+            await config.transport.aclose()
     request.node.add_report_section("teardown", f"server in {mode.name} mode", clients.server.output()[-20_000:])

@@ -10,7 +10,7 @@ from opensandbox.exceptions import SandboxApiException
 from opensandbox.models.execd import RunCommandOpts
 
 from tests.clients.conftest import Clients
-from tests.clients.modes import WILDCARD_DOMAIN, connection
+from tests.clients.modes import WILDCARD_DOMAIN
 
 EXECD_PORT = 44772
 RENEWED = timedelta(hours=2)
@@ -72,7 +72,7 @@ async def test_renew_moves_the_expiry(clients: Clients) -> None:
 async def test_connect_finds_a_running_sandbox(clients: Clients) -> None:
     """`Sandbox.connect` attaches to what another client made."""
     made = await clients.create()
-    other = await Sandbox.connect(made.id, connection_config=connection(clients.server, clients.mode))
+    other = await Sandbox.connect(made.id, connection_config=clients.config())
     done = await other.commands.run("echo found")
     assert done.text.strip() == "found"
     await other.close()
