@@ -1,0 +1,82 @@
+"""Resource limits in the notations clients use, as numbers a runtime understands. Pure.
+
+Memory takes decimal (`k`, `M`, `GB`) and binary suffixes (`Ki`, `MiB`) in either case; a bare number is bytes, and a
+small `m` is mega, not Kubernetes' milli: nobody asks for thousandths of a byte. Keys other than these are ignored.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+
+from manager.domain.errors import Invalid
+
+INVALID = "SANDBOX::INVALID_PARAMETER"
+ALL_GPUS = -1
+_INT64 = 2**63 - 1
+_NANO = 1_000_000_000
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5, "e": 6}
+_MEMORY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgtpe]?)(i?)b?\s*", re.IGNORECASE | re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a sandbox may use; None means no limit. CPU in billionths of a core, memory in bytes, GPUs -1 for all."""
+
+    nano_cpus: int | None = None
+    memory: int | None = None
+    gpus: int | None = None
+
+
+def parse_limits(limits: Mapping[str, str]) -> Limits:
+    """The limits of a request. Raises Invalid naming the field for anything that is not a positive amount."""
+    return Limits(
+        nano_cpus=cpu_nanos(limits["cpu"]) if "cpu" in limits else None,
+        memory=memory_bytes(limits["memory"]) if "memory" in limits else None,
+        gpus=gpu_count(limits["gpu"]) if "gpu" in limits else None,
+    )
+
+
+def memory_bytes(text: str) -> int:
+    """`512Mi`, `1.5G`, `1024` as bytes. Raises Invalid."""
+    match = _MEMORY.fullmatch(text)
+    if match is None or (match[3] and not match[2]):
+        raise _invalid("memory", text)
+    base = 1024 if match[3] else 1000
+    return _positive("memory", text, Decimal(match[1]) * base ** _POWERS[match[2].lower()])
+
+
+def cpu_nanos(text: str) -> int:
+    """`2`, `0.5` or `500m` as billionths of a core. Raises Invalid."""
+    stripped = text.strip()
+    milli = stripped.endswith("m")
+    try:
+        cores = Decimal(stripped[:-1] if milli else stripped)
+    except InvalidOperation:
+        raise _invalid("cpu", text) from None
+    if not cores.is_finite():
+        raise _invalid("cpu", text)
+    return _positive("cpu", text, cores * (_NANO // 1000 if milli else _NANO))
+
+
+def gpu_count(text: str) -> int:
+    """`1` or `all` as a count. Raises Invalid."""
+    stripped = text.strip().lower()
+    if stripped == "all":
+        return ALL_GPUS
+    if not (stripped.isascii() and stripped.isdigit() and 0 < int(stripped) <= _INT64):
+        raise Invalid(INVALID, f"Invalid resourceLimits.gpu: '{text}'; must be a positive device count or 'all'.")
+    return int(stripped)
+
+
+def _positive(key: str, text: str, amount: Decimal) -> int:
+    if not 1 <= amount <= _INT64:
+        raise _invalid(key, text)
+    return math.floor(amount)
+
+
+def _invalid(key: str, text: str) -> Invalid:
+    return Invalid(INVALID, f"Invalid resourceLimits.{key}: '{text}'; must resolve to a positive resource limit.")

@@ -1,0 +1,92 @@
+"""Which volumes a sandbox may mount and where: rules on a request's text and on real paths somebody looked up. Pure."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable, Sequence
+
+from manager.domain.errors import Invalid
+from manager.domain.sandbox import HostVolume, NamedVolume, VolumeMount
+
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_CLAIM = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,252}")
+RESERVED_CLAIMS = ("opensandbox-execd-", "opensandbox-runtime-")
+"""Names of volumes that are ours: whoever mounts one of them writable changes what runs in every sandbox."""
+RESERVED_MOUNTS = ("/.opensandbox", "/proc", "/sys", "/dev")
+"""Paths inside a sandbox that are the Engine's or ours."""
+
+
+def check_mounts(volumes: Sequence[VolumeMount]) -> None:
+    """Raises Invalid unless every volume makes sense by itself and beside the others."""
+    names: set[str] = set()
+    paths: set[str] = set()
+    for volume in volumes:
+        _check_name(volume.name, names)
+        _check_mount_path(volume, paths)
+        check_sub_path(volume)
+        if isinstance(volume.source, NamedVolume):
+            _check_claim(volume.name, volume.source.claim_name)
+        else:
+            check_host_text(volume.name, volume.source)
+
+
+def _check_name(name: str, seen: set[str]) -> None:
+    if _NAME.fullmatch(name) is None:
+        message = f"volumes: '{name}' is not a name: lower-case letters, digits and '-', at most 63 characters."
+        raise Invalid("VOLUME::INVALID_NAME", message)
+    if name in seen:
+        raise Invalid("VOLUME::DUPLICATE_NAME", f"volumes: the name '{name}' is used twice.")
+    seen.add(name)
+
+
+def _check_mount_path(volume: VolumeMount, seen: set[str]) -> None:
+    path = posixpath.normpath(volume.mount_path)
+    if not volume.mount_path.startswith("/") or path == "/" or ".." in volume.mount_path.split("/"):
+        message = f"volumes[{volume.name}].mountPath: '{volume.mount_path}' must be absolute and below '/'."
+        raise Invalid("VOLUME::INVALID_MOUNT_PATH", message)
+    if any(within(path, reserved) for reserved in RESERVED_MOUNTS):
+        raise Invalid("VOLUME::INVALID_MOUNT_PATH", f"volumes[{volume.name}].mountPath: '{path}' is reserved.")
+    if path in seen:
+        raise Invalid("VOLUME::INVALID_MOUNT_PATH", f"volumes[{volume.name}].mountPath: '{path}' is used twice.")
+    seen.add(path)
+
+
+def check_sub_path(volume: VolumeMount) -> None:
+    """Raises Invalid unless the sub-path, if any, is relative and stays below its volume."""
+    sub = volume.sub_path
+    if sub is not None and (sub.startswith("/") or ".." in sub.split("/") or "\0" in sub or "\\" in sub):
+        message = f"volumes[{volume.name}].subPath: '{sub}' must be relative and must not contain '..'."
+        raise Invalid("VOLUME::INVALID_SUB_PATH", message)
+
+
+def _check_claim(name: str, claim: str) -> None:
+    if _CLAIM.fullmatch(claim) is None or claim.startswith(RESERVED_CLAIMS):
+        raise Invalid("VOLUME::INVALID_PVC_NAME", f"volumes[{name}].pvc.claimName: '{claim}' cannot be used.")
+
+
+def check_host_text(name: str, source: HostVolume) -> None:
+    """Raises Invalid unless the path is written in the one form that means what it says."""
+    path = source.path
+    if not path.startswith("/") or "\0" in path or posixpath.normpath(path) != path or path.startswith("//"):
+        message = f"volumes[{name}].host.path: '{path}' must be absolute, without '//', '.', '..' or a final '/'."
+        raise Invalid("VOLUME::INVALID_HOST_PATH", message)
+
+
+def check_host_place(name: str, path: str, allowed: Sequence[str], protected: Iterable[str]) -> None:
+    """Raises Invalid unless `path` lies below an allowed directory and neither holds nor lies in a protected place.
+
+    An empty `allowed` allows every directory. Call it for the path as written and for the real path, with real
+    prefixes: a link below an allowed directory may lead anywhere.
+    """
+    if any(within(place, path) or within(path, place) for place in protected):
+        message = f"volumes[{name}].host.path: '{path}' holds what belongs to the Engine or to this server."
+        raise Invalid("VOLUME::HOST_PATH_NOT_ALLOWED", message)
+    if allowed and not any(within(path, prefix) for prefix in allowed):
+        message = f"Host path '{path}' is not under any allowed prefix. Allowed prefixes: {sorted(allowed)}"
+        raise Invalid("VOLUME::HOST_PATH_NOT_ALLOWED", message)
+
+
+def within(path: str, folder: str) -> bool:
+    """Whether `path` is `folder` or below it, by text; both normalised."""
+    return folder == "/" or path == folder or path.startswith(folder.rstrip("/") + "/")

@@ -1,0 +1,116 @@
+"""Which sandboxes there are: one list call, plus an inspect for each container that changed since the last look.
+
+A list entry tells neither when a container was started nor how it ended, so details are kept by container and looked
+up again only when the entry's fingerprint changes or an event says that something happened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from manager.domain.sandbox import Sandbox
+from manager.runtime.docker.calls import Calls
+from manager.runtime.docker.labels import ID, INSTANCE, SIDECAR_FOR
+from manager.runtime.docker.status import Sight, fingerprint, fingerprint_of, is_sandbox, is_sidecar, sandbox_from
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """The list entries of one server's containers: sandboxes and sidecars by sandbox id."""
+
+    sandboxes: dict[str, Json]
+    sidecars: dict[str, Json]
+
+
+class Census:
+    """Knows the sandboxes of one instance."""
+
+    def __init__(self, calls: Calls, instance: str, adopt_unowned: bool, view: Sight) -> None:
+        self._calls = calls
+        self.instance = instance
+        self._adopt = adopt_unowned
+        self._view = view
+        self._known: dict[str, tuple[object, Sandbox]] = {}
+
+    @property
+    def watched_labels(self) -> list[str]:
+        """The filter under which events of our containers arrive."""
+        return [] if self._adopt else [f"{INSTANCE}={self.instance}"]
+
+    def owns(self, labels: dict[str, str]) -> bool:
+        """Whether a container with these labels is ours: by instance, or by nobody's if we take those over."""
+        owner = labels.get(INSTANCE)
+        if not labels.get(ID) and not labels.get(SIDECAR_FOR):
+            return False
+        return owner == self.instance or (not owner and self._adopt)
+
+    async def entries(self) -> Listed:
+        """What is there this moment, as list entries."""
+        listed = await self._calls.list_containers([f"{INSTANCE}={self.instance}"])
+        if self._adopt:
+            for label in (ID, SIDECAR_FOR):
+                listed += [e for e in await self._calls.list_containers([label]) if not e["Labels"].get(INSTANCE)]
+        sandboxes = {sandbox_id: entry for entry in listed if (sandbox_id := is_sandbox(entry))}
+        sidecars = {sandbox_id: entry for entry in listed if (sandbox_id := is_sidecar(entry))}
+        return Listed(sandboxes, sidecars)
+
+    async def all(self, *, fresh: bool = False) -> tuple[Sandbox, ...]:
+        """Every sandbox; `fresh` trusts nothing that was known before."""
+        listed = await self.entries()
+        if fresh:
+            self._known.clear()
+        for gone in self._known.keys() - listed.sandboxes.keys():
+            del self._known[gone]
+        found = await asyncio.gather(
+            *(self._look(sid, entry, listed.sidecars.get(sid)) for sid, entry in listed.sandboxes.items())
+        )
+        return tuple(sandbox for sandbox in found if sandbox is not None)
+
+    async def one(self, sandbox_id: str) -> Sandbox | None:
+        """The sandbox as it is this moment."""
+        details = await self.details(sandbox_id)
+        if details is None:
+            return None
+        return await self._read(details)
+
+    async def details(self, sandbox_id: str) -> Json | None:
+        """The inspected container of a sandbox of ours, or None."""
+        details = await self._calls.inspect_container(f"sandbox-{sandbox_id}")
+        if details is not None and self._is(details, sandbox_id):
+            return details
+        # Containers of earlier servers, and pooled ones, may have other names; the label decides.
+        for entry in await self._calls.list_containers([f"{ID}={sandbox_id}"]):
+            details = await self._calls.inspect_container(entry["Id"])
+            if details is not None and self._is(details, sandbox_id):
+                return details
+        return None
+
+    def forget(self, sandbox_id: str) -> None:
+        """Makes the next list look at this sandbox again."""
+        self._known.pop(sandbox_id, None)
+
+    def _is(self, details: Json, sandbox_id: str) -> bool:
+        labels = details["Config"].get("Labels") or {}
+        return labels.get(ID) == sandbox_id and self.owns(labels)
+
+    async def _look(self, sandbox_id: str, entry: Json, sidecar: Json | None) -> Sandbox | None:
+        mark = (fingerprint(entry), fingerprint(sidecar) if sidecar else None)
+        known = self._known.get(sandbox_id)
+        if known is not None and known[0] == mark:
+            return known[1]
+        details = await self._calls.inspect_container(entry["Id"])
+        return await self._read(details) if details is not None else None
+
+    async def _read(self, details: Json) -> Sandbox:
+        sidecar = await self._sidecar(details)
+        sandbox = sandbox_from(details, sidecar, self._view)
+        self._known[sandbox.id] = ((fingerprint_of(details), fingerprint_of(sidecar) if sidecar else None), sandbox)
+        return sandbox
+
+    async def _sidecar(self, details: Json) -> Json | None:
+        mode = str(details["HostConfig"].get("NetworkMode", ""))
+        return await self._calls.inspect_container(mode.partition(":")[2]) if mode.startswith("container:") else None

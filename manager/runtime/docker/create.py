@@ -1,0 +1,200 @@
+"""Creating a sandbox: ordered steps, each with its undo, so that a failure at any of them leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from manager.domain import errors
+from manager.domain.quantities import parse_limits
+from manager.domain.sandbox import EXECD_PORT, HTTP_PORT, SandboxSpec
+from manager.runtime.base import Progress
+from manager.runtime.docker.calls import Calls
+from manager.runtime.docker.execd import Execd, Kit, archive_at
+from manager.runtime.docker.images import DISK_FULL, Images
+from manager.runtime.docker.networks import SHARED_MODES, Choice, Networks
+from manager.runtime.docker.ports import Ports, is_port_conflict
+from manager.runtime.docker.profile import Profile
+from manager.runtime.docker.spec import (
+    Extras,
+    Wiring,
+    container_body,
+    container_name,
+    entrypoint,
+    isolated,
+    needs_archive,
+)
+from manager.runtime.docker.status import LOOPBACK
+from manager.runtime.docker.undo import Undo
+from manager.runtime.docker.volumes import Volumes
+
+log = logging.getLogger(__name__)
+Json = dict[str, Any]
+
+START_FAILED = "DOCKER::SANDBOX_START_FAILED"
+INVALID = "SANDBOX::INVALID_PARAMETER"
+SNAPSHOT_GONE = "SNAPSHOT::NOT_FOUND"
+PORT_ATTEMPTS = 3
+PUBLISHED = (EXECD_PORT, HTTP_PORT)
+
+
+class Abandoned(errors.ManagerError):
+    """Raised inside a create that nobody waits for any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What a create works with."""
+
+    calls: Calls
+    images: Images
+    execd: Execd
+    networks: Networks
+    ports: Ports
+    volumes: Volumes
+    profile: Profile
+    remote: bool
+
+
+def check(spec: SandboxSpec, profile: Profile, volumes: Volumes) -> None:
+    """Raises Invalid or Unsupported for whatever spec and configuration alone rule out. Calls nobody."""
+    if not spec.image:
+        raise errors.Invalid(INVALID, "image: a sandbox needs an image.")
+    if spec.platform is not None and spec.platform.os != "linux":
+        raise errors.Unsupported("SANDBOX::API_NOT_SUPPORTED", f"platform.os: '{spec.platform.os}' is not supported.")
+    entrypoint(spec)
+    parse_limits(spec.resource_limits)
+    volumes.check(spec.volumes)
+    if spec.secure_runtime and profile.secure_runtime is None:
+        message = "secureRuntime: no secure runtime is configured; set [secure_runtime] type, or leave it out."
+        raise errors.Invalid(INVALID, message)
+    if spec.secure_token and (profile.publish_on is not None or profile.network_mode == "host"):
+        message = "secureAccess: needs ingress mode 'gateway' and a sandbox network other than 'host'"
+        raise errors.Invalid(INVALID, f"{message}, or there are ways in that ask for no credential.")
+    if isolated(spec) and profile.network_mode.startswith("container:"):
+        raise errors.Invalid(INVALID, "extensions: isolation cannot share another container's namespaces.")
+
+
+class Creation:
+    """One create under way."""
+
+    def __init__(self, tools: Tools, spec: SandboxSpec, progress: Progress) -> None:
+        self._tools = tools
+        self._spec = spec
+        self._progress = progress
+        self._undo = Undo()
+        self._abandoned = False
+
+    def abandon(self) -> None:
+        """The caller has gone: stop at the next step and take everything back."""
+        self._abandoned = True
+
+    async def run(self, doom: Callable[[str], None]) -> str:
+        """The id of the started container. `doom` is told when what was made could not be taken back."""
+        try:
+            container_id = await self._steps()
+            self._go_on()
+        except BaseException:
+            if not await self._undo.run():
+                doom(self._spec.id)
+            raise
+        return container_id
+
+    def _go_on(self) -> None:
+        if self._abandoned:
+            raise Abandoned("DOCKER::CREATE_ABANDONED", f"The create of sandbox {self._spec.id} was cancelled.")
+
+    async def _steps(self) -> str:
+        spec, tools = self._spec, self._tools
+        choice, kit, image = await self._prepare()
+        self._go_on()
+        mounted = await tools.volumes.prepare(spec, self._undo)
+        self._go_on()
+        extras = Extras(
+            image=image,
+            wiring=Wiring(choice.mode),
+            execd_volume=None if needs_archive(spec) else kit.volume,
+            mounts=mounted.mounts,
+            owned_volumes=mounted.owned,
+        )
+        return await self._start_with_ports(extras, kit, self._publish_on(choice))
+
+    async def _prepare(self) -> tuple[Choice, Kit, str]:
+        """Network, execd and image, at once; the first failure is the answer."""
+        tools = self._tools
+        try:
+            async with asyncio.TaskGroup() as group:
+                choice = group.create_task(tools.networks.choose(tools.profile.network_mode))
+                kit = group.create_task(tools.execd.kit(self._spec.platform))
+                image = group.create_task(self._image())
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from failures
+        return choice.result(), kit.result(), image.result()
+
+    async def _image(self) -> str:
+        spec, tools = self._spec, self._tools
+        image = str(spec.image)
+        if spec.snapshot_id is not None:
+            if await tools.calls.inspect_image(image) is None:
+                raise errors.NotFound(SNAPSHOT_GONE, f"The image of snapshot {spec.snapshot_id} is no longer there.")
+            return image
+        await tools.images.ensure(image, platform=spec.platform, auth=spec.image_auth, progress=self._progress)
+        return image
+
+    def _publish_on(self, choice: Choice) -> str | None:
+        """The address ports are published on; None when they need not be."""
+        profile = self._tools.profile
+        if choice.mode in SHARED_MODES:
+            return None
+        if profile.publish_on is not None:
+            return profile.publish_on
+        if choice.reachable:
+            return None
+        return "0.0.0.0" if self._tools.remote else LOOPBACK
+
+    async def _start_with_ports(self, extras: Extras, kit: Kit, host: str | None) -> str:
+        """Creates and starts; a port that somebody took since we looked means other ports."""
+        if host is None:
+            return await self._start(extras, kit)
+        attempt = 1
+        while True:
+            with self._tools.ports.held(host, PUBLISHED) as publish:
+                wiring = replace(extras.wiring, publish=publish)
+                try:
+                    return await self._start(replace(extras, wiring=wiring), kit)
+                except errors.Failed as error:
+                    if attempt == PORT_ATTEMPTS or not is_port_conflict(error):
+                        raise
+                    log.info("sandbox %s: a port was taken meanwhile, trying others", self._spec.id)
+            attempt += 1
+            await self._tools.calls.remove_container(container_name(self._spec.id))
+
+    async def _start(self, extras: Extras, kit: Kit) -> str:
+        calls, spec = self._tools.calls, self._spec
+        name = container_name(spec.id)
+        body = container_body(spec, self._tools.profile, extras)
+        platform = f"{spec.platform.os}/{spec.platform.arch}" if spec.platform else None
+        self._undo.push(f"container {name}", lambda: calls.remove_container(name))
+        try:
+            container_id = await calls.create_container(name, body, platform)
+            if extras.execd_volume is None:
+                await calls.put_archive(container_id, "/", archive_at(kit.archive))
+            self._go_on()
+            await calls.start(container_id)
+        except (errors.Failed, errors.Invalid, errors.Conflict, errors.NotFound) as error:
+            raise start_error(error) from error
+        return container_id
+
+
+def start_error(error: errors.ManagerError) -> errors.ManagerError:
+    """What a refused create or start means to the caller."""
+    text = " ".join(error.message.split())
+    if "no space left" in text.lower():
+        return errors.Failed(DISK_FULL, f"The Engine's disk is full; free space on it. ({text})")
+    hint = ""
+    if "bootstrap.sh" in text or "/bin/sh" in text:
+        hint = " The image needs /bin/sh."
+    return errors.Failed(START_FAILED, f"Failed to create or start container: {text}{hint}")

@@ -1,0 +1,153 @@
+"""Watching the Engine: open the event stream, list, follow; on any break start over. Never gives up, is never trusted.
+
+The stream is opened before the list is taken, so nothing can happen unseen between them, and an event is only a hint:
+what it is about is looked at again, and that is what gets told. Several events about one sandbox become one look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+from manager.domain import errors
+from manager.domain.sandbox import Sandbox
+from manager.runtime.base import Appeared, Departed, Departure, EventSink, OutOfSync, Synced
+from manager.runtime.docker.calls import Calls
+from manager.runtime.docker.census import Census
+from manager.runtime.docker.feed import Feed
+from manager.runtime.docker.labels import ID, SIDECAR_FOR
+
+log = logging.getLogger(__name__)
+Json = dict[str, Any]
+
+KINDS = ("start", "die", "pause", "unpause", "oom", "health_status", "destroy")
+OVERLAP = 3.0
+"""Seconds of events asked for again at each start: for clocks that differ a little; a repeated hint costs one look."""
+PING_EVERY = 5.0
+"""Seconds between two signs of life; an Engine that hangs sends no events and closes nothing."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+"""Seconds between two attempts to reach the Engine."""
+
+
+class Watch:
+    """Keeps whoever listens in step with the Engine."""
+
+    def __init__(self, calls: Calls, census: Census, tidy: Callable[[], Awaitable[None]]) -> None:
+        """`tidy` is called after each list, before the listener hears of it: leftovers are never told."""
+        self._calls = calls
+        self._census = census
+        self._tidy = tidy
+        self._sink: EventSink = lambda event: None
+        self._task: asyncio.Task[None] | None = None
+        self._looks: dict[str, asyncio.Task[None]] = {}
+        self._again: set[str] = set()
+        self._deleting: set[str] = set()
+        self._cut: Callable[[], None] = lambda: None
+        self.trouble: str | None = "the Docker Engine has not answered yet"
+        self.synced_at: float | None = None
+
+    def start(self, sink: EventSink) -> None:
+        """Begins; returns at once."""
+        self._sink = sink
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="docker-watch")
+
+    async def stop(self) -> None:
+        """Ends; nothing is told any more."""
+        tasks = [task for task in (self._task, *self._looks.values()) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    @contextlib.contextmanager
+    def deleting(self, sandbox_id: str) -> Iterator[None]:
+        """While we delete a sandbox ourselves its departure is told as that."""
+        self._deleting.add(sandbox_id)
+        try:
+            yield
+        finally:
+            asyncio.get_running_loop().call_later(OVERLAP, self._deleting.discard, sandbox_id)
+
+    async def _run(self) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            began = time.monotonic()
+            try:
+                await self._session()
+            except errors.ManagerError as error:
+                reason = error.message
+            except Exception:
+                log.exception("watching the Docker Engine failed in a way nobody thought of")
+                reason = "watching the Docker Engine failed"
+            if self.trouble is None:
+                log.warning("lost step with the Docker Engine: %s", reason)
+                self._sink(OutOfSync(reason))
+            self.trouble = reason
+            pause = FIRST_PAUSE if time.monotonic() - began > LONGEST_PAUSE else min(pause * 2, LONGEST_PAUSE)
+            await asyncio.sleep(pause * random.uniform(0.5, 1))
+
+    async def _session(self) -> None:
+        """One stream from its opening to its end, which always raises."""
+        since = time.time() - OVERLAP
+        feed = await self._calls.events(since=since, labels=self._census.watched_labels, kinds=KINDS)
+        self._cut = feed.close
+        pulse = asyncio.get_running_loop().create_task(self._pulse(feed))
+        try:
+            await self._tidy()
+            sandboxes = await self._census.all(fresh=True)
+            self.trouble, self.synced_at = None, time.monotonic()
+            self._sink(Synced(sandboxes))
+            async for event in feed:
+                self._hint(event)
+        finally:
+            feed.close()
+            pulse.cancel()
+            for task in self._looks.values():
+                task.cancel()
+            self._looks.clear()
+        raise errors.Unavailable("DOCKER::EVENTS_ENDED", "The event stream of the Docker Engine ended.")
+
+    async def _pulse(self, feed: Feed[Json]) -> None:
+        """Cuts the stream when the Engine shows no sign of life."""
+        with contextlib.suppress(errors.ManagerError):
+            while True:
+                await asyncio.sleep(PING_EVERY)
+                await self._calls.ping()
+        feed.close()
+
+    def _hint(self, event: Json) -> None:
+        attributes = event.get("Actor", {}).get("Attributes", {})
+        if not self._census.owns(attributes):
+            return
+        sandbox_id = attributes.get(ID) or attributes.get(SIDECAR_FOR)
+        self._census.forget(sandbox_id)
+        self._again.add(sandbox_id)
+        if sandbox_id not in self._looks:
+            task = asyncio.get_running_loop().create_task(self._look(sandbox_id))
+            self._looks[sandbox_id] = task
+            task.add_done_callback(lambda done: self._looked(sandbox_id, done))
+
+    def _looked(self, sandbox_id: str, task: asyncio.Task[None]) -> None:
+        if self._looks.get(sandbox_id) is task:
+            del self._looks[sandbox_id]
+        if not task.cancelled() and task.exception() is not None:
+            log.warning("could not look at sandbox %s after an event: %s", sandbox_id, task.exception())
+            self._cut()  # what happened must not be missed: list again
+
+    async def _look(self, sandbox_id: str) -> None:
+        while sandbox_id in self._again:
+            self._again.discard(sandbox_id)
+            sandbox = await self._census.one(sandbox_id)
+            if sandbox_id not in self._again:
+                self._tell(sandbox_id, sandbox)
+
+    def _tell(self, sandbox_id: str, sandbox: Sandbox | None) -> None:
+        if sandbox is not None:
+            self._sink(Appeared(sandbox))
+            return
+        ours = sandbox_id in self._deleting
+        self._sink(Departed(sandbox_id, Departure.DELETED if ours else Departure.VANISHED))

@@ -1,0 +1,154 @@
+"""execd in every sandbox: a read-only volume filled once per execd image, or a copy into the container.
+
+The volume is mounted, so a create costs nothing for it; the copy is for sandboxes that write to execd's folder and for
+Engines that have no volumes to give. The volume is named after this server and the image, so two servers never remove
+each other's, and a new image gets a new one; the last file written into it marks it complete, because the process
+may be killed half-way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import tarfile
+import uuid
+from dataclasses import dataclass, field
+
+from manager.domain import errors
+from manager.domain.sandbox import Platform
+from manager.runtime.docker.calls import Calls
+from manager.runtime.docker.images import Images
+from manager.runtime.docker.labels import EXECD_VOLUME, HELPER, INSTANCE
+from manager.runtime.docker.spec import ARCHIVE_FOLDER, EXECD_MOUNT
+
+log = logging.getLogger(__name__)
+DISTRIBUTION_FAILED = "DOCKER::SANDBOX_EXECD_DISTRIBUTION_FAILED"
+NEEDED = ("/execd", "/bootstrap.sh")
+WELCOME = (
+    "/usr/local/bin/bwrap",
+    "/usr/local/libexec/opensandbox-session-gate",
+    "/usr/local/libexec/opensandbox-launcher",
+)
+COMPLETE = ".complete"
+
+
+@dataclass(frozen=True, slots=True)
+class Kit:
+    """The files of one execd image: its id, the archive that unpacks them, and the volume that has them if one has."""
+
+    image_id: str
+    archive: bytes = field(repr=False)
+    volume: str | None
+
+
+class Execd:
+    """Gets execd out of its image, once per image and process."""
+
+    def __init__(self, calls: Calls, images: Images, image: str, instance: str) -> None:
+        self._calls = calls
+        self._images = images
+        self._image = image
+        self._instance = instance
+        self._kits: dict[str, asyncio.Task[Kit]] = {}
+
+    async def kit(self, platform: Platform | None) -> Kit:
+        """The files for this platform. Raises Failed or Unavailable when the execd image cannot give them."""
+        image = await self._images.ensure(self._image, platform=platform, auth=None, progress=log.info)
+        image_id = str(image["Id"])
+        task = self._kits.get(image_id)
+        if task is None or (task.done() and (task.cancelled() or task.exception())):
+            task = self._kits[image_id] = asyncio.get_running_loop().create_task(self._make(image_id))
+        kit = await asyncio.shield(task)
+        if kit.volume and await self._calls.inspect_volume(kit.volume) is None:
+            # Removed behind our back; the Engine would make an empty one in its place.
+            self._kits.pop(image_id, None)
+            return await self.kit(platform)
+        return kit
+
+    async def collect(self) -> None:
+        """Removes volumes of earlier execd images that no container has any more."""
+        current = {task.result().volume for task in self._kits.values() if task.done() and not task.exception()}
+        for volume in await self._calls.list_volumes([EXECD_VOLUME, f"{INSTANCE}={self._instance}"]):
+            if volume["Name"] not in current:
+                try:
+                    await self._calls.remove_volume(volume["Name"])
+                except errors.Conflict:
+                    continue
+
+    async def _make(self, image_id: str) -> Kit:
+        helper = f"sandbox-execd-{uuid.uuid4()}"
+        volume: str | None = f"opensandbox-execd-{self._instance}-{image_id.rpartition(':')[2][:12]}"
+        try:
+            volume = await self._create_helper(helper, image_id, volume)
+            archive = await self._gather(helper)
+            if volume and await self._calls.get_archive(helper, f"{EXECD_MOUNT}/{COMPLETE}") is None:
+                await self._calls.put_archive(helper, EXECD_MOUNT, archive)
+                await self._calls.put_archive(helper, EXECD_MOUNT, pack({COMPLETE: (b"", 0o644)}))
+        finally:
+            await self._calls.remove_container(helper)
+        return Kit(image_id, archive, volume)
+
+    async def _create_helper(self, name: str, image_id: str, volume: str | None) -> str | None:
+        """A container of the execd image that is never started; returns the volume it has, None if it got none."""
+        body = {"Image": image_id, "Cmd": ["true"], "Labels": {HELPER: "execd", INSTANCE: self._instance}}
+        if volume:
+            try:
+                await self._calls.create_volume(volume, {EXECD_VOLUME: image_id, INSTANCE: self._instance})
+                mount = {"Type": "volume", "Source": volume, "Target": EXECD_MOUNT}
+                await self._calls.create_container(name, {**body, "HostConfig": {"Mounts": [mount]}})
+            except (errors.Failed, errors.Invalid, errors.Unsupported, errors.Forbidden) as error:
+                log.warning("execd is copied into every sandbox, no volume could be made for it: %s", error.message)
+            else:
+                return volume
+        await self._calls.create_container(name, body)
+        return None
+
+    async def _gather(self, helper: str) -> bytes:
+        files: dict[str, tuple[bytes, int]] = {}
+        for path in NEEDED + WELCOME:
+            archive = await self._calls.get_archive(helper, path)
+            if archive is not None:
+                files[path.rpartition("/")[2]] = unpack(archive)
+            elif path in NEEDED:
+                message = f"The image {self._image} has no {path}; set runtime.execd_image to an execd image."
+                raise errors.Failed(DISTRIBUTION_FAILED, message)
+        return pack(files)
+
+
+def unpack(archive: bytes) -> tuple[bytes, int]:
+    """Content and mode of the one file in a tar archive."""
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        for member in tar:
+            data = tar.extractfile(member) if member.isfile() else None
+            if data is not None:
+                return data.read(), member.mode
+    raise errors.Failed(DISTRIBUTION_FAILED, "The execd image has a folder where a program should be.")
+
+
+def pack(files: dict[str, tuple[bytes, int]], folder: str = "") -> bytes:
+    """A tar archive of these files (name → content, mode), below `folder` if one is given."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        path = ""
+        for part in folder.strip("/").split("/") if folder else ():
+            path += part + "/"
+            info = tarfile.TarInfo(path)
+            info.type, info.mode = tarfile.DIRTYPE, 0o755
+            tar.addfile(info)
+        for name, (content, mode) in files.items():
+            info = tarfile.TarInfo(path + name)
+            info.size, info.mode = len(content), mode | 0o555
+            tar.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def archive_at(archive: bytes, folder: str = ARCHIVE_FOLDER) -> bytes:
+    """The same files below `folder`, to be unpacked at `/` of a container that may not have that folder."""
+    files: dict[str, tuple[bytes, int]] = {}
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        for member in tar:
+            data = tar.extractfile(member)
+            if data is not None:
+                files[member.name] = (data.read(), member.mode)
+    return pack(files, folder)

@@ -1,0 +1,232 @@
+"""Images: what is on the Engine is used as it is; what is not is pulled once, however many creates wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from manager.domain import errors
+from manager.domain.sandbox import Platform, RegistryAuth
+from manager.runtime.base import Progress
+from manager.runtime.docker.calls import Calls
+
+log = logging.getLogger(__name__)
+Json = dict[str, Any]
+
+PULL_FAILED = "DOCKER::SANDBOX_IMAGE_PULL_FAILED"
+BAD_REFERENCE = "DOCKER::INVALID_IMAGE"
+NOT_FOUND = "DOCKER::SANDBOX_IMAGE_NOT_FOUND"
+UNAUTHORIZED = "DOCKER::SANDBOX_IMAGE_PULL_UNAUTHORIZED"
+UNREACHABLE = "DOCKER::SANDBOX_REGISTRY_UNREACHABLE"
+TIMED_OUT = "DOCKER::SANDBOX_IMAGE_PULL_TIMEOUT"
+DISK_FULL = "DOCKER::ENGINE_DISK_FULL"
+PROGRESS_EVERY = 0.5
+"""Seconds between two lines of progress."""
+_MEBIBYTE = 1024 * 1024
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "arm64v8": "arm64"}
+
+
+class Images:
+    """Makes images be there."""
+
+    def __init__(self, calls: Calls, registries: Mapping[str, RegistryAuth], *, limit: float) -> None:
+        """`registries` holds credentials by registry host; `limit` is the longest wait for one pull, in seconds."""
+        self._calls = calls
+        self._limit = limit
+        self._registries = registries
+        self._pulls: dict[tuple[object, ...], _Pull] = {}
+
+    async def ensure(
+        self, image: str, *, platform: Platform | None, auth: RegistryAuth | None, progress: Progress
+    ) -> Json:
+        """The image as the Engine describes it, pulled if it is not there or is for another platform.
+
+        Raises NotFound, Forbidden, Unavailable, TimedOut or Failed, each with a code of its own.
+        """
+        local = await self._calls.inspect_image(image)
+        if local is not None and matches(local, platform):
+            return local
+        await self._pull_once(image, platform, auth or self._registries.get(registry_of(image)), progress)
+        pulled = await self._calls.inspect_image(image)
+        if pulled is None:
+            raise errors.Failed(PULL_FAILED, f"Image {image} was pulled and is not there; pull it by hand to see why.")
+        if not matches(pulled, platform):
+            raise errors.NotFound(NOT_FOUND, f"Image {image} does not exist for {_platform(platform)}.")
+        return pulled
+
+    async def _pull_once(
+        self, image: str, platform: Platform | None, auth: RegistryAuth | None, progress: Progress
+    ) -> None:
+        """Joins the pull of this image that is under way, or starts it; it goes on when its waiters have gone."""
+        key = (image, platform, auth)
+        pull = self._pulls.get(key)
+        if pull is None:
+            pull = self._pulls[key] = _Pull(self._calls, image, platform, auth)
+            pull.task.add_done_callback(lambda _: self._pulls.pop(key, None))
+        pull.listeners.append(progress)
+        try:
+            async with asyncio.timeout(self._limit):
+                await asyncio.shield(pull.task)
+        except TimeoutError:
+            message = f"The pull of {image} is not done after {self._limit:.0f} seconds; try again, it goes on."
+            raise errors.TimedOut(TIMED_OUT, message) from None
+        finally:
+            pull.listeners.remove(progress)
+
+
+class _Pull:
+    """One pull under way and everybody who wants to hear of it."""
+
+    def __init__(self, calls: Calls, image: str, platform: Platform | None, auth: RegistryAuth | None) -> None:
+        self.listeners: list[Progress] = []
+        self._image = image
+        self._layers = Layers()
+        self._told = 0.0
+        self._loop = asyncio.get_running_loop()
+        self.task = self._loop.create_task(self._run(calls, _platform(platform), auth))
+        self.task.add_done_callback(_retrieve)
+
+    async def _run(self, calls: Calls, platform: str | None, auth: RegistryAuth | None) -> None:
+        log.info("pulling %s", self._image)
+        try:
+            await calls.pull(self._image, platform, auth, self._line)
+        except errors.ManagerError as error:
+            raise pull_error(self._image, error) from error
+        log.info("pulled %s", self._image)
+
+    def _line(self, record: Json) -> None:
+        """On a thread: errors of a pull come as records of a stream that began with 200."""
+        if record.get("error"):
+            raise errors.Failed(PULL_FAILED, str(record["error"]))
+        self._layers.take(record)
+        now = time.monotonic()
+        if now - self._told >= PROGRESS_EVERY:
+            self._told = now
+            self._loop.call_soon_threadsafe(self._tell, f"pulling {self._image}: {self._layers}")
+
+    def _tell(self, text: str) -> None:
+        log.info(text)
+        for listener in tuple(self.listeners):
+            listener(text)
+
+
+def _retrieve(task: asyncio.Task[None]) -> None:
+    """Marks a failure as seen: every waiter may have been cancelled before it came."""
+    if not task.cancelled():
+        task.exception()
+
+
+class Layers:
+    """How far the layers of a pull are."""
+
+    def __init__(self) -> None:
+        self._sizes: dict[str, tuple[int, int]] = {}
+
+    def take(self, record: Mapping[str, Any]) -> None:
+        """Counts one progress record."""
+        detail, layer = record.get("progressDetail") or {}, str(record.get("id", ""))
+        if record.get("status") == "Downloading" and detail.get("total"):
+            self._sizes[layer] = (int(detail.get("current", 0)), int(detail["total"]))
+        elif record.get("status") in ("Download complete", "Pull complete") and layer in self._sizes:
+            total = self._sizes[layer][1]
+            self._sizes[layer] = (total, total)
+
+    def __str__(self) -> str:
+        done, total = (sum(size[part] for size in self._sizes.values()) for part in (0, 1))
+        return f"{done // _MEBIBYTE} of {total // _MEBIBYTE} MB" if total else "waiting for the registry"
+
+
+def matches(image: Mapping[str, Any], platform: Platform | None) -> bool:
+    """Whether an image is for this platform; None is satisfied by any."""
+    if platform is None:
+        return True
+    architecture = str(image.get("Architecture", ""))
+    return (str(image.get("Os", "")), _ARCHITECTURES.get(architecture, architecture)) == (platform.os, platform.arch)
+
+
+def registry_of(image: str) -> str:
+    """The registry host of a reference: the first segment if it looks like a host, else Docker's own."""
+    first, slash, _ = image.partition("/")
+    return first if slash and ("." in first or ":" in first or first == "localhost") else "docker.io"
+
+
+def _platform(platform: Platform | None) -> str | None:
+    return f"{platform.os}/{platform.arch}" if platform else None
+
+
+_Kind = type[errors.ManagerError]
+_TEXTS: tuple[tuple[_Kind, str, str, tuple[str, ...]], ...] = (
+    (
+        errors.Failed,
+        DISK_FULL,
+        "The Engine's disk is full, image {image} could not be pulled; free space on it.",
+        ("no space left", "disk quota"),
+    ),
+    (
+        errors.Forbidden,
+        UNAUTHORIZED,
+        "The registry does not let us pull {image}: it does not exist there, or needs other credentials.",
+        (
+            "unauthorized",
+            "authentication required",
+            "no basic auth",
+            "access denied",
+            "access to the resource is denied",
+            "forbidden",
+        ),
+    ),
+    (
+        errors.NotFound,
+        NOT_FOUND,
+        "Image {image} does not exist.",
+        ("manifest unknown", "not found", "no matching manifest", "name unknown", "does not exist"),
+    ),
+    (
+        errors.Invalid,
+        BAD_REFERENCE,
+        "{image} is not the name of an image.",
+        ("invalid reference format", "invalid repository name", "repository name must be"),
+    ),
+    (
+        errors.TimedOut,
+        TIMED_OUT,
+        "The registry of {image} did not answer in time.",
+        ("timeout", "timed out", "deadline exceeded"),
+    ),
+    (
+        errors.Unavailable,
+        UNREACHABLE,
+        "The registry of {image} cannot be reached from the Engine.",
+        (
+            "connection refused",
+            "no such host",
+            "network is unreachable",
+            "no route to host",
+            "connection reset",
+            "server misbehaving",
+            "lookup ",
+            "tls:",
+            "x509:",
+            "eof",
+            "http: server gave http response",
+        ),
+    ),
+)
+"""First match wins. The Engine reports what a registry said as text, often inside a 500: no type tells these apart."""
+
+
+def pull_error(image: str, error: errors.ManagerError) -> errors.ManagerError:
+    """What a failed pull means to the caller."""
+    if isinstance(error, errors.TimedOut):
+        return errors.TimedOut(TIMED_OUT, f"The pull of {image} hung and was given up; check its registry, try again.")
+    if isinstance(error, errors.Unavailable):
+        return error
+    cause = " ".join(error.message.split())
+    lowered = cause.lower()
+    for kind, code, message, fragments in _TEXTS:
+        if any(fragment in lowered for fragment in fragments):
+            return kind(code, f"{message.format(image=image)} ({cause})")
+    return errors.Failed(PULL_FAILED, f"Failed to pull image {image}: {cause}")

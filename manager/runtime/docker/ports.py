@@ -1,0 +1,66 @@
+"""Host ports for publishing: picked at random in the configured range, held until the create that asked is over."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+from collections.abc import Iterator, Sequence
+
+from manager.domain import errors
+
+EXHAUSTED = "DOCKER::SANDBOX_START_FAILED"
+TRIES = 500
+"""Ports tried before the range counts as full; at 20 000 ports of which half are taken the odds against are nil."""
+
+
+class Ports:
+    """Allocates ports of one range."""
+
+    def __init__(self, ports: range, *, probe: bool) -> None:
+        """`probe` False trusts the Engine to refuse what is taken: it is on another machine."""
+        self._ports = ports
+        self._probe = probe
+        self._held: set[int] = set()
+
+    @contextlib.contextmanager
+    def held(self, host: str, inside: Sequence[int]) -> Iterator[dict[int, tuple[str, int]]]:
+        """Port inside → (host, port) to publish it on; nobody else is given these while the context lasts.
+
+        Raises Failed when no free port is found.
+        """
+        taken: list[int] = []
+        try:
+            for _ in inside:
+                taken.append(self._take(host))
+            yield {port: (host, number) for port, number in zip(inside, taken, strict=True)}
+        finally:
+            self._held.difference_update(taken)
+
+    def _take(self, host: str) -> int:
+        for _ in range(TRIES):
+            port = random.choice(self._ports)
+            if port not in self._held and (not self._probe or _free(host, port)):
+                self._held.add(port)
+                return port
+        span = f"{self._ports.start} to {self._ports.stop - 1}"
+        raise errors.Failed(EXHAUSTED, f"No host port from {span} is free; widen docker.port_range_min and _max.")
+
+
+def _free(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def is_port_conflict(error: errors.ManagerError) -> bool:
+    """Whether the Engine refused a start because a port is taken; it says so in words only."""
+    text = error.message.lower()
+    return any(
+        fragment in text
+        for fragment in ("port is already allocated", "ports are not available", "address already in use")
+    )

@@ -1,0 +1,263 @@
+"""Sandboxes as containers of a Docker Engine: the parts of this package put together as a Runtime."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from typing import TypeVar
+
+from manager.domain import errors
+from manager.domain.sandbox import RegistryAuth, Sandbox, SandboxSpec, SandboxState
+from manager.runtime.base import EventSink, LogQuery, Progress
+from manager.runtime.docker.adopt import GRACE, Leftovers, repeat_until_settled
+from manager.runtime.docker.calls import Calls, Json
+from manager.runtime.docker.census import Census
+from manager.runtime.docker.create import Creation, Tools, check
+from manager.runtime.docker.engine import Engine
+from manager.runtime.docker.events import Watch
+from manager.runtime.docker.execd import Execd
+from manager.runtime.docker.images import Images
+from manager.runtime.docker.labels import read_facts
+from manager.runtime.docker.masking import masked
+from manager.runtime.docker.networks import Networks, sight
+from manager.runtime.docker.ports import Ports
+from manager.runtime.docker.profile import profile
+from manager.runtime.docker.snapshots import Snapshots
+from manager.runtime.docker.status import status_of
+from manager.runtime.docker.volumes import HostRules, Volumes
+from manager.settings.model import Settings
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+NOT_FOUND = "DOCKER::SANDBOX_NOT_FOUND"
+NOT_RUNNING = "DOCKER::SANDBOX_NOT_RUNNING"
+NOT_PAUSED = "DOCKER::SANDBOX_NOT_PAUSED"
+DELETE_FAILED = "DOCKER::SANDBOX_DELETE_FAILED"
+PAUSE_FAILED = "DOCKER::SANDBOX_PAUSE_FAILED"
+RESUME_FAILED = "DOCKER::SANDBOX_RESUME_FAILED"
+START_FAILED = "DOCKER::SANDBOX_START_FAILED"
+NEVER_MOUNTED = ("/var/run/docker.sock", "/run/docker.sock", "/run/containerd", "/var/lib/docker", "/proc", "/sys")
+"""Places of the Engine's host with which a sandbox would own it."""
+STOP_GRACE = 10.0
+"""Seconds that `stop` waits for creates and deletes under way."""
+
+
+class DockerRuntime:
+    """Implements `manager.runtime.base.Runtime`."""
+
+    name = "docker"
+
+    def __init__(self, settings: Settings, *, leftover_grace: float = GRACE) -> None:
+        """Calls nobody. Raises Invalid when the configured seccomp profile cannot be read."""
+        docker = settings.docker
+        environment = {**os.environ, "DOCKER_HOST": docker.host} if docker.host else dict(os.environ)
+        self._engine = Engine(environment, timeout=docker.api_timeout, silence=docker.pull_timeout)
+        self._calls = Calls(self._engine)
+        self._profile = profile(settings)
+        remote = self._engine.address.remote_host
+        view = sight(remote)
+        self._census = Census(self._calls, docker.instance, docker.adopt_unowned, view)
+        registries = {
+            host: RegistryAuth(entry.username, entry.password.get_secret_value())
+            for host, entry in docker.registries.items()
+        }
+        images = Images(self._calls, registries, limit=docker.pull_limit)
+        self._execd = Execd(self._calls, images, settings.runtime.execd_image, docker.instance)
+        self._volumes = Volumes(self._calls, host_rules(settings, self._engine), docker.instance)
+        self._tools = Tools(
+            calls=self._calls,
+            images=images,
+            execd=self._execd,
+            networks=Networks(self._calls, view, own=None if docker.inter_container else docker.network_name),
+            ports=Ports(self._profile.ports, probe=remote is None),
+            volumes=self._volumes,
+            profile=self._profile,
+            remote=remote is not None,
+        )
+        self._snapshots = Snapshots(self._calls, self._census)
+        self._making: set[str] = set()
+        self._leftovers = Leftovers(self._calls, self._census, self._volumes, lambda: self._making, leftover_grace)
+        self._grace = leftover_grace
+        self._watch = Watch(self._calls, self._census, self._tidy)
+        self._background: set[asyncio.Task[object]] = set()
+        self._settled: asyncio.Task[object] | None = None
+
+    # life
+
+    async def start(self, sink: EventSink) -> None:
+        """Begins watching; returns at once, whether or not the Engine answers."""
+        self._watch.start(sink)
+
+    async def stop(self) -> None:
+        """Stops watching, gives what is under way a moment to finish, and leaves the sandboxes running."""
+        await self._watch.stop()
+        if self._settled is not None:
+            self._settled.cancel()
+        if self._background:
+            await asyncio.wait(self._background, timeout=STOP_GRACE)
+        self._engine.close()
+
+    def degraded(self) -> str | None:
+        """Why the Engine cannot be relied on at present, or None."""
+        return self._watch.trouble
+
+    async def _tidy(self) -> None:
+        """After every (re)connection: what was left half-made goes, and execd is made ready for the first create."""
+        if await self._leftovers.remove() and (self._settled is None or self._settled.done()):
+            self._settled = self._spawn(repeat_until_settled(self._leftovers, self._grace))
+        self._spawn(self._warm_up())
+
+    async def _warm_up(self) -> None:
+        try:
+            await self._execd.kit(None)
+            await self._execd.collect()
+        except errors.ManagerError as error:
+            log.warning("execd is not ready, creates will try again: %s", error.message)
+
+    # create and delete
+
+    def check(self, spec: SandboxSpec) -> None:
+        """Raises Invalid or Unsupported for what spec and configuration alone rule out."""
+        check(spec, self._profile, self._volumes)
+
+    async def create(self, spec: SandboxSpec, progress: Progress) -> Sandbox:
+        """Creates and starts; the answer shows the state observed after the start."""
+        self.check(spec)
+        creation = Creation(self._tools, spec, progress)
+        task = self._spawn(self._create(creation, spec.id))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            creation.abandon()
+            self._spawn(self._withdraw(task, spec.id))
+            raise
+
+    async def _create(self, creation: Creation, sandbox_id: str) -> Sandbox:
+        self._making.add(sandbox_id)
+        try:
+            await creation.run(self._leftovers.doomed.add)
+            sandbox = await self._census.one(sandbox_id)
+        finally:
+            self._making.discard(sandbox_id)
+        if sandbox is None:
+            raise errors.Failed(START_FAILED, "The sandbox was removed by somebody else while it started.")
+        return sandbox
+
+    async def _withdraw(self, task: asyncio.Task[Sandbox], sandbox_id: str) -> None:
+        """Nobody waits for this create any more: whatever it came to is removed."""
+        await asyncio.wait([task])
+        if task.exception() is None:
+            try:
+                await self._delete(sandbox_id)
+            except errors.ManagerError:
+                self._leftovers.doomed.add(sandbox_id)
+
+    async def delete(self, sandbox_id: str) -> bool:
+        """Removes the sandbox with everything that belongs to it; goes on when the caller has gone."""
+        with self._watch.deleting(sandbox_id):
+            return await asyncio.shield(self._spawn(self._delete(sandbox_id)))
+
+    async def _delete(self, sandbox_id: str) -> bool:
+        details = await self._census.details(sandbox_id)
+        if details is None:
+            return False
+        try:
+            await self._calls.remove_container(details["Id"])
+            await self._volumes.release(read_facts(details["Config"]["Labels"]).volumes)
+        except (errors.Failed, errors.Conflict) as error:
+            message = f"Failed to delete sandbox {sandbox_id}: {error.message}"
+            raise errors.Failed(DELETE_FAILED, message) from error
+        return True
+
+    # looking
+
+    async def get(self, sandbox_id: str) -> Sandbox | None:
+        """The sandbox as it is this moment, or None."""
+        return await self._census.one(sandbox_id)
+
+    async def list(self) -> Sequence[Sandbox]:
+        """Every sandbox of this server."""
+        return await self._census.all()
+
+    async def inspect(self, sandbox_id: str) -> dict[str, object] | None:
+        """The Engine's description with secrets masked, or None."""
+        details = await self._census.details(sandbox_id)
+        return masked(details) if details is not None else None
+
+    async def logs(self, sandbox_id: str, query: LogQuery) -> AsyncIterator[bytes]:
+        """Output with timestamps. Raises NotFound, TooMany."""
+        details = await self._needed(sandbox_id)
+        feed = await self._calls.logs(details["Id"], tail=query.tail, since=query.since, follow=query.follow)
+        with contextlib.closing(feed):
+            async for chunk in feed:
+                yield chunk
+
+    # pause and resume
+
+    async def pause(self, sandbox_id: str) -> None:
+        """Freezes it. Raises NotFound, Conflict, Failed."""
+        details = await self._needed(sandbox_id)
+        if status_of(details).state is not SandboxState.RUNNING:
+            raise errors.Conflict(NOT_RUNNING, f"Sandbox {sandbox_id} is not running.")
+        what = f"pause sandbox {sandbox_id}"
+        await self._change(self._calls.pause(details["Id"]), NOT_RUNNING, PAUSE_FAILED, what)
+
+    async def resume(self, sandbox_id: str) -> None:
+        """Thaws it. Raises NotFound, Conflict, Failed."""
+        details = await self._needed(sandbox_id)
+        if status_of(details).state is not SandboxState.PAUSED:
+            raise errors.Conflict(NOT_PAUSED, f"Sandbox {sandbox_id} is not paused.")
+        what = f"resume sandbox {sandbox_id}"
+        await self._change(self._calls.unpause(details["Id"]), NOT_PAUSED, RESUME_FAILED, what)
+
+    @staticmethod
+    async def _change(change: Awaitable[None], conflict: str, failure: str, what: str) -> None:
+        try:
+            await change
+        except errors.Conflict as error:
+            raise errors.Conflict(conflict, f"Failed to {what}: {error.message}") from error
+        except errors.Failed as error:
+            raise errors.Failed(failure, f"Failed to {what}: {error.message}") from error
+
+    async def _needed(self, sandbox_id: str) -> Json:
+        details = await self._census.details(sandbox_id)
+        if details is None:
+            raise errors.NotFound(NOT_FOUND, f"Sandbox {sandbox_id} not found.")
+        return details
+
+    # snapshots
+
+    async def snapshot(self, sandbox_id: str, snapshot_id: str) -> str:
+        """Keeps the file system of a running sandbox; the image reference."""
+        return await self._snapshots.make(sandbox_id, snapshot_id)
+
+    async def delete_snapshot(self, image: str) -> None:
+        """Removes a snapshot's image; a missing one is no error."""
+        await self._snapshots.remove(image)
+
+    async def has_snapshot(self, image: str) -> bool:
+        """Whether a snapshot's image is there."""
+        return await self._snapshots.exists(image)
+
+    def _spawn(self, work: Awaitable[T]) -> asyncio.Task[T]:
+        task = asyncio.ensure_future(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
+
+
+def host_rules(settings: Settings, engine: Engine) -> HostRules:
+    """What of the host may be mounted: never the Engine's socket and data, nor what this server remembers."""
+    url = engine.address.url
+    sockets = [url.removeprefix("unix://")] if url.startswith("unix://") else []
+    store = os.path.expanduser(settings.store.path)
+    own = os.path.dirname(store).rstrip("/") or store
+    return HostRules(
+        allowed=tuple(os.path.normpath(path) for path in settings.storage.allowed_host_paths),
+        protected=(*sockets, *NEVER_MOUNTED, own),
+        local=engine.address.remote_host is None,
+    )

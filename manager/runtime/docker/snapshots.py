@@ -1,0 +1,62 @@
+"""Snapshots: the file system of a sandbox as an image, cleaned of what must not come back with it."""
+
+from __future__ import annotations
+
+import json
+
+from manager.domain import errors
+from manager.domain.sandbox import SandboxState
+from manager.runtime.docker.calls import Calls
+from manager.runtime.docker.census import Census
+from manager.runtime.docker.labels import SANDBOX_LABELS, SNAPSHOT
+from manager.runtime.docker.status import status_of
+
+REPOSITORY = "opensandbox-snapshots"
+CREATE_FAILED = "SNAPSHOT::RUNTIME_CREATE_FAILED"
+DELETE_CONFLICT = "SNAPSHOT::DELETE_CONFLICT"
+INVALID_SOURCE = "SNAPSHOT::INVALID_SOURCE_STATE"
+
+
+class Snapshots:
+    """Makes, finds and removes snapshot images."""
+
+    def __init__(self, calls: Calls, census: Census) -> None:
+        self._calls = calls
+        self._census = census
+
+    async def make(self, sandbox_id: str, snapshot_id: str) -> str:
+        """The image reference. Raises NotFound, Conflict (not running), Failed, TimedOut."""
+        details = await self._census.details(sandbox_id)
+        if details is None:
+            raise errors.NotFound("DOCKER::SANDBOX_NOT_FOUND", f"Sandbox {sandbox_id} not found.")
+        if status_of(details).state is not SandboxState.RUNNING:
+            raise errors.Conflict(INVALID_SOURCE, "Snapshot can only be created from a Running sandbox.")
+        command = details["Config"].get("Cmd") or []
+        try:
+            await self._calls.commit(details["Id"], REPOSITORY, snapshot_id, changes(command, self._census.instance))
+        except (errors.Failed, errors.Conflict, errors.NotFound) as error:
+            raise errors.Failed(CREATE_FAILED, f"Failed to commit sandbox {sandbox_id}: {error.message}") from error
+        return f"{REPOSITORY}:{snapshot_id}"
+
+    async def remove(self, image: str) -> None:
+        """Removes the image; none is fine. Raises Conflict while a container uses it."""
+        try:
+            await self._calls.remove_image(image)
+        except errors.Conflict as error:
+            message = "A sandbox still uses this snapshot; delete the sandbox first."
+            raise errors.Conflict(DELETE_CONFLICT, message) from error
+
+    async def exists(self, image: str) -> bool:
+        """Whether the image is on the Engine."""
+        return await self._calls.inspect_image(image) is not None
+
+
+def changes(command: list[str], instance: str) -> list[str]:
+    """Dockerfile lines that blank what a commit keeps and containers inherit: the source's labels, entrypoint, id."""
+    labels = " ".join(f'{name}=""' for name in SANDBOX_LABELS)
+    return [
+        f"LABEL {labels} {SNAPSHOT}={json.dumps(instance)}",
+        "ENTRYPOINT []",
+        f"CMD {json.dumps(command)}",
+        'ENV OPENSANDBOX_ID="" EXECD="" EXECD_ENVS=""',
+    ]

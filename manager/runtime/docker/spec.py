@@ -1,0 +1,164 @@
+"""What a request becomes: the body of the Engine's container-create call. Pure, so a container flag has one place.
+
+The body is written as the Engine's API takes it, not through the SDK's helpers: they rename fields and rewrite ports.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from manager.domain import errors
+from manager.domain.quantities import parse_limits
+from manager.domain.sandbox import SandboxSpec
+from manager.runtime.docker.labels import sandbox_labels
+from manager.runtime.docker.profile import Profile
+
+Json = dict[str, Any]
+
+EXECD_MOUNT = "/.opensandbox"
+"""Where the volume with execd appears: a path that no image has files at, unlike /opt/opensandbox."""
+EXECD_ENVS = "/tmp/.opensandbox.env"
+ARCHIVE_FOLDER = "/opt/opensandbox"
+"""Where execd is copied to when no volume is used: what the bootstrap script assumes if told nothing."""
+
+ISOLATION_EXTENSION = "bootstrap.execd.isolation"
+ISOLATION_FOLDER = "/var/lib/execd/isolation"
+EGRESS_ENV_PREFIX = "OPENSANDBOX_EGRESS_"
+DEFAULT_ENTRYPOINT = ("tail", "-f", "/dev/null")
+INVALID_ENTRYPOINT = "DOCKER::INVALID_ENTRYPOINT"
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """How a container is on the network: mode as the Engine takes it, and port inside → (address, port) published."""
+
+    mode: str
+    publish: Mapping[int, tuple[str, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What earlier steps of a create decided: `execd_volume` None means execd is copied in before the start."""
+
+    image: str
+    wiring: Wiring
+    execd_volume: str | None = None
+    mounts: tuple[Json, ...] = ()
+    binds: tuple[str, ...] = ()
+    owned_volumes: tuple[str, ...] = ()
+    egress_token: str | None = None
+    pool: str | None = None
+
+
+def container_name(sandbox_id: str) -> str:
+    """The name of a sandbox's container."""
+    return f"sandbox-{sandbox_id}"
+
+
+def isolated(spec: SandboxSpec) -> bool:
+    """Whether the request wants execd to be able to make namespaces of its own."""
+    return spec.extensions.get(ISOLATION_EXTENSION, "").strip().lower() in ("enable", "enabled", "true")
+
+
+def needs_archive(spec: SandboxSpec) -> bool:
+    """Whether execd is copied in: with a policy its folder is the sidecar's volume, with isolation it is written to."""
+    return spec.network_policy is not None or isolated(spec)
+
+
+def container_body(spec: SandboxSpec, profile: Profile, extras: Extras) -> Json:
+    """The body of the create call. Raises Invalid for an entrypoint or a limit that makes no sense."""
+    command = entrypoint(spec)
+    folder = EXECD_MOUNT if extras.execd_volume else ARCHIVE_FOLDER
+    body: Json = {
+        "Image": extras.image,
+        "Entrypoint": [f"{folder}/bootstrap.sh"],
+        "Cmd": list(command),
+        "Env": environment(spec, profile, extras),
+        "Labels": sandbox_labels(
+            spec,
+            profile.instance,
+            entrypoint=command,
+            egress_token=extras.egress_token,
+            volumes=extras.owned_volumes,
+            pool=extras.pool,
+        ),
+        "Tty": False,
+        "OpenStdin": False,
+        "HostConfig": host_config(spec, profile, extras),
+    }
+    if extras.wiring.publish:
+        body["ExposedPorts"] = {f"{port}/tcp": {} for port in extras.wiring.publish}
+    return body
+
+
+def entrypoint(spec: SandboxSpec) -> tuple[str, ...]:
+    """The command as an argument list: a single string with spaces is split as a shell would."""
+    command = spec.entrypoint or DEFAULT_ENTRYPOINT
+    if len(command) == 1 and " " in command[0]:
+        try:
+            command = tuple(shlex.split(command[0]))
+        except ValueError as error:
+            raise errors.Invalid(INVALID_ENTRYPOINT, f"entrypoint {command[0]!r} cannot be split: {error}") from error
+    if not command or not command[0]:
+        raise errors.Invalid(INVALID_ENTRYPOINT, "entrypoint must name a program.")
+    return command
+
+
+def environment(spec: SandboxSpec, profile: Profile, extras: Extras) -> list[str]:
+    """Configured variables, then the request's (None removes one), then ours; the sidecar's stay out."""
+    merged: dict[str, str | None] = {**profile.env, **spec.env}
+    merged = {key: value for key, value in merged.items() if not key.startswith(EGRESS_ENV_PREFIX)}
+    if profile.execd_as_init:
+        merged["EXECD_INIT"] = "1"
+    merged["OPENSANDBOX_ID"] = spec.id
+    merged["EXECD"] = f"{EXECD_MOUNT if extras.execd_volume else ARCHIVE_FOLDER}/execd"
+    merged["EXECD_ENVS"] = EXECD_ENVS if extras.execd_volume else f"{ARCHIVE_FOLDER}/.env"
+    if spec.credential_proxy:
+        merged["OPENSANDBOX_EGRESS_MITMPROXY_TRANSPARENT"] = "true"
+    return [f"{key}={value}" for key, value in merged.items() if value is not None]
+
+
+def host_config(spec: SandboxSpec, profile: Profile, extras: Extras) -> Json:
+    """Limits, privileges, network and mounts."""
+    limits = parse_limits(spec.resource_limits)
+    mounts = list(extras.mounts)
+    if extras.execd_volume:
+        mounts.append({"Type": "volume", "Source": extras.execd_volume, "Target": EXECD_MOUNT, "ReadOnly": True})
+    config: Json = {
+        "NetworkMode": extras.wiring.mode,
+        "PortBindings": {
+            f"{port}/tcp": [{"HostIp": host, "HostPort": str(number)}]
+            for port, (host, number) in extras.wiring.publish.items()
+        },
+        "Memory": limits.memory,
+        "NanoCpus": limits.nano_cpus,
+        "PidsLimit": profile.pids,
+        "Ulimits": [{"Name": name, "Soft": soft, "Hard": hard} for name, soft, hard in profile.ulimits] or None,
+        "DeviceRequests": [{"Count": limits.gpus, "Capabilities": [["gpu"]]}] if limits.gpus else None,
+        "Binds": [*profile.binds, *extras.binds] or None,
+        "Mounts": mounts or None,
+        "Runtime": profile.secure_runtime if spec.secure_runtime or profile.secure_always else None,
+        **privileges(spec, profile),
+    }
+    return {key: value for key, value in config.items() if value is not None}
+
+
+def privileges(spec: SandboxSpec, profile: Profile) -> Json:
+    """Capabilities and security options, with what isolation needs on top."""
+    drop = list(profile.drop)
+    if spec.network_policy is not None and "NET_ADMIN" not in drop:
+        drop.append("NET_ADMIN")  # whoever may change the packet filter is not held by it
+    if not isolated(spec):
+        return {"CapDrop": drop or None, "SecurityOpt": list(profile.security) or None}
+    kept = [option for option in profile.security if not option.startswith(("apparmor=", "seccomp="))]
+    return {
+        "CapAdd": ["SYS_ADMIN"],
+        "CapDrop": [name for name in drop if name != "SYS_ADMIN"] or None,
+        "SecurityOpt": [*kept, "apparmor=unconfined", "seccomp=unconfined"],
+        "Tmpfs": {ISOLATION_FOLDER: ""},
+        "MaskedPaths": [],
+        "ReadonlyPaths": [],
+    }

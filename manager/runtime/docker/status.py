@@ -1,0 +1,152 @@
+"""What the Engine says about a container, as a sandbox. Pure; the one place that knows the Engine's field names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from manager.domain.sandbox import Addresses, Sandbox, SandboxState, SandboxStatus
+from manager.runtime.docker.labels import ID, SIDECAR_FOR, read_facts, read_time
+
+Json = Mapping[str, Any]
+LOOPBACK = "127.0.0.1"
+_ANY_ADDRESS = ("", "0.0.0.0", "::")
+_EPOCH = datetime.fromtimestamp(0, UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """How we see the Engine's networks: `engine_host` is where published ports are dialled, `reaches(gateway)` says
+    whether containers behind that gateway address can be dialled directly."""
+
+    engine_host: str
+    reaches: Callable[[str], bool]
+
+
+def sandbox_from(details: Json, sidecar: Json | None, sight: Sight) -> Sandbox:
+    """The sandbox that an inspected container is; with a network policy, `sidecar` owns its network."""
+    facts = read_facts(details["Config"].get("Labels") or {})
+    created = facts.created_at or read_time(details.get("Created")) or _EPOCH
+    return Sandbox(
+        id=facts.id,
+        uid=lifecycle_uid(details, sidecar),
+        status=status_of(details),
+        created_at=created,
+        expires_at=facts.expires_at,
+        manual_cleanup=facts.manual_cleanup,
+        image=None if facts.snapshot_id else facts.image or details["Config"].get("Image"),
+        snapshot_id=facts.snapshot_id,
+        platform=facts.platform,
+        entrypoint=facts.entrypoint or tuple(details["Config"].get("Cmd") or ()),
+        metadata=facts.metadata,
+        extensions=facts.extensions,
+        addresses=addresses_of(sidecar or details, details, sight),
+        secure_token=facts.secure_token,
+        egress_token=facts.egress_token,
+    )
+
+
+def lifecycle_uid(details: Json, sidecar: Json | None = None) -> str:
+    """Changes whenever the processes behind the addresses do: another container, or the same one started again."""
+    own = f"{details['Id'][:24]}@{details['State'].get('StartedAt', '')}"
+    return f"{own}+{lifecycle_uid(sidecar)}" if sidecar else own
+
+
+def status_of(details: Json) -> SandboxStatus:
+    """State, reason and message from the Engine's state, its health check and its out-of-memory mark."""
+    engine = details["State"]
+    state, reason, message = _phase(engine)
+    return SandboxStatus(state, reason, message, _since(details, state))
+
+
+def _phase(engine: Json) -> tuple[SandboxState, str, str]:
+    word = engine.get("Status")
+    if engine.get("Paused"):
+        return SandboxState.PAUSED, "CONTAINER_PAUSED", "Sandbox container is paused."
+    if engine.get("Restarting"):
+        return SandboxState.RUNNING, "CONTAINER_RESTARTING", "Sandbox container is restarting."
+    if engine.get("Running"):
+        return SandboxState.RUNNING, *_running(engine)
+    if word in ("created", "starting"):
+        return SandboxState.PENDING, "CONTAINER_STARTING", "Sandbox container is starting."
+    if word == "removing":
+        return SandboxState.STOPPING, "CONTAINER_REMOVING", "Sandbox container is being removed."
+    if word in ("exited", "dead"):
+        return _ended(engine)
+    return SandboxState.UNKNOWN, "CONTAINER_STATE_UNKNOWN", f"Sandbox container is in state {word}."
+
+
+def _running(engine: Json) -> tuple[str, str]:
+    message = "Sandbox container is running."
+    if (engine.get("Health") or {}).get("Status") == "unhealthy":
+        return "CONTAINER_UNHEALTHY", f"{message} Its health check fails."
+    if engine.get("OOMKilled"):
+        return "CONTAINER_RUNNING", f"{message} A process in it was killed because the memory limit was reached."
+    return "CONTAINER_RUNNING", message
+
+
+def _ended(engine: Json) -> tuple[SandboxState, str, str]:
+    code = engine.get("ExitCode", 0)
+    if engine.get("OOMKilled"):
+        return SandboxState.FAILED, "CONTAINER_OOM_KILLED", f"Sandbox container ran out of memory (exit code {code})."
+    if code == 0:
+        return SandboxState.TERMINATED, "CONTAINER_EXITED", "Sandbox container exited successfully."
+    message = f"Sandbox container exited with code {code}."
+    if engine.get("Error"):
+        message += f" {engine['Error']}"
+    return SandboxState.FAILED, "CONTAINER_EXITED_ERROR", message
+
+
+def _since(details: Json, state: SandboxState) -> datetime | None:
+    engine = details["State"]
+    ended = state in (SandboxState.FAILED, SandboxState.TERMINATED)
+    time = read_time(engine.get("FinishedAt")) if ended else read_time(engine.get("StartedAt"))
+    return time or read_time(details.get("Created"))
+
+
+def addresses_of(network: Json, details: Json, sight: Sight) -> Addresses:
+    """Where the ports are: `network` is the container whose network it is, the sidecar's where there is one."""
+    if network["HostConfig"].get("NetworkMode") == "host":
+        return Addresses(dial_host=sight.engine_host if details["State"].get("Running") else None, host_network=True)
+    attached = (network["NetworkSettings"].get("Networks") or {}).values()
+    own = tuple(entry["IPAddress"] for entry in attached if entry.get("IPAddress"))
+    direct = (entry["IPAddress"] for entry in attached if entry.get("IPAddress") and sight.reaches(entry["Gateway"]))
+    return Addresses(own=own, dial_host=next(direct, None), published=_published(network, sight.engine_host))
+
+
+def _published(network: Json, engine_host: str) -> dict[int, tuple[str, int]]:
+    found: dict[int, tuple[str, int]] = {}
+    for name, bindings in (network["NetworkSettings"].get("Ports") or {}).items():
+        port, _, protocol = name.partition("/")
+        for binding in bindings or ():
+            if protocol == "tcp" and ":" not in binding["HostIp"]:
+                anywhere = engine_host != LOOPBACK or binding["HostIp"] in _ANY_ADDRESS
+                found[int(port)] = (engine_host if anywhere else binding["HostIp"], int(binding["HostPort"]))
+    return found
+
+
+def fingerprint(entry: Json) -> tuple[object, ...]:
+    """What of a list entry changes when the container does: equal fingerprints need no inspect."""
+    return entry["Id"], entry["State"], _attached(entry)
+
+
+def fingerprint_of(details: Json) -> tuple[object, ...]:
+    """The fingerprint that the list entry of an inspected container has."""
+    return details["Id"], details["State"].get("Status"), _attached(details)
+
+
+def _attached(container: Json) -> frozenset[tuple[str, str]]:
+    networks = (container.get("NetworkSettings") or {}).get("Networks") or {}
+    return frozenset((name, network.get("IPAddress") or "") for name, network in networks.items())
+
+
+def is_sidecar(entry: Json) -> str | None:
+    """The id of the sandbox this container is the egress sidecar of, or None."""
+    return (entry.get("Labels") or {}).get(SIDECAR_FOR) or None
+
+
+def is_sandbox(entry: Json) -> str | None:
+    """The id of the sandbox this container is, or None."""
+    return (entry.get("Labels") or {}).get(ID) or None

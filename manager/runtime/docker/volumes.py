@@ -1,0 +1,175 @@
+"""The volumes of a request as mounts of a container, made where they are missing and remembered for removal."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import posixpath
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from manager.domain import errors
+from manager.domain.sandbox import HostVolume, NamedVolume, SandboxSpec, VolumeMount
+from manager.domain.volumes import check_host_place, check_mounts, within
+from manager.runtime.docker.calls import Calls
+from manager.runtime.docker.labels import INSTANCE, VOLUME_FOR, VOLUMES
+from manager.runtime.docker.undo import Undo
+
+log = logging.getLogger(__name__)
+Json = dict[str, Any]
+
+NOT_FOUND = "VOLUME::PVC_NOT_FOUND"
+INSPECT_FAILED = "VOLUME::PVC_INSPECT_FAILED"
+CREATE_FAILED = "VOLUME::HOST_PATH_CREATE_FAILED"
+NOT_LOCAL = "VOLUME::PVC_SUBPATH_UNSUPPORTED_DRIVER"
+BAD_SUB_PATH = "VOLUME::INVALID_SUB_PATH"
+
+
+@dataclass(frozen=True, slots=True)
+class HostRules:
+    """What of the Engine's host may be mounted; `local` says whether its file system is the one we see."""
+
+    allowed: tuple[str, ...]
+    protected: tuple[str, ...]
+    local: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Mounted:
+    """The mounts of one container, and the volumes that are removed with it."""
+
+    mounts: tuple[Json, ...] = ()
+    owned: tuple[str, ...] = ()
+
+
+class Volumes:
+    """Prepares volumes and removes them."""
+
+    def __init__(self, calls: Calls, rules: HostRules, instance: str) -> None:
+        self._calls = calls
+        self._rules = rules
+        self._instance = instance
+
+    def check(self, volumes: Sequence[VolumeMount]) -> None:
+        """Raises Invalid for what can be known without asking the Engine."""
+        check_mounts(volumes)
+        for volume in volumes:
+            if isinstance(volume.source, HostVolume):
+                self._host_path(volume, volume.source)
+
+    async def prepare(self, spec: SandboxSpec, undo: Undo) -> Mounted:
+        """Makes what is missing; what was made is pushed to `undo`. Raises Invalid or Failed."""
+        mounts: list[Json] = []
+        owned: list[str] = []
+        for volume in spec.volumes:
+            if isinstance(volume.source, HostVolume):
+                mounts.append(self._host(volume, volume.source, undo))
+            else:
+                mounts.append(await self._named(spec.id, volume, volume.source, undo, owned))
+        return Mounted(tuple(mounts), tuple(owned))
+
+    async def release(self, names: Sequence[str]) -> None:
+        """Removes volumes that went with a sandbox; one that somebody else mounts stays."""
+        for name in names:
+            volume = await self._calls.inspect_volume(name)
+            if volume is None or not self._is_ours(volume):
+                continue
+            try:
+                await self._calls.remove_volume(name)
+            except errors.Conflict:
+                log.info("volume %s stays: another container has it", name)
+
+    def _is_ours(self, volume: Json) -> bool:
+        labels = volume.get("Labels") or {}
+        return labels.get(INSTANCE) == self._instance or (INSTANCE not in labels and labels.get(VOLUMES) == "server")
+
+    # the host's directories
+
+    def _host_path(self, volume: VolumeMount, source: HostVolume) -> str:
+        """The real path that is mounted, allowed both as written and with every link followed."""
+        path = posixpath.join(source.path, posixpath.normpath(volume.sub_path)) if volume.sub_path else source.path
+        check_host_place(volume.name, path, self._rules.allowed, self._rules.protected)
+        if not self._rules.local:
+            return path
+        real = os.path.realpath(path)
+        allowed = [os.path.realpath(prefix) for prefix in self._rules.allowed]
+        check_host_place(volume.name, real, allowed, [os.path.realpath(place) for place in self._rules.protected])
+        return real
+
+    def _host(self, volume: VolumeMount, source: HostVolume, undo: Undo) -> Json:
+        path = self._host_path(volume, source)
+        if self._rules.local and not os.path.exists(path):
+            missing = path
+            while not os.path.exists(os.path.dirname(missing)):
+                missing = os.path.dirname(missing)
+            undo.push(f"directory {missing}", lambda: _remove_empty(path, missing))
+            try:
+                os.makedirs(path)
+            except OSError as error:
+                message = f"volumes[{volume.name}]: directory {path} could not be made: {error.strerror}."
+                raise errors.Failed(CREATE_FAILED, message) from error
+        return {"Type": "bind", "Source": path, "Target": volume.mount_path, "ReadOnly": volume.read_only}
+
+    # the Engine's volumes
+
+    async def _named(
+        self, sandbox_id: str, volume: VolumeMount, source: NamedVolume, undo: Undo, owned: list[str]
+    ) -> Json:
+        found = await self._calls.inspect_volume(source.claim_name)
+        if found is None:
+            if not source.create_if_not_exists:
+                message = f"volumes[{volume.name}]: volume '{source.claim_name}' does not exist."
+                raise errors.Invalid(NOT_FOUND, f"{message} Create it, or set createIfNotExists.")
+            found = await self._make(sandbox_id, source, undo)
+            if source.delete_on_termination:
+                owned.append(source.claim_name)
+        if volume.sub_path:
+            return self._part(volume, found)
+        return {
+            "Type": "volume",
+            "Source": source.claim_name,
+            "Target": volume.mount_path,
+            "ReadOnly": volume.read_only,
+        }
+
+    async def _make(self, sandbox_id: str, source: NamedVolume, undo: Undo) -> Json:
+        name = source.claim_name
+        labels = {INSTANCE: self._instance, VOLUMES: "server"}
+        if source.delete_on_termination:
+            labels[VOLUME_FOR] = sandbox_id  # so that it is found again if we are killed before it is mounted
+        undo.push(f"volume {name}", lambda: self.release([name]))
+        await self._calls.create_volume(name, labels)
+        made = await self._calls.inspect_volume(name)
+        if made is None:
+            raise errors.Failed(INSPECT_FAILED, f"Volume '{name}' was made and is not there.")
+        return made
+
+    def _part(self, volume: VolumeMount, found: Json) -> Json:
+        """A bind of a folder inside a local volume; the Engine mounts parts of a volume itself only since 26."""
+        base = str(found.get("Mountpoint") or "")
+        if found.get("Driver") != "local" or not base:
+            message = f"volumes[{volume.name}].subPath needs a volume of driver 'local'"
+            raise errors.Invalid(NOT_LOCAL, f"{message}, this one is of '{found.get('Driver')}'.")
+        path = posixpath.join(base, posixpath.normpath(volume.sub_path or "."))
+        if self._rules.local:
+            path = os.path.realpath(path)
+            if not within(path, os.path.realpath(base)):
+                message = f"volumes[{volume.name}].subPath: '{volume.sub_path}' leads out of its volume."
+                raise errors.Invalid(BAD_SUB_PATH, message)
+            with contextlib.suppress(OSError):
+                os.makedirs(path, exist_ok=True)
+        return {"Type": "bind", "Source": path, "Target": volume.mount_path, "ReadOnly": volume.read_only}
+
+
+async def _remove_empty(path: str, top: str) -> None:
+    """Removes the directories we made from `path` up to `top`, as far as they are empty."""
+    while True:
+        try:
+            os.rmdir(path)
+        except OSError:
+            return
+        if path == top:
+            return
+        path = os.path.dirname(path)

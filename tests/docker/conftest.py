@@ -1,0 +1,114 @@
+"""The real Engine: an instance label of our own for each session, and everything that carries it removed at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+
+from manager.domain.sandbox import Sandbox, SandboxSpec
+from manager.runtime.docker.runtime import DockerRuntime
+from manager.settings.model import Settings
+from tests.docker.harness import Events, make_settings
+
+BUILD = Path(__file__).parents[1] / "images" / "build"
+INSTANCE = "opensandbox.io/instance"
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[docker.APIClient]:
+    """An SDK client of the tests' own, for looking behind the runtime's back."""
+    client = docker.APIClient(version="auto")
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def images() -> tuple[str, str]:
+    """Names of the sandbox image and the execd image, built if need be."""
+    built = subprocess.run([str(BUILD)], capture_output=True, text=True, check=True)
+    sandbox, execd = built.stdout.split()
+    return sandbox, execd
+
+
+@pytest.fixture(scope="session")
+def instance(engine: docker.APIClient) -> Iterator[str]:
+    """The instance label of this session; what carries it is removed afterwards."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    yield name
+    remove_all(engine, name)
+
+
+def remove_all(engine: docker.APIClient, instance: str) -> None:
+    """Removes whatever carries this instance label."""
+    mine = {"label": f"{INSTANCE}={instance}"}
+    for container in engine.containers(all=True, filters=mine):
+        engine.remove_container(container["Id"], v=True, force=True)
+    for volume in engine.volumes(filters=mine)["Volumes"] or []:
+        engine.remove_volume(volume["Name"])
+    for image in engine.images(filters={"label": f"opensandbox.io/snapshot={instance}"}):
+        engine.remove_image(image["Id"], force=True)
+
+
+@pytest.fixture
+def settings(images: tuple[str, str], instance: str, tmp_path: Path) -> Settings:
+    """Gateway mode on the bridge."""
+    return make_settings(images[1], instance, tmp_path)
+
+
+@pytest.fixture
+async def started(settings: Settings) -> AsyncIterator[Callable[..., Awaitable[tuple[DockerRuntime, Events]]]]:
+    """Starts runtimes and stops them at the end; what they told is in their `Events`."""
+    runtimes: list[DockerRuntime] = []
+
+    async def start(changed: Settings | None = None, **options: Any) -> tuple[DockerRuntime, Events]:
+        runtime = DockerRuntime(changed or settings, **options)
+        runtimes.append(runtime)
+        events = Events()
+        await runtime.start(events.take)
+        await events.synced()
+        return runtime, events
+
+    yield start
+    for runtime in runtimes:
+        await runtime.stop()
+
+
+@pytest.fixture
+async def runtime(started: Callable[..., Awaitable[tuple[DockerRuntime, Events]]]) -> AsyncIterator[DockerRuntime]:
+    """A runtime in step with the Engine; sandboxes that a test leaves are deleted."""
+    runtime, events = await started()
+    runtime.events = events  # type: ignore[attr-defined]
+    yield runtime
+    await asyncio.gather(*(runtime.delete(sandbox.id) for sandbox in await runtime.list()))
+
+
+@pytest.fixture
+def spec(images: tuple[str, str]) -> Callable[..., SandboxSpec]:
+    """Makes specs of the test image with a lifetime of ten minutes."""
+
+    def make(**changes: Any) -> SandboxSpec:
+        now = datetime.now(UTC)
+        fields: dict[str, Any] = {
+            "id": str(uuid.uuid4()),
+            "created_at": now,
+            "expires_at": now + timedelta(minutes=10),
+            "image": images[0],
+            "entrypoint": ("tail", "-f", "/dev/null"),
+        }
+        return SandboxSpec(**{**fields, **changes})
+
+    return make
+
+
+@pytest.fixture
+async def sandbox(runtime: DockerRuntime, spec: Callable[..., SandboxSpec]) -> Sandbox:
+    """A running sandbox."""
+    return await runtime.create(spec(), print)
