@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -30,7 +31,8 @@ def write_config(path: Path, example: str | None, *, force: bool) -> None:
     Raises FileExistsError unless `force`, OSError when it cannot be written.
     """
     text = skeleton() if example is None else render(EXAMPLES[example])
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):  # a file in the directory's place: making ours says so better
+        path.parent.mkdir(parents=True, exist_ok=True)
     if force:
         path.unlink(missing_ok=True)
     path.touch(mode=0o600, exist_ok=False)

@@ -1,0 +1,196 @@
+"""The command line: what it starts, what it refuses, and how it says so."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from manager.cli import run_command
+from manager.settings.environment import VARIABLES
+from manager.settings.load import load_settings
+from manager.settings.model import Settings
+from tests.manager.logging_state import logging_as_before
+
+COMMAND = Path(sys.executable).parent / "opensandbox-server"
+MINIMAL = '[runtime]\ntype = "docker"\nexecd_image = "execd"\n'
+STOPPED = 7
+
+
+class Server:
+    """Stands for what serves: remembers what it was started with."""
+
+    def __init__(self) -> None:
+        self.started: list[tuple[Settings, Path]] = []
+
+    def run(self, settings: Settings, path: Path) -> int:
+        """Returns at once, with a code of its own."""
+        self.started.append((settings, path))
+        return STOPPED
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No variable of this machine reaches the tests, and they leave logging alone."""
+    for variable in VARIABLES:
+        monkeypatch.delenv(variable.name, raising=False)
+    with logging_as_before():
+        yield
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    file = tmp_path / "sandbox.toml"
+    file.write_text(MINIMAL)
+    return file
+
+
+def _lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return capsys.readouterr().err.splitlines()
+
+
+@pytest.mark.parametrize("form", ["--config {}", "serve --config {}", "--config {} serve"])
+def test_it_serves(server: Server, config: Path, form: str) -> None:
+    """Serving needs no command word, and the option may stand before or after it."""
+    code = run_command(form.format(config).split(), server.run)
+
+    assert code == STOPPED
+    assert [path for _, path in server.started] == [config]
+
+
+def test_the_variable_names_the_file(server: Server, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SANDBOX_CONFIG_PATH is honoured when no option is given."""
+    monkeypatch.setenv("SANDBOX_CONFIG_PATH", str(config))
+
+    assert run_command([], server.run) == STOPPED
+
+
+REFUSED = [
+    ("[server]\nport = 0\n", "server.port = 0: must be a whole number from 1 to 65535"),
+    ("[otel]\nenabled = true\n", "otel.enabled = true: is not supported by this version; remove it"),
+    ("[log]\nlevel = 'LOUD'\n", 'log.level = "LOUD": must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL'),
+    ("[log\n", "line 4, column 5: Expected ']' at the end of a table declaration"),
+    (
+        "[log]\nfile_enabled = true\nfile_path = '/proc/none/server.log'\n",
+        "log.file_enabled: /proc/none cannot be opened: No such file or directory",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "problem"), REFUSED)
+def test_what_cannot_be_started_with_is_refused(
+    server: Server, config: Path, capsys: pytest.CaptureFixture[str], text: str, problem: str
+) -> None:
+    """Nothing is started; one line per reason on standard error; exit code 1."""
+    config.write_text(MINIMAL + text)
+
+    assert run_command(["--config", str(config)], server.run) == 1
+    assert _lines(capsys) == [f"opensandbox-server: {config}: {problem}"]
+    assert server.started == []
+
+
+def test_an_open_api_is_a_loud_warning(server: Server, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It appears whatever the log level is."""
+    config.write_text(MINIMAL + '[log]\nlevel = "CRITICAL"\n')
+    run_command(["--config", str(config)], server.run)
+
+    assert any(line.startswith("WARNING: server.api_key is empty") for line in _lines(capsys))
+
+
+def test_a_key_is_no_warning(server: Server, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With a key nothing is said of it, least of all the key."""
+    config.write_text(MINIMAL + '[server]\napi_key = "correct horse"\n[storage]\nallowed_host_paths = ["/srv"]\n')
+    run_command(["--config", str(config)], server.run)
+
+    captured = capsys.readouterr()
+    assert captured.out + captured.err == ""
+
+
+def test_warnings_are_logged(server: Server, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A typing mistake is in the log with its suggestion; the server starts."""
+    config.write_text(MINIMAL + "[server]\nprot = 1\n")
+
+    assert run_command(["--config", str(config)], server.run) == STOPPED
+    assert "server.prot is not a setting and has no effect; did you mean server.port?" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["sevre"], ["--prot", "1"], ["init-config", "--example", "podman"]])
+def test_wrong_usage_is_exit_code_2(server: Server, arguments: list[str]) -> None:
+    """As everywhere on a command line."""
+    with pytest.raises(SystemExit) as stopped:
+        run_command(arguments, server.run)
+
+    assert stopped.value.code == 2
+
+
+def test_help_teaches(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    """Examples and every environment variable are part of it."""
+    with pytest.raises(SystemExit) as stopped:
+        run_command(["--help"], server.run)
+
+    text = capsys.readouterr().out
+    assert stopped.value.code == 0
+    assert "init-config ~/.sandbox.toml --example docker" in text
+    assert all(variable.name in text for variable in VARIABLES)
+
+
+def test_init_config_writes_what_loads(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The path is told, and the file is one the server starts with."""
+    file = tmp_path / "new" / "sandbox.toml"
+
+    assert run_command(["init-config", str(file), "--example", "docker"], server.run) == 0
+    assert capsys.readouterr().out == f"Wrote example configuration (docker) to {file}\n"
+    assert load_settings(file, {}).settings.docker.network_mode == "bridge"
+
+
+def test_init_config_keeps_a_file_unless_forced(
+    server: Server, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line says how to overwrite it."""
+    assert run_command(["init-config", str(config)], server.run) == 1
+    assert _lines(capsys) == [f"opensandbox-server: {config}: is there already; use --force to overwrite it"]
+    assert config.read_text() == MINIMAL
+    assert run_command(["init-config", str(config), "--force"], server.run) == 0
+    assert "Everything that can be set" in config.read_text()
+
+
+def test_init_config_says_why_it_cannot_write(server: Server, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A path below a file is no place for another one."""
+    target = config / "below.toml"
+
+    assert run_command(["init-config", str(target)], server.run) == 1
+    assert _lines(capsys) == [f"opensandbox-server: {target}: cannot be written: Not a directory"]
+
+
+def _execute(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([COMMAND, *arguments], capture_output=True, text=True, timeout=15, check=False)
+
+
+def test_the_installed_command_tells_its_version() -> None:
+    """`opensandbox-server` is on the path of whoever installed the distribution."""
+    done = _execute("--version")
+
+    assert (done.returncode, done.stdout) == (0, "opensandbox-server 0.1.0\n")
+
+
+def test_a_port_in_use_is_one_line(config: Path) -> None:
+    """No trace, the port, and what to do."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        config.write_text(MINIMAL + f'[server]\nhost = "127.0.0.1"\nport = {port}\napi_key = "k"\n')
+        done = _execute("--config", str(config))
+
+    assert done.returncode == 1
+    assert f"127.0.0.1:{port}" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr

@@ -1,0 +1,95 @@
+"""Log lines: their shape, their level, and that nothing a caller sends can forge one."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from manager import logs
+from manager.settings.model import Settings
+from tests.manager.logging_state import logging_as_before
+
+LINE = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z WARNING \[r-1\] some\.place: text\n$"
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    """Leaves logging as the test found it."""
+    with logging_as_before():
+        yield
+
+
+def _configure(**tables: object) -> None:
+    logs.configure(Settings.model_validate({"runtime": {"type": "docker", "execd_image": "execd"}, **tables}))
+
+
+def test_a_line_holds_time_level_request_and_place(capsys: pytest.CaptureFixture[str]) -> None:
+    """Lines are plain where no terminal watches."""
+    _configure()
+    token = logs.REQUEST_ID.set("r-1")
+    logging.getLogger("some.place").warning("text")
+    logs.REQUEST_ID.reset(token)
+
+    assert re.match(LINE, capsys.readouterr().out)
+
+
+def test_a_message_cannot_forge_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Line ends and terminal controls of a message are written out."""
+    _configure()
+    logging.getLogger("x").warning("name %s", "a\nERROR forged \x1b[31m")
+
+    assert capsys.readouterr().out.endswith("x: name a\\nERROR forged \\x1b[31m\n")
+
+
+def test_letters_of_any_script_are_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    """Only what does not print is written out."""
+    _configure()
+    logging.getLogger("x").warning("größe 沙箱")
+
+    assert capsys.readouterr().out.endswith("x: größe 沙箱\n")
+
+
+def test_the_level_decides(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is less severe than log.level does not appear."""
+    _configure(log={"level": "ERROR"})
+    logging.getLogger("x").warning("quiet")
+    logging.getLogger("x").error("loud")
+
+    assert [line.split(": ")[-1] for line in capsys.readouterr().out.splitlines()] == ["loud"]
+
+
+@pytest.mark.parametrize(("on", "expected"), [(True, '{"status": 200}\n'), (False, "")])
+def test_the_access_log_is_on_when_asked_for(capsys: pytest.CaptureFixture[str], on: bool, expected: str) -> None:
+    """Its lines are written as they are, once."""
+    _configure(gateway={"access_log": on})
+    logging.getLogger(logs.ACCESS_LOGGER).info("%s", '{"status": 200}')
+
+    assert capsys.readouterr().out == expected
+
+
+def test_files_take_the_place_of_standard_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Directories are made, and files rotate at their size."""
+    file = tmp_path / "new" / "server.log"
+    _configure(log={"file_enabled": True, "file_path": str(file), "file_max_bytes": 200, "file_backup_count": 1})
+    for number in range(5):
+        logging.getLogger("x").warning("line %d", number)
+    logging.getLogger().handlers[0].close()
+
+    assert file.read_text().endswith("line 4\n")
+    assert file.with_suffix(".log.1").is_file()
+    assert capsys.readouterr().out == ""
+
+
+def test_a_failure_keeps_its_trace(capsys: pytest.CaptureFixture[str]) -> None:
+    """An unknown error is told with the place it came from."""
+    _configure()
+    try:
+        raise ValueError("unforeseen")
+    except ValueError:
+        logging.getLogger("x").exception("failed")
+
+    assert "Traceback" in capsys.readouterr().out
