@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from manager import logs
 from manager.api.auth import FROM_SANDBOX, check_key, check_origin, presented_key
 from manager.api.errors import UNKNOWN_ERROR, answer, envelope
 from manager.api.routes import OPEN_PATHS
@@ -29,6 +30,7 @@ _ROUTER_CODES = {404: "GENERAL::NOT_FOUND", 405: "GENERAL::METHOD_NOT_ALLOWED"}
 @web.middleware
 async def envelopes(request: web.Request, handler: Next) -> web.StreamResponse:
     """Answers every failure in the envelope, with the request id on every answer."""
+    token = logs.REQUEST_ID.set(request.headers.get(REQUEST_ID, "-"))
     try:
         response = await handler(request)
     except ManagerError as error:
@@ -38,8 +40,10 @@ async def envelopes(request: web.Request, handler: Next) -> web.StreamResponse:
     except asyncio.CancelledError:
         raise
     except Exception:
-        _logger.exception("request %s failed: %s %s", request.headers.get(REQUEST_ID), request.method, request.path)
+        _logger.exception("%s %s failed", request.method, request.path)
         response = envelope(500, UNKNOWN_ERROR, "An unexpected error occurred; the server's log holds the details.")
+    finally:
+        logs.REQUEST_ID.reset(token)
     if not response.prepared and REQUEST_ID in request.headers:
         response.headers[REQUEST_ID] = request.headers[REQUEST_ID]
     return response

@@ -53,8 +53,8 @@ def _credentials(image: Image | None) -> RegistryAuth | None:
         return None
     if image.auth is not None:
         return RegistryAuth(image.auth.username, image.auth.password)
-    username, password = image.__dict__["image_auth_username"], image.__dict__["image_auth_password"]
-    return None if username is None else RegistryAuth(username, password)
+    username, password = image.image_auth_username, image.image_auth_password
+    return None if username is None or password is None else RegistryAuth(username, password)
 
 
 def _volume(volume: Volume, place: int) -> VolumeMount:

@@ -29,9 +29,9 @@ class Image(Wire):
 
     uri: NotBlank = Field(examples=["python:3.11-slim"])
     auth: ImageAuth | None = None
-    image_auth_username: str | None = Field(default=None, deprecated="use auth.username")
+    image_auth_username: str | None = Field(default=None, description="Another spelling of auth.username.")
     image_auth_password: str | None = Field(
-        default=None, deprecated="use auth.password", json_schema_extra={"format": "password"}
+        default=None, description="Another spelling of auth.password.", json_schema_extra={"format": "password"}
     )
 
     @model_validator(mode="after")

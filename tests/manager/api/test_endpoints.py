@@ -1,0 +1,173 @@
+"""Endpoints in every ingress mode, as clients are told them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from manager.domain.sandbox import Addresses
+from manager.services.endpoints import direct_address
+from manager.services.public_host import bare_host
+from tests.manager.api.conftest import Api, OpenApi
+from tests.manager.fake_runtime import running
+
+KEYS = {"active_key": "a", "keys": [{"key_id": "a", "key": "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="}]}
+FAR = 2000000000
+
+
+def gateway(mode: str, address: str, **more: Any) -> dict[str, Any]:
+    """An [ingress] table in gateway mode."""
+    return {"mode": "gateway", "gateway": {"address": address, "route": {"mode": mode}}, **more}
+
+
+async def endpoint(api: Api, sandbox_id: str, rest: str) -> Any:
+    status, body = await api.call("GET", f"/v1/sandboxes/{sandbox_id}/endpoints/{rest}")
+    assert status == 200, body
+    return body
+
+
+async def test_direct(open_api: OpenApi) -> None:
+    """Published ports as they are, all others relayed by execd, never the container's own address."""
+    api = await open_api(server={"host": "127.0.0.1"})
+    made = await api.create()
+    assert await endpoint(api, made["id"], "8080") == {"endpoint": "127.0.0.1:40002"}
+    assert await endpoint(api, made["id"], "44772") == {"endpoint": "127.0.0.1:40001"}
+    assert await endpoint(api, made["id"], "3000") == {"endpoint": "127.0.0.1:40001/proxy/3000"}
+
+
+@pytest.mark.parametrize(
+    ("mode", "address", "expected", "headers"),
+    [
+        ("wildcard", "*.box.example.com:8443", "{id}-80.box.example.com:8443", {}),
+        ("wildcard", "box.example.com", "{id}-80.box.example.com", {}),
+        ("uri", "10.0.0.1:8000", "10.0.0.1:8000/{id}/80", {}),
+        ("header", "gw.example.com", "gw.example.com", {"OpenSandbox-Ingress-To": "{id}-80"}),
+    ],
+)
+async def test_through_the_gateway(
+    open_api: OpenApi, mode: str, address: str, expected: str, headers: dict[str, str]
+) -> None:
+    """The form the configuration names, whatever the sandbox's state."""
+    api = await open_api(ingress=gateway(mode, address))
+    made = await api.create()
+    body = await endpoint(api, made["id"], "80")
+    assert body["endpoint"] == expected.format(id=made["id"])
+    assert body.get("headers", {}) == {key: value.format(id=made["id"]) for key, value in headers.items()}
+
+
+async def test_signed(open_api: OpenApi) -> None:
+    """An expiry asks for a signature in the address; the static token is left out then."""
+    api = await open_api(ingress=gateway("uri", "gw", secure_access=KEYS))
+    made = await api.create(secureAccess=True)
+    body = await endpoint(api, made["id"], f"44772?expires={FAR}&use_server_proxy=false")
+    prefix, _, signature = body["endpoint"].rpartition("/")
+    assert prefix == f"gw/{made['id']}/44772/x2qxvk"
+    assert (len(signature), signature[-1]) == (9, "a")
+    assert "headers" not in body
+    unsigned = await endpoint(api, made["id"], "44772")
+    assert len(unsigned["headers"]["OpenSandbox-Secure-Access"]) == 32
+
+
+async def test_through_the_server(open_api: OpenApi) -> None:
+    """The address the caller used, with the prefix it used; credentials stay, the routing header goes."""
+    api = await open_api(ingress=gateway("header", "gw"))
+    made = await api.create(secureAccess=True)
+    host = f"{api.client.host}:{api.client.port}"
+    body = await endpoint(api, made["id"], "80?use_server_proxy=true")
+    assert body["endpoint"] == f"{host}/v1/sandboxes/{made['id']}/proxy/80"
+    assert set(body["headers"]) == {"OpenSandbox-Secure-Access"}
+    bare = await api.call("GET", f"/sandboxes/{made['id']}/endpoints/80?use_server_proxy=1")
+    assert bare[1]["endpoint"] == f"{host}/sandboxes/{made['id']}/proxy/80"
+
+
+async def test_eip(open_api: OpenApi) -> None:
+    """A public base is used whole for proxied addresses and as a bare host for direct ones."""
+    api = await open_api(server={"eip": "https://pub.example.com:444/osb/"})
+    made = await api.create()
+    assert (await endpoint(api, made["id"], "8080"))["endpoint"] == "pub.example.com:40002"
+    proxied = await endpoint(api, made["id"], "8080?use_server_proxy=true")
+    assert proxied["endpoint"] == f"pub.example.com:444/osb/sandboxes/{made['id']}/proxy/8080"
+
+
+async def test_the_egress_token(open_api: OpenApi) -> None:
+    """Port 18080 of a sandbox with a policy carries the sidecar's token, other ports do not."""
+    api = await open_api(egress={"image": "egress:1"})
+    made = await api.create(networkPolicy={"egress": []})
+    assert (await endpoint(api, made["id"], "18080"))["headers"] == {"OPENSANDBOX-EGRESS-AUTH": "egress-token"}
+    assert "headers" not in await endpoint(api, made["id"], "8080")
+
+
+@pytest.mark.parametrize(
+    ("rest", "code"),
+    [
+        ("0", "DOCKER::INVALID_PORT"),
+        ("65536", "DOCKER::INVALID_PORT"),
+        ("x", "SANDBOX::INVALID_PARAMETER"),
+        ("-1", "SANDBOX::INVALID_PARAMETER"),
+        ("80?use_server_proxy=banana", "SANDBOX::INVALID_PARAMETER"),
+        (f"80?use_server_proxy=true&expires={FAR}", "SANDBOX::INVALID_PARAMETER"),
+        (f"80?expires={FAR}", "SANDBOX::API_NOT_SUPPORTED"),
+        ("80?expires=x", "SANDBOX::INVALID_PARAMETER"),
+    ],
+)
+async def test_refused_in_direct_mode(api: Api, rest: str, code: str) -> None:
+    """Each bad parameter has its code."""
+    made = await api.create()
+    status, body = await api.call("GET", f"/sandboxes/{made['id']}/endpoints/{rest}")
+    assert (status, body["code"]) == (400, code)
+
+
+@pytest.mark.parametrize("expires", ["0", "1", "-5", str(2**64)])
+async def test_expiries_that_cannot_be_signed(open_api: OpenApi, expires: str) -> None:
+    """The past and what does not fit 64 bits."""
+    api = await open_api(ingress=gateway("header", "gw", secure_access=KEYS))
+    made = await api.create()
+    status, body = await api.call("GET", f"/sandboxes/{made['id']}/endpoints/80?expires={expires}")
+    assert (status, body["code"]) == (400, "SANDBOX::INVALID_PARAMETER")
+
+
+async def test_a_label_dns_cannot_carry(open_api: OpenApi) -> None:
+    """A signature until the end of time does not fit beside a UUID."""
+    api = await open_api(ingress=gateway("wildcard", "box.example.com", secure_access=KEYS))
+    made = await api.create()
+    status, body = await api.call("GET", f"/sandboxes/{made['id']}/endpoints/44772?expires={2**64 - 1}")
+    assert status == 400
+    assert "63" in body["message"]
+
+
+@pytest.mark.parametrize(
+    ("addresses", "port", "expected"),
+    [
+        (Addresses(host_network=True, dial_host="127.0.0.1"), 3000, "pub:3000"),
+        (Addresses(host_network=True, dial_host="10.1.2.3"), 3000, "10.1.2.3:3000"),
+        (Addresses(published={44772: ("10.1.2.3", 5)}), 80, "10.1.2.3:5/proxy/80"),
+        (Addresses(published={44772: ("::1", 5)}), 44772, "pub:5"),
+        (Addresses(dial_host="172.17.0.2"), 80, None),
+    ],
+)
+def test_direct_addresses(addresses: Addresses, port: int, expected: str | None) -> None:
+    """Host network is the port itself, a remote Engine is reached at its own host, nothing published is nothing."""
+    sandbox = running("a")
+    sandbox = type(sandbox)(**{**_fields(sandbox), "addresses": addresses})
+    assert direct_address(sandbox, port, "pub") == expected
+
+
+@pytest.mark.parametrize(
+    ("address", "host"),
+    [
+        ("pub", "pub"),
+        ("https://pub/x", "pub"),
+        ("pub:80", "pub"),
+        ("[::1]:80", "[::1]"),
+        ("::1", "[::1]"),
+        ("http://10.0.0.1:8/", "10.0.0.1"),
+    ],
+)
+def test_bare_hosts(address: str, host: str) -> None:
+    """A scheme, a port or a path in server.eip does not corrupt direct endpoints."""
+    assert bare_host(address) == host
+
+
+def _fields(sandbox: Any) -> dict[str, Any]:
+    return {name: getattr(sandbox, name) for name in sandbox.__dataclass_fields__}

@@ -1,0 +1,162 @@
+"""What holds for every route: the envelope, request ids, bodies that are not what they should be, HEAD."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import AsyncIterator
+from importlib.metadata import version
+
+import pytest
+
+from manager.api.errors import STATUSES
+from manager.api.routes import ROUTES
+from manager.domain import errors
+from tests.manager.api.conftest import Api, plain
+from tests.manager.fake_runtime import running
+
+JSON = {"Content-Type": "application/json"}
+DEEP = b'{"env":' + b'{"a":' * 40 + b"1" + b"}" * 41
+VERY_DEEP = b"[" * 100_000
+
+
+async def test_health(api: Api) -> None:
+    """Healthy, or degraded with the reason, always 200; ready is 503 meanwhile."""
+    assert await api.call("GET", "/health") == (200, {"status": "healthy"})
+    assert await api.call("GET", "/ready") == (200, {"status": "ready"})
+    api.house.runtime.reason = "the Engine does not answer"
+    assert await api.call("GET", "/health") == (200, {"status": "degraded", "reason": "the Engine does not answer"})
+    assert (await api.call("GET", "/ready"))[0] == 503
+
+
+async def test_draining(api: Api) -> None:
+    """A server that stops is alive but not ready."""
+    api.house.services.drain()
+    assert (await api.call("GET", "/ready"))[0] == 503
+    assert (await api.call("GET", "/health"))[1] == {"status": "healthy"}
+
+
+async def test_version(api: Api) -> None:
+    """That of the distribution."""
+    assert await api.call("GET", "/version") == (200, {"version": version("opensandbox-gateway")})
+
+
+async def test_unknown_paths_and_methods(api: Api) -> None:
+    """404 and 405 in the envelope; 405 says what is allowed."""
+    status, body = await api.call("GET", "/nothing")
+    assert (status, body["code"]) == (404, "GENERAL::NOT_FOUND")
+    async with api.client.put("/sandboxes") as response:
+        assert (response.status, response.headers["Allow"]) == (405, "GET, HEAD, POST")
+        assert (await response.json())["code"] == "GENERAL::METHOD_NOT_ALLOWED"
+
+
+async def test_request_ids(api: Api) -> None:
+    """What the gateway set is on every answer, whatever its status."""
+    for path in ("/health", "/nothing", "/sandboxes?page=0", "/sandboxes/x"):
+        async with api.client.get(path, headers={"X-Request-ID": "abc"}) as response:
+            assert response.headers["X-Request-ID"] == "abc"
+
+
+async def test_head(api: Api) -> None:
+    """Like GET, without the body."""
+    for path, status in (("/health", 200), ("/v1/sandboxes", 200), ("/sandboxes/x", 404)):
+        async with api.client.head(path) as response:
+            assert (response.status, await response.read()) == (status, b"")
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        (b"", "a JSON body is required"),
+        (b"  ", "a JSON body is required"),
+        (b"{", "is not JSON"),
+        (b"\xff\xfe", "UTF-8"),
+        (b"[]", "body: "),
+        (b'"x"', "body: "),
+        (b"null", "body: "),
+        (b'{"a":NaN}', "NaN"),
+        (b'{"timeout":1e999}', "timeout"),
+        (b'{"image":{"uri":"a"},"image":{"uri":"b"}}', "'image' appears twice"),
+        (b'{"env":{"A":"\\u0000"}}', "NUL"),
+        (b'{"env":{"A":"\\ud800"}}', "surrogate"),
+        (b'{"env":{"\\ud800":"x"}}', "surrogate"),
+        (DEEP, "nested deeper"),
+        (VERY_DEEP, "nested deeper"),
+        (b'{"timeout":' + b"9" * 5000 + b"}", "number"),
+    ],
+)
+async def test_bodies_that_are_not_plain_json(api: Api, raw: bytes, words: str) -> None:
+    """400 with the reason, whatever the bytes."""
+    status, body = await api.call("POST", "/sandboxes", data=raw, headers=JSON)
+    assert (status, body["code"]) == (400, "SANDBOX::INVALID_PARAMETER")
+    assert words in body["message"]
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "application/jsonx"])
+async def test_other_content_types(api: Api, kind: str) -> None:
+    """400 naming the header; a merge patch is JSON too."""
+    status, body = await api.call("POST", "/sandboxes", data=b"{}", headers={"Content-Type": kind})
+    assert status == 400
+    assert "Content-Type" in body["message"]
+    merge = {"Content-Type": "application/merge-patch+json; charset=utf-8"}
+    made = await api.create()
+    assert (await api.call("PATCH", f"/sandboxes/{made['id']}/metadata", data=b"{}", headers=merge))[0] == 200
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_large_bodies(api: Api, chunked: bool) -> None:
+    """10 MB are 413 in the envelope, announced or streamed."""
+    data = _pieces() if chunked else io.BytesIO(b"x" * 10_000_000)
+    status, body = await api.call("POST", "/sandboxes", data=data, headers=JSON)
+    assert (status, body["code"]) == (413, "SERVER::BODY_TOO_LARGE")
+
+
+async def _pieces() -> AsyncIterator[bytes]:
+    for _ in range(100):
+        yield b"x" * 100_000
+
+
+async def test_a_body_is_refused_before_anything_is_created(api: Api) -> None:
+    """Whatever was wrong, nothing exists afterwards."""
+    await api.call("POST", "/sandboxes", json=plain(timeout=1))
+    assert len(api.house.services.inventory) == 0
+
+
+async def test_metrics_events(api: Api) -> None:
+    """Clients report their creates under /v1 only."""
+    event = {"eventType": "sandbox.create", "createDurationMs": 12, "success": True}
+    assert (await api.call("POST", "/v1/metrics/events", json=event)) == (204, None)
+    assert (await api.call("POST", "/metrics/events", json=event))[0] == 404
+    assert (await api.call("POST", "/v1/metrics/events", json={**event, "createDurationMs": -1}))[0] == 400
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code"),
+    [
+        ("GET", "/pools", "KUBERNETES::POOL_NOT_SUPPORTED"),
+        ("POST", "/v1/pools", "KUBERNETES::POOL_NOT_SUPPORTED"),
+        ("DELETE", "/pools/p", "KUBERNETES::POOL_NOT_SUPPORTED"),
+        ("GET", "/v1/templates", "FSB::API_NOT_SUPPORTED"),
+        ("POST", "/templates", "FSB::API_NOT_SUPPORTED"),
+        ("DELETE", "/templates/t", "FSB::API_NOT_SUPPORTED"),
+    ],
+)
+async def test_what_only_kubernetes_has(api: Api, method: str, path: str, code: str) -> None:
+    """501 with the code clients know."""
+    status, body = await api.call(method, path)
+    assert (status, body["code"]) == (501, code)
+
+
+def test_every_kind_of_failure_has_a_status() -> None:
+    """The table is complete."""
+    kinds = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)}
+    assert kinds == set(STATUSES)
+
+
+async def test_every_route_answers_in_the_envelope(api: Api) -> None:
+    """No route of the table answers a bare 404, a 500 or a page for a sandbox that does not exist."""
+    api.house.runtime.appear(running("a"))
+    for route in ROUTES:
+        path = route.paths[0].replace("{id}", "nobody").replace("{name}", "x").replace("{port}", "80")
+        status, body = await api.call(route.method, path, data=b"{}", headers=JSON)
+        assert status in {200, 204, 400, 404, 501, 503}, (route.path, status)
+        assert status < 400 or set(body) == {"code", "message"}

@@ -1,0 +1,278 @@
+"""The sandbox routes as clients use them: shapes, statuses, both prefixes, every refusal in the envelope."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from manager.domain.errors import Failed, TimedOut, Unavailable
+from tests.manager.api.conftest import Api, OpenApi, plain
+
+NOBODY = "00000000-0000-4000-8000-000000000000"
+FUTURE = "2030-01-01T00:00:00Z"
+
+SDK_CREATE = {
+    "image": {"uri": "image:1", "auth": {"username": "u", "password": "p"}},
+    "timeout": 120,
+    "resourceLimits": {"cpu": "1", "memory": "2Gi"},
+    "entrypoint": ["tail", "-f", "/dev/null"],
+    "env": {"A": "b", "N": None},
+    "metadata": {"team": "x"},
+    "secureAccess": False,
+    "extensions": {"access.renew.extend.seconds": "300", "opensandbox.extensions.foo": "bar", "z": "1"},
+    "volumes": [{"name": "data", "host": {"path": "/srv"}, "mountPath": "/data", "readOnly": True}],
+}
+
+
+@pytest.mark.parametrize("prefix", ["", "/v1"])
+async def test_a_life_through_the_api(api: Api, prefix: str) -> None:
+    """Create, get, list, renew, pause, resume, delete at both prefixes."""
+    status, made = await api.call("POST", f"{prefix}/sandboxes", json=SDK_CREATE)
+    assert status == 202
+    path = f"{prefix}/sandboxes/{made['id']}"
+    assert (await api.call("GET", path))[1]["image"] == {"uri": "image:1"}
+    assert (await api.call("GET", f"{prefix}/sandboxes"))[1]["pagination"]["totalItems"] == 1
+    renewed = await api.call("POST", f"{path}/renew-expiration", json={"expiresAt": FUTURE})
+    assert renewed == (200, {"expiresAt": FUTURE})
+    assert (await api.call("POST", f"{path}/pause"))[0] == 202
+    assert (await api.call("GET", path))[1]["status"]["state"] == "Paused"
+    assert (await api.call("POST", f"{path}/resume"))[0] == 202
+    assert (await api.call("DELETE", path)) == (204, None)
+    assert (await api.call("GET", path))[0] == 404
+
+
+async def test_the_answer_to_a_create(api: Api) -> None:
+    """Exactly 202, with what clients need, nulls left out, only marked extensions echoed."""
+    made = await api.create(**SDK_CREATE)
+    assert set(made) == {"id", "status", "metadata", "extensions", "expiresAt", "createdAt", "entrypoint"}
+    assert made["extensions"] == {"opensandbox.extensions.foo": "bar"}
+    assert made["status"]["state"] == "Running"
+    assert (made["createdAt"], made["expiresAt"]) == ("2026-06-01T12:00:00Z", "2026-06-01T12:02:00Z")
+
+
+async def test_what_the_runtime_is_given(api: Api) -> None:
+    """Everything the request said arrives, in the domain's words."""
+    made = await api.create(**SDK_CREATE)
+    spec = api.house.runtime.specs[made["id"]]
+    assert spec.image_auth is not None
+    assert (spec.image_auth.username, spec.image_auth.password) == ("u", "p")
+    assert spec.env == {"A": "b", "N": None}
+    assert spec.resource_limits == {"cpu": "1", "memory": "2Gi"}
+    assert [(mount.name, mount.mount_path, mount.read_only) for mount in spec.volumes] == [("data", "/data", True)]
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        {"uri": "i:1", "auth": {"username": "u", "password": "p"}},
+        {"uri": "i:1", "imageAuthUsername": "u", "imageAuthPassword": "p"},
+        {"uri": "i:1", "image_auth_username": "u", "image_auth_password": "p"},
+    ],
+)
+async def test_every_spelling_of_registry_credentials(api: Api, image: dict[str, Any]) -> None:
+    """The clients' shape and both of the documentation's mean the same."""
+    made = await api.create(image=image)
+    auth = api.house.runtime.specs[made["id"]].image_auth
+    assert auth is not None
+    assert (auth.username, auth.password) == ("u", "p")
+
+
+@pytest.mark.parametrize(
+    ("volume", "name", "source"),
+    [
+        ({"type": "host", "hostPath": "/srv", "mountPath": "/d"}, "volume-0", "/srv"),
+        ({"host_path": "/srv", "mount_path": "/d"}, "volume-0", "/srv"),
+        ({"name": "n", "type": "pvc", "claimName": "c", "mountPath": "/d"}, "n", "c"),
+        ({"name": "n", "pvc": {"claimName": "c"}, "mountPath": "/d"}, "n", "c"),
+    ],
+)
+async def test_both_shapes_of_volumes(api: Api, volume: dict[str, Any], name: str, source: str) -> None:
+    """Nested as today's clients send them, flat as the documentation shows them."""
+    made = await api.create(volumes=[volume])
+    (mount,) = api.house.runtime.specs[made["id"]].volumes
+    assert mount.name == name
+    assert source in str(mount.source)
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        {"timeout": "120", "secureRuntime": True},
+        {"timeout": 120.0, "secure_runtime": "true"},
+        {"timeout": 120, "secureRuntime": "yes", "env": None, "metadata": None, "volumes": None},
+    ],
+)
+async def test_lax_spellings(api: Api, spelling: dict[str, Any]) -> None:
+    """Numbers and booleans as text, snake_case names and null collections are understood."""
+    status, made = await api.call("POST", "/sandboxes", json={**plain(), **spelling})
+    assert status == 202, made
+    assert api.house.runtime.specs[made["id"]].secure_runtime
+    assert made["expiresAt"] == "2026-06-01T12:02:00Z"
+
+
+async def test_manual_cleanup(api: Api) -> None:
+    """timeout null means no expiry."""
+    status, made = await api.call("POST", "/sandboxes", json={**plain(), "timeout": None})
+    assert status == 202
+    assert "expiresAt" not in made
+
+
+REFUSED: list[tuple[Any, str]] = [
+    ({"timeout": 59}, "timeout: input should be greater than or equal to 60, got 59"),
+    ({"timeout": "soon"}, "timeout: "),
+    ({"timeout": 10**30}, "timeout: "),
+    ({"image": "x"}, "image: "),
+    ({"image": {"uri": " "}}, "image.uri: "),
+    ({"image": None}, "Exactly one of image or snapshotId"),
+    ({"snapshotId": "s"}, "Exactly one of image or snapshotId"),
+    ({"entrypoint": None}, "Entrypoint is required"),
+    ({"entrypoint": []}, "entrypoint: "),
+    ({"entrypoint": [1]}, "entrypoint.0: input should be a valid string, got 1"),
+    ({"resourceLimits": None}, "resourceLimits is required"),
+    ({"resourceLimits": {"cpu": 1}}, "resourceLimits.cpu: "),
+    ({"metadata": {"a": 1}}, "metadata.a: "),
+    ({"metadata": {"a b": "x"}}, "'a b'"),
+    ({"env": {"OPENSANDBOX_LIFECYCLE": "x"}}, "OPENSANDBOX_LIFECYCLE"),
+    ({"env": {"A": 1}}, "env.A: "),
+    ({"env": []}, "env: "),
+    ({"credentialProxy": {"enabled": True}}, "credentialProxy.enabled requires networkPolicy."),
+    ({"networkPolicy": {}}, "egress.image"),
+    ({"networkPolicy": {"egress": [{"action": "allow", "target": ""}]}}, "networkPolicy.egress.0.target: "),
+    ({"secureAccess": True}, "secureAccess"),
+    ({"volumes": [{"name": "d", "mountPath": "/d"}]}, "none was provided"),
+    ({"volumes": [{"name": "D_", "host": {"path": "/x"}, "mountPath": "/d"}]}, "volumes.0.name: "),
+    ({"volumes": [{"name": "d", "host": {"path": "/x"}, "mountPath": "d"}]}, "volumes.0.mountPath: "),
+    ({"volumes": [{"name": "d", "host": {"path": "x"}, "mountPath": "/d"}]}, "volumes.0.host.path: "),
+    ({"volumes": [{"name": "d", "ossfs": {"bucket": "b"}, "mountPath": "/d"}]}, "volumes.0.ossfs: "),
+    ({"platform": {"os": "darwin", "arch": "arm64"}}, "Unsupported platform.os 'darwin'"),
+    ({"extensions": {"poolRef": "p"}}, "poolRef"),
+    ({"lifecycle": {"preStart": {"command": ["x"]}}}, "lifecycle"),
+    ({"templateId": "t"}, "templateId"),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), REFUSED, ids=[json.dumps(change)[:60] for change, _ in REFUSED])
+async def test_creates_that_are_refused(api: Api, change: dict[str, Any], words: str) -> None:
+    """400 in the envelope, naming the field; the runtime is not asked."""
+    status, body = await api.call("POST", "/sandboxes", json=plain(**change))
+    assert (status, set(body)) == (400, {"code", "message"})
+    assert words in body["message"]
+    assert api.house.runtime.calls["create"] == 0
+
+
+async def test_secrets_are_not_repeated(api: Api) -> None:
+    """A refused request does not show credentials or variables in its answer."""
+    body = plain(image={"uri": "i", "auth": {"username": "u", "password": ["hunter2"]}}, env={"TOKEN": ["hunter2"]})
+    status, answer = await api.call("POST", "/sandboxes", json=body)
+    assert status == 400
+    assert "hunter2" not in json.dumps(answer)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (Failed("DOCKER::SANDBOX_START_FAILED", "no space"), 500),
+        (Unavailable("DOCKER::UNAVAILABLE", "the Engine is down"), 503),
+        (TimedOut("DOCKER::TIMEOUT", "the pull hung"), 504),
+    ],
+)
+async def test_creates_that_fail(api: Api, error: Exception, status: int) -> None:
+    """The kind of failure decides the status; the code and the words are the runtime's."""
+    api.house.runtime.fail("create", error)
+    answered, body = await api.call("POST", "/sandboxes", json=plain())
+    assert answered == status
+    assert body == {"code": error.code, "message": error.message}  # type: ignore[attr-defined]
+
+
+async def test_a_bug_is_a_500_in_the_envelope(api: Api) -> None:
+    """Without details, with the request id."""
+    api.house.runtime.fail("create", ValueError("secret detail"))
+    async with api.client.post("/sandboxes", json=plain(), headers={"X-Request-ID": "r1"}) as response:
+        body = await response.json()
+        assert (response.status, response.headers["X-Request-ID"]) == (500, "r1")
+    assert body["code"] == "GENERAL::UNKNOWN_ERROR"
+    assert "secret" not in body["message"]
+
+
+async def test_lists(api: Api) -> None:
+    """Filters and paging as query parameters; the metadata filter is a query string in the query."""
+    for team in ("a", "b", "a"):
+        await api.create(metadata={"team": team, "blank": ""})
+    status, body = await api.call("GET", "/sandboxes?metadata=team%3Da%26blank%3D&state=running&state=x&pageSize=1")
+    assert status == 200
+    assert body["pagination"] == {"page": 1, "pageSize": 1, "totalItems": 2, "totalPages": 2, "hasNextPage": True}
+    assert (await api.call("GET", "/sandboxes?state=paused"))[1]["pagination"]["totalPages"] == 0
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ("page=0", "SANDBOX::INVALID_PARAMETER"),
+        ("pageSize=201", "SANDBOX::INVALID_PARAMETER"),
+        ("page=x", "SANDBOX::INVALID_PARAMETER"),
+        ("page=1&page=2", "SANDBOX::INVALID_PARAMETER"),
+        ("metadata=novalue", "INVALID_METADATA_FORMAT"),
+    ],
+)
+async def test_bad_lists(api: Api, query: str, code: str) -> None:
+    """Each bad parameter is a 400."""
+    status, body = await api.call("GET", f"/sandboxes?{query}")
+    assert (status, body["code"]) == (400, code)
+
+
+@pytest.mark.parametrize("name", [NOBODY, "x", "UPPER", "a" * 500, "..", "a%2Fb", "%00", "ä", "-a"])
+async def test_ids_of_nobody(api: Api, name: str) -> None:
+    """An unknown id and a text that is none are 404 in the envelope on every route."""
+    for method, tail in (("GET", ""), ("DELETE", ""), ("POST", "/pause"), ("GET", "/endpoints/80")):
+        status, body = await api.call(method, f"/sandboxes/{name}{tail}")
+        assert (status, set(body)) in ((404, {"code", "message"}), (405, {"code", "message"}))
+
+
+@pytest.mark.parametrize(
+    ("value", "status"),
+    [
+        (FUTURE, 200),
+        ("2030-01-01T00:00:00.5+02:00", 200),
+        ("2030-01-01T00:00:00", 200),
+        (1893456000, 200),
+        ("2020-01-01T00:00:00Z", 400),
+        ("soon", 400),
+        (None, 400),
+        ("0001-01-01T00:00:00+14:00", 400),
+        (1e300, 400),
+    ],
+)
+async def test_moments(api: Api, value: Any, status: int) -> None:
+    """ISO 8601 with or without zone and epoch seconds; the past and nonsense are 400."""
+    made = await api.create()
+    answered, body = await api.call("POST", f"/sandboxes/{made['id']}/renew-expiration", json={"expiresAt": value})
+    assert answered == status, body
+
+
+async def test_conflicts_name_the_state(api: Api) -> None:
+    """409 with the code clients match on."""
+    made = await api.create()
+    status, body = await api.call("POST", f"/sandboxes/{made['id']}/resume")
+    assert (status, body["code"]) == (409, "DOCKER::SANDBOX_NOT_PAUSED")
+    assert "Running" in body["message"]
+
+
+async def test_metadata_patch(api: Api) -> None:
+    """A merge patch; an empty result leaves the field out."""
+    made = await api.create(metadata={"a": "1"})
+    path = f"/sandboxes/{made['id']}/metadata"
+    assert (await api.call("PATCH", path, json={"b": "2"}))[1]["metadata"] == {"a": "1", "b": "2"}
+    assert "metadata" not in (await api.call("PATCH", path, json={"a": None, "b": None}))[1]
+    for bad in ([], "x", {"a": 1}):
+        assert (await api.call("PATCH", path, json=bad))[0] == 400
+
+
+async def test_restart_keeps_what_was_promised(open_api: OpenApi) -> None:
+    """Renewed expiry and patched metadata are there after the server was killed and started again."""
+    first = await open_api()
+    made = await first.create()
+    await first.call("POST", f"/sandboxes/{made['id']}/renew-expiration", json={"expiresAt": FUTURE})
+    second = await open_api(first.house.runtime)
+    assert (await second.call("GET", f"/sandboxes/{made['id']}"))[1]["expiresAt"] == FUTURE
