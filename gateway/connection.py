@@ -115,7 +115,7 @@ class ClientConnection(asyncio.Protocol):
         self._phase = Phase.HEAD
         self.deadline = plane.deadlines.now + plane.limits.head_timeout + 1.0
         if counters.connections > plane.limits.max_connections:
-            self.refuse(TooManyConnections(), keep=False)
+            self._fail(TooManyConnections())
 
     def data_received(self, data: bytes) -> None:
         phase = self._phase
@@ -276,7 +276,7 @@ class ClientConnection(asyncio.Protocol):
             self._exchange.fail(error)
         else:
             self._plane.counters.refused(error.code)
-            self.refuse(error, keep=False)
+            self.refuse(error, None, self._plane.request_id(), keep=False)
 
     # What the exchange asks of its client (exchange.Client).
 
@@ -316,16 +316,15 @@ class ClientConnection(asyncio.Protocol):
         if self._phase in (_HEAD, _BODY) and not self._slow:
             self.valve.release(NOT_READY)
 
-    def refuse(self, error: GatewayError, *, keep: bool) -> None:
+    def refuse(self, error: GatewayError, request: RequestHead | None, request_id: bytes, *, keep: bool) -> None:
         """Sends an answer of our own."""
-        request = self._exchange.request
         accept = None if request is None else request.find(b"accept")
         self.transport.write(
             render(
                 error,
                 html=prefers_html(accept),
                 head=request is not None and request.method == b"HEAD",
-                request_id=self._exchange.request_id,
+                request_id=request_id,
                 close=not keep,
             )
         )

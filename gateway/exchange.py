@@ -40,12 +40,12 @@ from gateway.errors import (
     UpstreamTimeout,
 )
 from gateway.heads import REPLAYABLE, RequestHead, ResponseHead, build_request, build_response, filter_trailers
-from gateway.metrics import ABORTED
+from gateway.metrics import ABORTED, FORMS
 from gateway.peers import chained_lines, forwarded_lines
 from gateway.plane import Plane
 from gateway.pool import Pool
 from gateway.refusals import for_removal, for_state
-from gateway.routing import AddressForm, Route
+from gateway.routing import Route
 from gateway.table import Removal, RouteState, SandboxRoute
 from gateway.tunnel import Tunnel
 
@@ -54,9 +54,8 @@ if TYPE_CHECKING:
     from gateway.upstream import UpstreamConnection
 
 _RUNNING = RouteState.RUNNING
-_FORM_INDEX = {AddressForm.HEADER: 0, AddressForm.HOST: 1, AddressForm.PROXY: 2, AddressForm.URI: 3}
-_FORM_API = 4
-_FORM_NONE = 5
+_FORM_API = FORMS.index("api")
+_FORM_NONE = FORMS.index("none")
 HELD_BYTES = 65536
 """How much of a request body is taken in before there is a connection to send it on."""
 
@@ -71,6 +70,10 @@ class State(enum.Enum):
     ANSWERING = enum.auto()
 
 
+_IDLE, _RESOLVING, _DIALING, _WAITING, _ANSWERING = State
+# Names of the module: a member of an enum costs a descriptor call at each look.
+
+
 class Client(Protocol):
     """The client connection, as its exchange sees it."""
 
@@ -83,7 +86,7 @@ class Client(Protocol):
     def exchange_done(self, *, keep: bool) -> None:
         """The response is complete; `keep` says whether another request may follow."""
 
-    def refuse(self, error: GatewayError, *, keep: bool) -> None:
+    def refuse(self, error: GatewayError, request: RequestHead | None, request_id: bytes, *, keep: bool) -> None:
         """Sends an answer of our own, then as `exchange_done`."""
 
     def hold_body(self) -> None:
@@ -115,6 +118,7 @@ class Exchange:
         "_held_size",
         "_keep",
         "_outgoing",
+        "_pending",
         "_plane",
         "_pool",
         "_repeated",
@@ -148,6 +152,8 @@ class Exchange:
         self._outgoing = b""
         self._held: list[bytes] = []
         self._held_size = 0
+        self._pending = b""
+        """Head and first bytes of the answer, for the moment it takes to see whether they are all of it."""
         self._pool: Pool | None = None
         self._trailers = b""
         self._chunked = False
@@ -161,7 +167,7 @@ class Exchange:
         self.moved = 0.0
         """When a byte of the answer last came, by the coarse clock."""
         self.request_sent = False
-        self.state = State.IDLE
+        self.state = _IDLE
 
     # The request, from the client.
 
@@ -173,87 +179,83 @@ class Exchange:
         self._bytes_in = len(body)
         self.request_sent = complete
         self._address = address = plane.router.route(request.target, request.host, request.ingress_to)
-        if address is None:
-            if plane.api is None:
-                raise SandboxNotFound("This is not the address of a sandbox.")
-            route = plane.api
+        if address is not None:
+            route = plane.table.get(address.id)
+            if route is not None:
+                self._enter(route, address, request, body)
+            else:
+                self._miss(address, body)
+        elif plane.api is not None:
+            self._enter_api(plane.api, request, body)
         else:
-            found = plane.table.get(address.id)
-            if found is None:
-                self._miss(address, request, body)
-                return
-            route = found
-        self._enter(route, body)
+            raise SandboxNotFound("This is not the address of a sandbox.")
 
-    def _miss(self, address: Route, request: RequestHead, body: bytes) -> None:
+    def _miss(self, address: Route, body: bytes) -> None:
         plane = self._plane
         if plane.table.synced:
             raise plane.missing(address.id)
-        self.state = State.RESOLVING
+        self.state = _RESOLVING
         self._hold(body)
-        self._task = plane.spawn(self._resolve(address.id))
+        self._task = plane.spawn(self._resolve(address))
 
-    async def _resolve(self, sandbox_id: bytes) -> None:
+    async def _resolve(self, address: Route) -> None:
         try:
-            route = await self._plane.resolve(sandbox_id)
+            route = await self._plane.resolve(address.id)
             self._task = None
-            self._enter(route, b"")
+            if self._request is not None:
+                self._enter(route, address, self._request, b"")
         except GatewayError as error:
             self._task = None
             self.fail(error)
 
-    def _enter(self, route: SandboxRoute, body: bytes) -> None:
-        """The route is known: checks what has to be checked, and sends or dials."""
+    def _enter(self, route: SandboxRoute, address: Route, request: RequestHead, body: bytes) -> None:
+        """The route is known: may the request enter, and with which head?"""
         plane = self._plane
-        request = self._request
-        address = self._address
-        if request is None:
-            return
-        if address is None:
-            pool = route.pools[0]
-            added = self._api_lines(request)
-            head = build_request(request, request.target, request.own_lines(), added)
+        if route.access is not None:
+            signature = address.signature
+            access.check(route.access, plane.keyring, address.id, address.port, request.token, signature, time.time())
+        elif address.unsigned is not None:
+            self._address = address = address.unsigned
+        if route.state is not _RUNNING:
+            refusal = for_state(route.state)
+            if refusal is not None:
+                raise refusal
+        limits = plane.limits
+        if len(route.live) >= limits.max_sandbox_exchanges:
+            raise SandboxBusy
+        if request.length and 0 < limits.max_body_bytes < request.length:
+            raise BodyTooLarge
+        route.requests += 1
+        if not request.skips_renewal:
+            route.last_active = plane.deadlines.now
+        _, _, port, _, target, prefix, _ = address
+        pool = route.pools.get(port) or plane.pool(route, port)
+        if request.authorization is not None and request.authorization in plane.own_credentials:
+            lines = request.lines_without_authorization()
         else:
-            if route.access is not None:
-                access.check(
-                    route.access, plane.keyring, address.id, address.port, request.token, address.signature, time.time()
-                )
-            elif address.unsigned is not None:
-                self._address = address = address.unsigned
-            if route.state is not _RUNNING:
-                refusal = for_state(route.state)
-                if refusal is not None:
-                    raise refusal
-            limit = plane.limits.max_body_bytes
-            if limit and request.length > limit:
-                raise BodyTooLarge
-            if len(route.live) >= plane.limits.max_sandbox_exchanges:
-                raise SandboxBusy
-            route.requests += 1
-            if not request.skips_renewal:
-                route.last_active = plane.deadlines.now
-            pool = route.pools.get(address.port) or plane.pool(route, address.port)
             lines = request.lines()
-            if request.authorization is not None and request.authorization in plane.own_credentials:
-                lines = request.lines_without_authorization()
-            target = address.target
-            if pool.prefix:
-                target = pool.prefix + target
-            head = build_request(request, target, lines, self._forwarded_lines(request, address.prefix))
+        if pool.prefix:
+            target = pool.prefix + target
+        self._go(route, pool, request, build_request(request, target, lines, self._forwarding(request, prefix)), body)
+
+    def _enter_api(self, api: SandboxRoute, request: RequestHead, body: bytes) -> None:
+        head = build_request(request, request.target, request.own_lines(), self._api_lines(request))
+        self._go(api, api.pools[0], request, head, body)
+
+    def _go(self, route: SandboxRoute, pool: Pool, request: RequestHead, head: bytes, body: bytes) -> None:
+        """Takes an idle connection, or has one made."""
         self._route = route
         route.live.add(self)
-        # Bytes that came while the route was looked up wait in `_held`, before these.
         self._outgoing = head
         self._pool = pool
-        replayable = request.method in REPLAYABLE and not request.length
-        upstream = pool.take(replayable=replayable)
+        upstream = pool.take(replayable=not request.length and request.method in REPLAYABLE)
         if upstream is not None:
-            plane.counters.pool_hits += 1
-            self._send(upstream, body)
+            self._plane.counters.pool_hits += 1
+            self._send(upstream, request, body)
         else:
-            self.state = State.DIALING
+            self.state = _DIALING
             self._hold(body)
-            self._task = plane.spawn(self._dial(pool))
+            self._task = self._plane.spawn(self._dial(pool))
 
     async def _dial(self, pool: Pool) -> None:
         try:
@@ -263,18 +265,20 @@ class Exchange:
             self.fail(error)
             return
         self._task = None
-        if self.state is not State.DIALING:
+        if self.state is _DIALING and self._request is not None:
+            self._send(upstream, self._request, b"")
+        else:
             upstream.home.give(upstream)
-            return
-        self._send(upstream, b"")
 
-    def _send(self, upstream: UpstreamConnection, body: bytes) -> None:
-        request = self._request
-        if request is None:
-            return
-        self.state = State.WAITING
+    def _send(self, upstream: UpstreamConnection, request: RequestHead, body: bytes) -> None:
+        self.state = _WAITING
         self._upstream = upstream
         data = self._outgoing
+        if request.length:
+            data = self._with_body(request, data, body)
+        upstream.send(self, data, to_head=request.method == b"HEAD")
+
+    def _with_body(self, request: RequestHead, data: bytes, body: bytes) -> bytes:
         if self._held:
             body = b"".join((*self._held, body))
             self._held.clear()
@@ -284,7 +288,7 @@ class Exchange:
         if request.length == framing.CHUNKED and self.request_sent:
             data += framing.last_chunk(self._trailers)
         self._client.release_body()
-        upstream.send(self, data, to_head=request.method == b"HEAD")
+        return data
 
     def _framed(self, body: bytes) -> bytes:
         request = self._request
@@ -306,7 +310,7 @@ class Exchange:
             return
         upstream = self._upstream
         if upstream is None:
-            if self.state is not State.IDLE:
+            if self.state is not _IDLE:
                 self._hold(data)
             return
         upstream.transport.write(self._framed(data))
@@ -320,23 +324,23 @@ class Exchange:
             if self._upstream is not None:
                 self._upstream.transport.write(framing.last_chunk(self._trailers))
 
-    def _forwarded_lines(self, request: RequestHead, prefix: bytes) -> bytes:
+    def _forwarding(self, request: RequestHead, prefix: bytes) -> bytes:
+        """The lines that say where the request comes from."""
         client = self._client
         if client.trusted and request.forwarded:
             lines = chained_lines(client.peer, client.scheme, request.host, request.forwarded)
+            prefix = request.forwarded.get(b"x-forwarded-prefix", b"") + prefix
         else:
             if request.host != self._forwarded_host:
                 self._forwarded_host = request.host
                 self._forwarded = forwarded_lines(client.peer, client.scheme, request.host)
             lines = self._forwarded
-        if request.request_id is None:
-            self._request_id = request_id = self._plane.request_id()
-            lines = b"%bX-Request-ID: %b\r\n" % (lines, request_id)
-        else:
-            self._request_id = request.request_id
         if prefix:
             lines = b"%bX-Forwarded-Prefix: %b\r\n" % (lines, prefix)
-        return lines
+        if request.request_id is not None:
+            return lines
+        self._request_id = request_id = self._plane.request_id()
+        return b"%bX-Request-ID: %b\r\n" % (lines, request_id)
 
     def _api_lines(self, request: RequestHead) -> bytes:
         client = self._client
@@ -359,17 +363,16 @@ class Exchange:
         if self._request is not None and self._request.minor == 1:
             self._client.transport.write(build_response(response, b""))
 
-    def on_head(self, response: ResponseHead) -> None:
-        """The final answer begins."""
+    def on_head(self, response: ResponseHead, body: bytes) -> None:
+        """The final answer begins: head and first body bytes leave in one write."""
         request = self._request
         if request is None:
             return
-        self.state = State.ANSWERING
+        self.state = _ANSWERING
         self._status = response.status
-        length = response.length
         keep = request.keep_alive and self.request_sent and not self._plane.draining
         added = b""
-        if length < 0:
+        if response.length < 0:
             if request.minor == 1:
                 self._chunked = True
                 added = b"Transfer-Encoding: chunked\r\n"
@@ -381,25 +384,38 @@ class Exchange:
             added += b"Connection: close\r\n"
         elif request.minor == 0:
             added += b"Connection: keep-alive\r\n"
-        # The loop joins what is written in one turn, so head and first body bytes still leave together.
-        self._client.transport.write(build_response(response, added))
+        head = build_response(response, added)
+        if body:
+            self._bytes_out = len(body)
+            head += framing.chunk(body) if self._chunked else body
+        self._pending = head
+
+    def flush(self) -> None:
+        """The answer is not complete yet: what there is of it goes out."""
+        pending, self._pending = self._pending, b""
+        if pending:
+            self._client.transport.write(pending)
 
     def on_data(self, data: bytes) -> None:
-        """Body bytes, on their way as they come."""
+        """More body bytes, on their way as they come."""
         self._bytes_out += len(data)
-        if self._route is not None:
-            self.moved = self._route.last_active = self._plane.deadlines.now
+        route = self._route
+        if route is not None:
+            self.moved = route.last_active = self._plane.deadlines.now
         self._client.transport.write(framing.chunk(data) if self._chunked else data)
 
     def on_end(self, trailers: bytes) -> None:
         """The answer is complete."""
+        last = self._pending
         if self._chunked:
-            self._client.transport.write(framing.last_chunk(filter_trailers(trailers)))
+            last += framing.last_chunk(filter_trailers(trailers))
+        client = self._client
+        if last:
+            client.transport.write(last)
         self._upstream = None
         keep = self._keep
-        self._account(self._status // 100)
-        self._clear()
-        self._client.exchange_done(keep=keep)
+        self._close_book(self._status // 100 - 1)
+        client.exchange_done(keep=keep)
 
     def on_switch(self, response: ResponseHead, data: bytes) -> None:
         """101: the two connections become a tunnel."""
@@ -414,9 +430,8 @@ class Exchange:
         tunnel = Tunnel(self._plane, self._client, upstream, route, websocket=websocket)  # type: ignore[arg-type]
         upstream.sink = tunnel
         self._status = 101
-        self._account(1)
         self._upstream = None
-        self._clear()
+        self._close_book(0)
         route.live.add(tunnel)
         self._client.transport.write(head)
         early = self._client.became_tunnel(tunnel)
@@ -433,8 +448,9 @@ class Exchange:
             error is None
             and upstream is not None
             and request is not None
-            and self.state is State.WAITING
+            and self.state is _WAITING
             and upstream.used > 1
+            and upstream.silent
             and self._pool is not None
             and not self._repeated
             and request.method in REPLAYABLE
@@ -442,7 +458,7 @@ class Exchange:
         ):
             self._repeated = True
             self._plane.counters.retries += 1
-            self.state = State.DIALING
+            self.state = _DIALING
             self._task = self._plane.spawn(self._dial(self._pool))
             return
         self.fail(error or UpstreamClosed())
@@ -473,7 +489,8 @@ class Exchange:
 
     def fail(self, error: GatewayError) -> None:
         """Answers with the error, or cuts the client where an answer has begun."""
-        if self.state is State.ANSWERING:
+        if self.state is _ANSWERING:
+            self.flush()
             endless = self._endless
             self.abandon()
             self._client.cut(reset=endless)
@@ -482,24 +499,21 @@ class Exchange:
         request = self._request
         keep = request is not None and request.keep_alive and self.request_sent and not self._plane.draining
         self._plane.counters.refused(error.code)
-        self._status = int(error.status)
-        self._account(self._status // 100)
-        self._clear_route()
-        self.state = State.IDLE
-        self._client.refuse(error, keep=keep and not error.closes)
-        self._clear()
+        self._status = status = int(error.status)
+        request_id = self.request_id
+        self._close_book(status // 100 - 1)
+        self._client.refuse(error, request, request_id, keep=keep and not error.closes)
 
     def abandon(self) -> None:
         """The client is gone, or must be: nothing more is sent to either side."""
         if self._request is None:
             return
         self._drop_upstream()
-        self._account(ABORTED)
-        self._clear()
+        self._close_book(ABORTED)
 
     def revoke(self, reason: Removal) -> None:
         """The sandbox is gone."""
-        if self.state is not State.IDLE:
+        if self.state is not _IDLE:
             self.fail(for_removal(reason))
 
     def timed_out(self) -> None:
@@ -527,25 +541,33 @@ class Exchange:
         if upstream is not None:
             upstream.abort()
 
-    def _account(self, outcome: int) -> None:
+    def _close_book(self, outcome: int) -> None:
+        """Counts the exchange (`outcome` is an index of metrics.CLASSES) and forgets the request."""
         plane = self._plane
         counters = plane.counters
-        address = self._address
+        address, route = self._address, self._route
+        bytes_in, bytes_out = self._bytes_in, self._bytes_out
+        form = address[0] if address is not None else _FORM_API if route is not None else _FORM_NONE
+        counters.responses[form][outcome] += 1
         seconds = plane.clock() - self._started
-        if address is not None:
-            form = _FORM_INDEX[address.form]
-        else:
-            form = _FORM_API if self._route is not None else _FORM_NONE
-        counters.responses[form][outcome if outcome == ABORTED else outcome - 1] += 1
-        counters.took(seconds)
-        counters.bytes_from_clients += self._bytes_in
-        counters.bytes_to_clients += self._bytes_out
-        route = self._route
+        counters.duration_seconds += seconds
+        counters.durations[int(seconds * 1e6).bit_length()] += 1
+        counters.bytes_from_clients += bytes_in
+        counters.bytes_to_clients += bytes_out
         if route is not None:
-            route.bytes_in += self._bytes_in
-            route.bytes_out += self._bytes_out
+            route.bytes_in += bytes_in
+            route.bytes_out += bytes_out
+            route.live.discard(self)
         if plane.access_log is not None:
             self._log(seconds, aborted=outcome == ABORTED)
+        self._request = self._address = self._route = self._pool = None
+        self._request_id = self._outgoing = self._pending = self._trailers = b""
+        self._chunked = self._endless = self._repeated = False
+        self._status = self._bytes_out = 0
+        if self._held:
+            self._held.clear()
+            self._held_size = 0
+        self.state = _IDLE
 
     def _log(self, seconds: float, *, aborted: bool) -> None:
         request, address, access_log = self._request, self._address, self._plane.access_log
@@ -556,7 +578,7 @@ class Exchange:
             peer=self._client.peer,
             method=request.method,
             target=request.target,
-            form="api" if address is None else address.form.value,
+            form="api" if address is None else address.form.name.lower(),
             sandbox=b"" if address is None else address.id,
             port=0 if address is None else address.port,
             status=self._status,
@@ -565,27 +587,3 @@ class Exchange:
             seconds=seconds,
             aborted=aborted,
         )
-
-    def _clear_route(self) -> None:
-        route, self._route = self._route, None
-        if route is not None:
-            route.live.discard(self)
-
-    def _clear(self) -> None:
-        """Forgets the request; the connection's part stays."""
-        self._clear_route()
-        self._request = None
-        self._request_id = b""
-        self._address = None
-        self._outgoing = b""
-        self._pool = None
-        self._trailers = b""
-        self._chunked = False
-        self._endless = False
-        self._repeated = False
-        self._status = 0
-        self._bytes_out = 0
-        if self._held:
-            self._held.clear()
-            self._held_size = 0
-        self.state = State.IDLE

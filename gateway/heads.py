@@ -454,7 +454,9 @@ class ResponseHead:
     """One response head of a sandbox: the facts we act on, and the lines that travel on."""
 
     __slots__ = (
+        "_added",
         "_block",
+        "_built",
         "_drop",
         "_names",
         "_notes",
@@ -474,6 +476,8 @@ class ResponseHead:
     _block: bytes
 
     def __init__(self) -> None:
+        self._added: bytes | None = None
+        self._built = b""
         self._names: list[bytes] = []
         self._notes: list[tuple[int, int, bytes]] = []
         self._drop: list[int] = []
@@ -487,6 +491,26 @@ class ResponseHead:
         if kind:
             self._notes.append((kind, len(names), value))
         names.append(name)
+
+
+class ResponseReader:
+    """Reads the response heads of one upstream connection, remembering the last: polls are answered alike."""
+
+    __slots__ = ("_head", "_last", "_to_head")
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._to_head = False
+        self._last: ResponseHead | None = None
+
+    def read(self, head: bytes, *, to_head: bool) -> ResponseHead:
+        """As `parse_response`."""
+        if head == self._head and to_head is self._to_head and self._last is not None:
+            return self._last
+        response = parse_response(head, to_head=to_head)
+        if len(head) <= _REMEMBERED_HEAD:
+            self._head, self._to_head, self._last = head, to_head, response
+        return response
 
 
 def parse_response(head: bytes, *, to_head: bool) -> ResponseHead:
@@ -562,10 +586,11 @@ def _read_response_connection(response: ResponseHead, value: bytes) -> None:
 
 def build_response(response: ResponseHead, added: bytes) -> bytes:
     """The head that goes to the client: `added` are whole lines, each ending in CR LF, that come last."""
-    block = response._block
-    if response._drop:
-        block = _without(block, response._drop)
-    return b"HTTP/1.1%b\r\n%b%b\r\n" % (response._status_line, block, added)
+    if added != response._added:
+        response._added = added
+        block = _without(response._block, response._drop)
+        response._built = b"HTTP/1.1%b\r\n%b%b\r\n" % (response._status_line, block, added)
+    return response._built
 
 
 def filter_trailers(trailers: bytes) -> bytes:

@@ -57,13 +57,13 @@ _FIRST = re.compile(rb"/([^/?]*)/")
 """The first of at least two path segments."""
 
 
-class AddressForm(enum.Enum):
-    """Which way of addressing a request has used."""
+class AddressForm(enum.IntEnum):
+    """Which way of addressing a request has used; the number is an index of the counters."""
 
-    HEADER = "header"
-    HOST = "host"
-    PROXY = "proxy"
-    URI = "uri"
+    HEADER = 0
+    HOST = 1
+    PROXY = 2
+    URI = 3
 
 
 @dataclass(frozen=True, slots=True)

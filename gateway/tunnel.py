@@ -169,7 +169,10 @@ class Tunnel:
     def on_end(self, trailers: bytes) -> None:
         """Never called in a tunnel: only its connection's end ends it."""
 
-    def on_head(self, response: ResponseHead) -> None:
+    def on_head(self, response: ResponseHead, body: bytes) -> None:
+        """Never called in a tunnel."""
+
+    def flush(self) -> None:
         """Never called in a tunnel."""
 
     def on_interim(self, response: ResponseHead) -> None:

@@ -19,7 +19,7 @@ from gateway.deadlines import NEVER
 from gateway.errors import BadRequest, GatewayError, UpstreamInvalid
 from gateway.flow import SLOW_PEER, Valve
 from gateway.framing import CHUNKED, UNTIL_CLOSE, ChunkedDecoder
-from gateway.heads import ResponseHead, parse_response
+from gateway.heads import ResponseHead, ResponseReader
 
 _IDLE: Final = 0
 _HEAD: Final = -10
@@ -40,8 +40,11 @@ class Sink(Protocol):
     def on_switch(self, response: ResponseHead, data: bytes) -> None:
         """101: from here on raw bytes; `data` are the first of them."""
 
-    def on_head(self, response: ResponseHead) -> None:
-        """The final answer begins."""
+    def on_head(self, response: ResponseHead, body: bytes) -> None:
+        """The final answer begins, with the body bytes that came beside its head; `flush` or `on_end` follows."""
+
+    def flush(self) -> None:
+        """More of the answer is to come."""
 
     def on_data(self, data: bytes) -> None:
         """Body bytes, decoded from their transfer coding."""
@@ -82,6 +85,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_keep",
         "_left",
         "_max_head",
+        "_reader",
         "_to_head",
         "deadline",
         "home",
@@ -99,6 +103,7 @@ class UpstreamConnection(asyncio.Protocol):
         # connection
         self.home = home
         self._max_head = max_head
+        self._reader = ResponseReader()
         self.idle_since = 0.0
         self.used = 0
         """How many exchanges it has begun; more than one means it was reused."""
@@ -126,6 +131,11 @@ class UpstreamConnection(asyncio.Protocol):
         self._to_head = to_head
         self.used += 1
         self.transport.write(data)
+
+    @property
+    def silent(self) -> bool:
+        """Whether not a byte of the answer has come yet."""
+        return self._left == _HEAD and not self._buffer and not self._interims
 
     def abort(self) -> None:
         """Drops the connection at once, whatever is under way; the sink hears nothing more."""
@@ -170,7 +180,7 @@ class UpstreamConnection(asyncio.Protocol):
             end += 4
             if end > self._max_head:
                 raise UpstreamInvalid
-            response = parse_response(data[:end], to_head=self._to_head)
+            response = self._reader.read(data[:end], to_head=self._to_head)
             data = data[end:]
             if response.status >= 200:
                 break
@@ -185,24 +195,28 @@ class UpstreamConnection(asyncio.Protocol):
             if not data:
                 return
         self._keep = response.keep_alive
-        length = response.length
-        sink.on_head(response)
-        if self.sink is not sink:
-            return
-        self._left = length
-        if length > 0:
-            if data:
-                self._read_length(sink, length, data)
-        elif length == 0:
-            self._finish(sink, b"", data)
+        self._left = length = response.length
+        if length >= 0:
+            rest = b""
+            left = length - len(data)
+            if left > 0:
+                self._left = left
+            elif left < 0:
+                data, rest = data[:length], data[length:]
+            sink.on_head(response, data)
+            if left <= 0:
+                self._finish(sink, b"", rest)
+                return
         elif length == CHUNKED:
-            self._chunks = ChunkedDecoder()
-            if data:
-                self._read_chunks(sink, data)
+            chunks = self._chunks = ChunkedDecoder()
+            sink.on_head(response, chunks.feed(data) if data else b"")
+            if chunks.done:
+                self._finish(sink, chunks.trailers, chunks.rest)
+                return
         else:
             self._keep = False
-            if data:
-                sink.on_data(data)
+            sink.on_head(response, data)
+        sink.flush()
 
     def _read_length(self, sink: Sink, left: int, data: bytes) -> None:
         size = len(data)
