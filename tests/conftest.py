@@ -15,6 +15,7 @@ from docker.errors import DockerException
 from tests.server_process import ServerProcess, free_port
 
 IMAGE_BUILDER = Path(__file__).parent / "images" / "build"
+INSTANCE_LABEL = "opensandbox.io/instance"
 IN_CI = os.environ.get("CI") == "true"
 
 StartServer = Callable[..., ServerProcess]
@@ -87,10 +88,21 @@ def start_server(tmp_path: Path, images: None, request: pytest.FixtureRequest) -
 
 
 def end_server(server: ServerProcess) -> None:
-    """Deletes the server's sandboxes (starting it again where a test killed it) and stops it."""
+    """Deletes the server's sandboxes (starting it again where a test ended it) and stops it."""
     if server.process is None:
         return
-    if server.process.poll() is not None:
-        server.start()
-    server.delete_all()
-    server.stop()
+    try:
+        if not server.running:
+            server.start()
+        server.delete_all()
+        server.stop()
+    finally:
+        remove_containers(server.instance)
+
+
+def remove_containers(instance: str) -> None:
+    """Takes from the Engine what a server that does not work any more has left there."""
+    client = docker.from_env()
+    for container in client.containers.list(all=True, filters={"label": f"{INSTANCE_LABEL}={instance}"}):
+        container.remove(force=True)
+    client.close()

@@ -80,12 +80,13 @@ class ServerProcess:
         merged: dict[str, dict[str, Any]] = {
             "server": {"host": "127.0.0.1", "port": self.port},
             "runtime": {"type": "docker", "execd_image": EXECD_IMAGE},
-            "docker": {"network_mode": "bridge"},
+            "docker": {"network_mode": "bridge", "instance": f"test-{self.port}"},
             "store": {"path": str(folder / "store.db")},
         }
         for name, values in tables.items():
             merged.setdefault(name, {}).update(values)
         self.api_key: str = merged["server"].get("api_key", "")
+        self.instance: str = merged["docker"]["instance"]
         self.config.write_text(to_toml(merged))
         self.process: subprocess.Popen[bytes] | None = None
 
