@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 import pytest
 import uvloop
 
-from tests.conformance.harness import World
+from tests.conformance.harness import World, running
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -19,7 +19,12 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.Abstrac
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
     """The gateway with its backend."""
-    made = World()
-    await made.start()
-    yield made
-    await made.stop()
+    async with running(World()) as made:
+        yield made
+
+
+@pytest.fixture
+async def trusting() -> AsyncIterator[World]:
+    """A gateway that takes the test for a proxy whose word counts."""
+    async with running(World(trusted=["127.0.0.0/8"])) as made:
+        yield made

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 
 from gateway.access import AccessRule, Keyring
 from gateway.connection import ClientConnection
 from gateway.limits import Limits
+from gateway.peers import TrustedPeers
 from gateway.plane import Plane
 from gateway.routing import Router, RoutingConfig
 from gateway.table import Reach, Removal, RouteState, RouteTable, SandboxRoute
@@ -21,11 +24,15 @@ LIMITS = Limits(max_url_bytes=2048, max_head_bytes=8192, max_headers=50, connect
 class World:
     """A listening gateway and a backend behind it."""
 
-    def __init__(self, limits: Limits = LIMITS, keys: dict[bytes, bytes] | None = None) -> None:
+    def __init__(
+        self, limits: Limits = LIMITS, keys: dict[bytes, bytes] | None = None, trusted: Iterable[str] = ()
+    ) -> None:
         self.backend = Backend()
         self.table = RouteTable()
         self.table.synced = True
-        self.plane = Plane(self.table, Router(ROUTING), keyring=Keyring(keys), limits=limits)
+        self.plane = Plane(
+            self.table, Router(ROUTING), keyring=Keyring(keys), limits=limits, trusted=TrustedPeers(trusted)
+        )
         self.port = 0
         self._reach = Reach()
         self._server: asyncio.Server | None = None
@@ -70,3 +77,13 @@ class World:
             self.table.remove(route.id.decode(), Removal.DELETED)
         await self.backend.stop()
         self.plane.deadlines.stop()
+
+
+@asynccontextmanager
+async def running(world: World) -> AsyncIterator[World]:
+    """Starts a world and stops it."""
+    await world.start()
+    try:
+        yield world
+    finally:
+        await world.stop()

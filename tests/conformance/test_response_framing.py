@@ -113,6 +113,7 @@ CHUNKS = family(
         Case("nothing, closed", b""),
         Case("half a trailer, closed", b"5\r\nhello\r\n0\r\nX: "),
     ],
+    ways=8,
 )
 
 
@@ -120,13 +121,27 @@ CHUNKS = family(
 @every(CHUNKS)
 async def test_chunks(world: World, case: Case, form: Form) -> None:
     """A chunked answer that breaks is cut without the last chunk, so that no client takes it for complete."""
-    world.backend.reply = Reply(CHUNKED + case.raw, close=True)
+
+    async def in_parts(peer: Peer) -> None:
+        await peer.message()
+        await peer.send(CHUNKED + b"5\r\nhello\r\n")
+        await world.backend.next_step()
+        await peer.send(case.raw)
+
+    world.backend.play = in_parts
     client = await world.connect()
-    answer = await client.ask(form.write(b"GET {path}/x HTTP/1.1\r\n{host}\r\n\r\n"))
-    assert answer.status == 200
-    assert not answer.complete
-    assert b"hello".startswith(answer.body[:5])
-    assert await client.until_end() == b""
+    await client.send(form.write(b"GET {path}/x HTTP/1.1\r\n{host}\r\n\r\n"))
+    assert (await client.message(body=False)).status == 200
+    assert await client.take(10) == b"5\r\nhello\r\n"
+    world.backend.step()
+    assert not (await client.until_end()).endswith(b"0\r\n\r\n")
+
+
+@in_each_form
+@every(CHUNKS)
+async def test_chunks_at_once(world: World, case: Case, form: Form) -> None:
+    """When the break is there with the head the client is told, or the answer is cut."""
+    await truncated(world, form, Reply(CHUNKED + case.raw, close=True))
 
 
 TRUNCATED = family(

@@ -236,6 +236,7 @@ class Backend:
         self.connections = 0
         self.play: Callable[[Peer], Awaitable[None]] | None = None
         """Takes over a new connection."""
+        self._steps = asyncio.Semaphore(0)
         self._server: asyncio.Server | None = None
         self._peers: set[Peer] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -254,6 +255,15 @@ class Backend:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def step(self) -> None:
+        """Lets whoever waits for the next step go on: a test and its backend take turns with it."""
+        self._steps.release()
+
+    async def next_step(self) -> None:
+        """Waits for the other one's step."""
+        async with asyncio.timeout(PATIENCE):
+            await self._steps.acquire()
 
     async def speak(self, data: bytes) -> None:
         """Sends bytes that nobody asked for on every open connection, and waits until the gateway has closed it."""
@@ -277,6 +287,8 @@ class Backend:
                     pass
         except (h11.RemoteProtocolError, ConnectionError, TimeoutError) as error:
             self.broken.append(str(error).encode())
+        except asyncio.CancelledError:
+            return  # the test is over; asyncio's streams would complain about a cancelled task
         finally:
             self._tasks.discard(task)
             self._peers.discard(peer)
