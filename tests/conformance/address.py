@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import enum
 
+from gateway.routing import Signature
+
 SANDBOX = "sb"
 PORT = 8080
 DOMAIN = b"sandbox.test"
@@ -25,11 +27,11 @@ class Form(enum.Enum):
     def __repr__(self) -> str:
         return self.name.lower()
 
-    def write(
-        self, raw: bytes, id: str = SANDBOX, port: int | str = PORT, signed: tuple[bytes, bytes] | None = None
-    ) -> bytes:
-        """The bytes of a case in this form; `signed` is the expiry and the code of a signed address."""
-        parts = [id.encode(), str(port).encode(), *(signed or ())]
+    def write(self, raw: bytes, id: str = SANDBOX, port: int | str = PORT, signed: Signature | None = None) -> bytes:
+        """The bytes of a case in this form, signed where the form can be."""
+        parts = [id.encode(), str(port).encode()]
+        if signed is not None:
+            parts += [signed.expires, signed.value]
         words = {b"id": parts[0], b"port": parts[1], b"label": b"-".join(parts), b"path": b"/".join(parts)}
         path, host = self.value
         return raw.replace(b"{path}", path % words).replace(b"{host}", host % words)
