@@ -108,3 +108,62 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+class EngineProxy:
+    """A socket in front of the Engine's that can be cut, stopped and made to hang, which the Engine itself cannot."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "engine.sock"
+        self.hanging = False
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._open: set[asyncio.Task[None] | None] = set()
+
+    @property
+    def url(self) -> str:
+        """What DOCKER_HOST would say."""
+        return f"unix://{self.path}"
+
+    async def start(self) -> None:
+        """Listens."""
+        self._server = await asyncio.start_unix_server(self._serve, self.path)
+
+    async def stop(self) -> None:
+        """Stops listening and cuts every connection."""
+        if self._server is not None:
+            self._server.close()
+            self.path.unlink(missing_ok=True)
+            self._server = None
+        self.cut()
+        await asyncio.gather(*(task for task in self._open if task), return_exceptions=True)
+
+    def cut(self) -> None:
+        """Cuts every connection."""
+        for writer in tuple(self._writers):
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open.add(asyncio.current_task())
+        upstream_reader, upstream_writer = await asyncio.open_unix_connection("/var/run/docker.sock")
+        pair = {writer, upstream_writer}
+        self._writers |= pair
+        try:
+            await asyncio.gather(self._pump(reader, upstream_writer), self._pump(upstream_reader, writer))
+        finally:
+            for end in pair:
+                end.close()
+            self._writers -= pair
+            self._open.discard(asyncio.current_task())
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65536):
+                while self.hanging:  # noqa: ASYNC110 - a hung Engine announces nothing
+                    await asyncio.sleep(0.02)
+                writer.write(data)
+                await writer.drain()
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import functools
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -101,12 +102,20 @@ class Engine:
 
     def _work(self, work: Callable[[Any], T], lane: Lane) -> T:
         try:
+            self._knock()
             return work(self._client(lane))
         except Exception as error:
             translated = self.translate(error)
             if translated is error:
                 raise
             raise translated from error
+
+    def _knock(self) -> None:
+        """Raises OSError when nothing listens on the Engine's socket: the SDK leaks a socket per failed connect."""
+        if self.address.url.startswith("unix://"):
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.settimeout(HEALTH_TIMEOUT)
+                probe.connect(self.address.url.removeprefix("unix://"))
 
     def _client(self, lane: Lane) -> APIClient:
         client = self._clients.get(lane)

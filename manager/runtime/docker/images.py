@@ -46,7 +46,10 @@ class Images:
 
         Raises NotFound, Forbidden, Unavailable, TimedOut or Failed, each with a code of its own.
         """
-        local = await self._calls.inspect_image(image)
+        try:
+            local = await self._calls.inspect_image(image)
+        except errors.Invalid as error:
+            raise pull_error(image, error) from error
         if local is not None and matches(local, platform):
             return local
         await self._pull_once(image, platform, auth or self._registries.get(registry_of(image)), progress)

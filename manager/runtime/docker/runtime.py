@@ -25,7 +25,7 @@ from manager.runtime.docker.masking import masked
 from manager.runtime.docker.networks import Networks, sight
 from manager.runtime.docker.ports import Ports
 from manager.runtime.docker.profile import profile
-from manager.runtime.docker.snapshots import Snapshots
+from manager.runtime.docker.snapshots import Snapshots, image_of
 from manager.runtime.docker.status import status_of
 from manager.runtime.docker.volumes import HostRules, Volumes
 from manager.settings.model import Settings
@@ -234,6 +234,10 @@ class DockerRuntime:
     async def snapshot(self, sandbox_id: str, snapshot_id: str) -> str:
         """Keeps the file system of a running sandbox; the image reference."""
         return await self._snapshots.make(sandbox_id, snapshot_id)
+
+    def snapshot_image(self, snapshot_id: str) -> str:
+        """The image reference that `snapshot` returns for this id."""
+        return image_of(snapshot_id)
 
     async def delete_snapshot(self, image: str) -> None:
         """Removes a snapshot's image; a missing one is no error."""

@@ -36,7 +36,7 @@ class Snapshots:
             await self._calls.commit(details["Id"], REPOSITORY, snapshot_id, changes(command, self._census.instance))
         except (errors.Failed, errors.Conflict, errors.NotFound) as error:
             raise errors.Failed(CREATE_FAILED, f"Failed to commit sandbox {sandbox_id}: {error.message}") from error
-        return f"{REPOSITORY}:{snapshot_id}"
+        return image_of(snapshot_id)
 
     async def remove(self, image: str) -> None:
         """Removes the image; none is fine. Raises Conflict while a container uses it."""
@@ -49,6 +49,11 @@ class Snapshots:
     async def exists(self, image: str) -> bool:
         """Whether the image is on the Engine."""
         return await self._calls.inspect_image(image) is not None
+
+
+def image_of(snapshot_id: str) -> str:
+    """The reference under which a snapshot is kept."""
+    return f"{REPOSITORY}:{snapshot_id}"
 
 
 def changes(command: list[str], instance: str) -> list[str]:

@@ -1,0 +1,169 @@
+"""What a request becomes as a container: pure, so every flag is checked without an Engine."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from manager.domain.sandbox import NetworkPolicy, Platform, SandboxSpec
+from manager.runtime.docker import labels
+from manager.runtime.docker.profile import Profile, security_options
+from manager.runtime.docker.spec import Extras, Wiring, container_body, environment
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
+PROFILE = Profile(
+    instance="i",
+    network_mode="bridge",
+    publish_on=None,
+    ports=range(40000, 40200),
+    env={"A": "config", "B": "config", "C": "config"},
+    binds=("/srv:/srv:ro",),
+    security=("no-new-privileges=true", "apparmor=docker-default", "seccomp={}"),
+    drop=("NET_RAW", "SYS_ADMIN"),
+    pids=4096,
+    ulimits=(("nofile", 1024, 4096),),
+)
+EXTRAS = Extras(image="img", wiring=Wiring("bridge"), execd_volume="vol")
+
+
+def spec(**changes: Any) -> SandboxSpec:
+    """A spec with nothing special."""
+    fields: dict[str, Any] = {"id": "s1", "created_at": NOW, "expires_at": None, "image": "img"}
+    return SandboxSpec(**{**fields, **changes})
+
+
+def test_environment_order() -> None:
+    """Configured, then requested, None removes, ours last and not to be overridden."""
+    made = environment(spec(env={"A": "request", "B": None, "OPENSANDBOX_ID": "forged"}), PROFILE, EXTRAS)
+    assert made == [
+        "A=request",
+        "C=config",
+        "OPENSANDBOX_ID=s1",
+        "EXECD=/.opensandbox/execd",
+        "EXECD_ENVS=/tmp/.opensandbox.env",
+    ]
+
+
+def test_variables_of_the_sidecar_stay_out() -> None:
+    """What configures the egress sidecar is not the sandbox's to see."""
+    made = environment(spec(env={"OPENSANDBOX_EGRESS_LOG_LEVEL": "debug"}), PROFILE, EXTRAS)
+    assert not any(entry.startswith("OPENSANDBOX_EGRESS_") for entry in made)
+
+
+def test_host_config_carries_limits_and_privileges() -> None:
+    """Limits of the request; capabilities, processes, ulimits and security options of the configuration."""
+    limits = {"cpu": "500m", "memory": "512Mi", "gpu": "all"}
+    host = container_body(spec(resource_limits=limits), PROFILE, EXTRAS)["HostConfig"]
+    assert (host["NanoCpus"], host["Memory"], host["PidsLimit"]) == (500_000_000, 512 * 1024**2, 4096)
+    assert host["DeviceRequests"] == [{"Count": -1, "Capabilities": [["gpu"]]}]
+    assert host["CapDrop"] == ["NET_RAW", "SYS_ADMIN"]
+    assert host["SecurityOpt"] == ["no-new-privileges=true", "apparmor=docker-default", "seccomp={}"]
+    assert host["Ulimits"] == [{"Name": "nofile", "Soft": 1024, "Hard": 4096}]
+    assert host["Binds"] == ["/srv:/srv:ro"]
+
+
+def test_execd_is_a_read_only_mount() -> None:
+    """The entrypoint points into the volume, which the sandbox cannot write."""
+    body = container_body(spec(), PROFILE, EXTRAS)
+    assert body["Entrypoint"] == ["/.opensandbox/bootstrap.sh"]
+    assert body["HostConfig"]["Mounts"] == [
+        {"Type": "volume", "Source": "vol", "Target": "/.opensandbox", "ReadOnly": True}
+    ]
+
+
+def test_without_a_volume_execd_is_where_it_is_copied_to() -> None:
+    """The folder is the one that the bootstrap script assumes."""
+    body = container_body(spec(), PROFILE, Extras(image="img", wiring=Wiring("bridge")))
+    assert body["Entrypoint"] == ["/opt/opensandbox/bootstrap.sh"]
+    assert "EXECD=/opt/opensandbox/execd" in body["Env"]
+    assert "Mounts" not in body["HostConfig"]
+
+
+def test_ports_are_published_only_where_told() -> None:
+    """Nothing is exposed without publishing."""
+    wiring = Wiring("bridge", {44772: ("127.0.0.1", 40001)})
+    published = container_body(spec(), PROFILE, Extras(image="img", wiring=wiring))
+    assert published["ExposedPorts"] == {"44772/tcp": {}}
+    assert published["HostConfig"]["PortBindings"] == {"44772/tcp": [{"HostIp": "127.0.0.1", "HostPort": "40001"}]}
+    assert "ExposedPorts" not in container_body(spec(), PROFILE, EXTRAS)
+
+
+def test_isolation_gets_its_privileges_and_nothing_more() -> None:
+    """SYS_ADMIN and no profiles, but no-new-privileges stays."""
+    host = container_body(spec(extensions={"bootstrap.execd.isolation": "enable"}), PROFILE, EXTRAS)["HostConfig"]
+    assert host["CapAdd"] == ["SYS_ADMIN"]
+    assert host["CapDrop"] == ["NET_RAW"]
+    assert host["SecurityOpt"] == ["no-new-privileges=true", "apparmor=unconfined", "seccomp=unconfined"]
+    assert host["Tmpfs"] == {"/var/lib/execd/isolation": ""}
+
+
+def test_a_policed_sandbox_cannot_change_the_filter() -> None:
+    """NET_ADMIN goes even if the configuration would leave it."""
+    host = container_body(spec(network_policy=NetworkPolicy()), PROFILE, EXTRAS)["HostConfig"]
+    assert "NET_ADMIN" in host["CapDrop"]
+
+
+def test_secure_runtime_on_request_only() -> None:
+    """The documentation's spelling is opt-in, the released server's is for every sandbox."""
+    opt_in = Profile(instance="i", network_mode="bridge", publish_on=None, ports=range(2), secure_runtime="runsc")
+    always = Profile(
+        instance="i", network_mode="bridge", publish_on=None, ports=range(2), secure_runtime="runsc", secure_always=True
+    )
+    assert "Runtime" not in container_body(spec(), opt_in, EXTRAS)["HostConfig"]
+    assert container_body(spec(secure_runtime=True), opt_in, EXTRAS)["HostConfig"]["Runtime"] == "runsc"
+    assert container_body(spec(), always, EXTRAS)["HostConfig"]["Runtime"] == "runsc"
+
+
+def test_every_label_that_is_read_is_written() -> None:
+    """So that a label of the image can never speak for the sandbox."""
+    made = labels.sandbox_labels(spec(), "i", entrypoint=("a",))
+    assert set(labels.SANDBOX_LABELS) <= made.keys()
+
+
+@pytest.mark.parametrize("expires", [None, NOW])
+def test_labels_read_back_as_written(expires: datetime | None) -> None:
+    """Facts survive the round trip through labels."""
+    asked = spec(
+        expires_at=expires,
+        metadata={"a": "b", "ü": '"'},
+        extensions={"x": "1"},
+        snapshot_id="snap",
+        platform=Platform("linux", "arm64"),
+        secure_token="t",
+    )
+    facts = labels.read_facts(labels.sandbox_labels(asked, "i", entrypoint=("a", "b c"), volumes=("v",)))
+    assert (facts.id, facts.created_at, facts.expires_at) == ("s1", NOW, expires)
+    assert facts.manual_cleanup == (expires is None)
+    assert (facts.metadata, facts.extensions) == (asked.metadata, asked.extensions)
+    assert (facts.entrypoint, facts.volumes) == (("a", "b c"), ("v",))
+    assert (facts.platform, facts.secure_token, facts.snapshot_id) == (asked.platform, "t", "snap")
+
+
+def test_broken_labels_count_as_absent() -> None:
+    """A sandbox is never lost over a label that somebody else wrote."""
+    facts = labels.read_facts({labels.ID: "x", labels.METADATA: "{", labels.EXPIRES_AT: "soon", labels.VOLUMES: "3"})
+    assert (facts.metadata, facts.expires_at, facts.volumes) == ({}, None, ())
+
+
+@pytest.mark.parametrize(
+    ("text", "microsecond"),
+    [
+        ("2026-11-23T06:11:58.439282123Z", 439282),
+        ("2026-11-23T06:11:58Z", 0),
+        ("2026-11-23T06:11:58.5+00:00", 500000),
+    ],
+)
+def test_the_engines_times_are_understood(text: str, microsecond: int) -> None:
+    """Nanoseconds, none, or any number of digits."""
+    time = labels.read_time(text)
+    assert time == datetime(2026, 11, 23, 6, 11, 58, microsecond, UTC)
+
+
+def test_a_seccomp_file_is_sent_as_its_content(tmp_path: Any) -> None:
+    """The Engine's API takes the profile itself, not its path."""
+    file = tmp_path / "seccomp.json"
+    file.write_text('{"defaultAction": "SCMP_ACT_ALLOW"}')
+    assert security_options(False, None, str(file)) == ('seccomp={"defaultAction": "SCMP_ACT_ALLOW"}',)
+    assert security_options(False, None, "unconfined") == ("seccomp=unconfined",)
