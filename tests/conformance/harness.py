@@ -48,6 +48,11 @@ class World:
         self._server = await loop.create_server(lambda: ClientConnection(self.plane, b"http"), "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
 
+    def expose(self, port: int, number: int) -> None:
+        """Lets another server of the test, on port `number`, stand behind `port` of the sandbox."""
+        self._reach = Reach(published={**self._reach.published, port: ("127.0.0.1", number)})
+        self.put()
+
     def put(
         self, id: str = SANDBOX, *, token: bytes | None = None, state: RouteState = RouteState.RUNNING, uid: str = "1"
     ) -> SandboxRoute:
