@@ -18,12 +18,14 @@ from manager.doctor.command import examine
 from manager.settings.advice import OPEN_API
 from manager.settings.environment import VARIABLES
 from manager.settings.examples import EXAMPLES
+from manager.settings.files import unusable_files
 from manager.settings.load import DEFAULT_PATH, ConfigError, Loaded, load_settings
 from manager.settings.model import Settings
 from manager.settings.template import write_config
 from manager.settings.unwired import refusals
 
 PROGRAM: Final = "opensandbox-server"
+DOCTOR_IMAGE: Final = "python:3.11-slim"
 _BAR: Final = "*" * 100
 
 Run = Callable[[Settings, Path], int]
@@ -53,7 +55,7 @@ def run_command(arguments: Sequence[str] | None, run: Run) -> int:
     if options.command == "init-config":
         return _init_config(Path(options.path).expanduser(), options.example, force=options.force)
     if options.command == "doctor":
-        return examine(options.config)
+        return examine(options.config, deep_image=options.image if options.deep else None)
     return _serve(options.config, run)
 
 
@@ -62,7 +64,7 @@ def _serve(config: str | None, run: Run) -> int:
         loaded = load_settings(config)
     except ConfigError as error:
         return _refuse(error.path, error.lines)
-    refused = refusals(loaded.settings)
+    refused = [*refusals(loaded.settings), *unusable_files(loaded.settings)]
     if refused:
         return _refuse(loaded.path, [str(problem) for problem in refused])
     try:
@@ -120,6 +122,13 @@ def _parser() -> argparse.ArgumentParser:
     _add_init_config(commands.add_parser("init-config", help="write a configuration file to start from"))
     check = commands.add_parser("doctor", help="check configuration and surroundings, with a remedy for each finding")
     _add_config(check, argparse.SUPPRESS)
+    check.add_argument("--deep", action="store_true", help="also drive the running server: create, reach, delete")
+    check.add_argument(
+        "--image",
+        default=DOCTOR_IMAGE,
+        metavar="IMAGE",
+        help="image of the sandbox --deep makes (default: %(default)s)",
+    )
     return parser
 
 

@@ -61,10 +61,16 @@ def configure(settings: Settings) -> None:
     root = logging.getLogger()
     _replace_handlers(root, _handler(settings.log, settings.log.file_path or _FILE))
     root.handlers[0].setFormatter(LineFormatter(colour=_is_terminal(root.handlers[0])))
-    root.setLevel(settings.log.level)
+    set_level(settings.log.level)
+    _configure_access(settings)
+
+
+def set_level(level: str) -> None:
+    """Changes the least severe messages that are logged, for a running server."""
+    root = logging.getLogger()
+    root.setLevel(level)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
-    _configure_access(settings)
 
 
 def _configure_access(settings: Settings) -> None:

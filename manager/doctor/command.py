@@ -2,29 +2,64 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 
 from manager.doctor.configuration import NAME, check_configuration
+from manager.doctor.deep import client_settings, drive
+from manager.doctor.engine import check_engine
 from manager.doctor.findings import Finding, Verdict, fail, lines, summary
-from manager.settings.load import ConfigError, load_settings
+from manager.doctor.surroundings import check_names, check_open_files, check_port, check_store
+from manager.settings.load import ConfigError, Loaded, load_settings
 
 
-def examine(config: str | None) -> int:
-    """Prints every finding as it is made; returns 1 when something failed, else 0."""
-    found = []
-    for finding in _findings(config):
-        found.append(finding)
-        sys.stdout.write("".join(f"{line}\n" for line in lines(finding)))
-        sys.stdout.flush()
-    sys.stdout.write(f"{summary(found)}\n")
-    return 1 if any(finding.verdict is Verdict.FAIL for finding in found) else 0
+def examine(config: str | None, *, deep_image: str | None = None) -> int:
+    """Prints every finding as it is made; returns 1 when something failed, else 0.
+
+    With `deep_image` the running server is driven as well: it makes a sandbox of that image and deletes it again.
+    """
+    return asyncio.run(_examine(config, deep_image))
 
 
-def _findings(config: str | None) -> Iterator[Finding]:
+async def _examine(config: str | None, deep_image: str | None) -> int:
     try:
         loaded = load_settings(config)
     except ConfigError as error:
-        yield from (fail(NAME, f"{error.path}: {line}") for line in error.lines)
-        return
-    yield from check_configuration(loaded)
+        found = [fail(NAME, f"{error.path}: {line}") for line in error.lines]
+        for finding in found:
+            _tell(finding)
+    else:
+        found = []
+        async for finding in findings(loaded, deep_image):
+            found.append(finding)
+            _tell(finding)
+    failed = any(finding.verdict is Verdict.FAIL for finding in found)
+    sys.stdout.write(f"\n{summary(found)}\n")
+    if deep_image is not None and not failed:
+        sys.stdout.write(f"\n{client_settings(loaded.settings)}")
+    return 1 if failed else 0
+
+
+def _tell(finding: Finding) -> None:
+    sys.stdout.write("".join(f"{line}\n" for line in lines(finding)))
+    sys.stdout.flush()
+
+
+async def findings(loaded: Loaded, deep_image: str | None) -> AsyncIterator[Finding]:
+    """Every finding in order."""
+    settings = loaded.settings
+    for finding in (
+        *check_configuration(loaded),
+        check_port(settings),
+        check_store(settings),
+        check_open_files(settings),
+        *check_names(settings),
+    ):
+        yield finding
+    if settings.runtime.type == "docker":
+        async for finding in check_engine(settings):
+            yield finding
+    if deep_image is not None:
+        async for finding in drive(settings, deep_image):
+            yield finding

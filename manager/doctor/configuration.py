@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from manager.doctor.findings import Finding, fail, ok, warn
 from manager.settings.advice import OPEN_API
+from manager.settings.files import unusable_files
 from manager.settings.load import Loaded
 from manager.settings.unwired import refusals
 
@@ -16,7 +17,7 @@ NAME = "configuration"
 def check_configuration(loaded: Loaded) -> Iterator[Finding]:
     """The loaded file, what this version refuses, and the warnings a start would print."""
     yield ok(NAME, f"{loaded.path}: {loaded.settings.runtime.type} runtime, ingress {loaded.settings.ingress.mode}")
-    for problem in refusals(loaded.settings):
+    for problem in (*refusals(loaded.settings), *unusable_files(loaded.settings)):
         yield fail(NAME, str(problem))
     for warning in loaded.warnings:
         yield warn(NAME, warning)

@@ -26,7 +26,7 @@ def advice(settings: Settings) -> list[str]:
             "storage.allowed_host_paths is empty: a sandbox may mount any directory of the Engine's host; list the "
             "directories that are meant for sandboxes"
         )
-    if settings.secure_runtime.type:
+    if settings.secure_runtime.type and settings.secure_runtime.docker_runtime is None:
         found.append("secure_runtime: only sandboxes created with secureRuntime = true run in it")
     if settings.secure_runtime.type == "gvisor" and settings.egress.image:
         found.append(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import GetCoreSchemaHandler, create_model
 from pydantic_core import CoreSchema, core_schema
 
 from gateway.limits import Limits
 from manager.settings.table import Table, option
+from manager.settings.values import Lower
 
 
 def _limits_table() -> type[Table]:
@@ -44,4 +45,9 @@ class GatewaySettings(Table):
     """`[gateway]`"""
 
     access_log: bool = option(False, doc="One line per request in the log")
+    access_log_sample: float = option(1.0, least=0, most=1, doc="Share of requests that get a line")
+    upstream_host: Annotated[Literal["public", "upstream"], Lower] = option(
+        "public", doc="Which Host a sandbox sees: the one its client asked for, or the address it is dialled at"
+    )
+    forwarded: bool = option(False, doc="Whether the header Forwarded (RFC 7239) is sent beside X-Forwarded-*")
     limits: Annotated[Limits, AsLimits] = option(Limits, doc="Sizes, counts and timeouts of the data plane")

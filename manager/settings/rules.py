@@ -67,6 +67,18 @@ def _ports(settings: Settings) -> Iterator[Problem]:
         yield Problem("docker.port_range_max", text, str(most))
 
 
+def _listening(settings: Settings) -> Iterator[Problem]:
+    server = settings.server
+    if (server.tls.certificate is None) != (server.tls.key is None):
+        lacking, given = ("key", "certificate") if server.tls.key is None else ("certificate", "key")
+        yield Problem(f"server.tls.{lacking}", f"is required beside server.tls.{given}")
+    if server.metrics_port == server.port:
+        yield Problem("server.metrics_port", "must differ from server.port", str(server.metrics_port))
+    if server.proxy_protocol and not server.trusted_proxies:
+        text = "needs server.trusted_proxies: only they may begin a connection with it"
+        yield Problem("server.proxy_protocol", text, "true")
+
+
 def _gateway(settings: Settings) -> Iterator[Problem]:
     gateway = settings.ingress.gateway
     if settings.ingress.mode == "direct":
@@ -184,6 +196,7 @@ _RULES: Final[tuple[Callable[[Settings], Iterator[Problem]], ...]] = (
     _spellings,
     _runtime_tables,
     _ports,
+    _listening,
     _gateway,
     _api_hosts,
     _signing,

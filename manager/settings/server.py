@@ -26,6 +26,13 @@ def _level_or_none(value: str | None) -> str | None:
     return None if value is None else level(value)
 
 
+class TlsSettings(Table):
+    """`[server.tls]`"""
+
+    certificate: OptionalText = option(None, doc="PEM file of the certificate and those above it; both keys or neither")
+    key: OptionalText = option(None, doc="PEM file of its private key")
+
+
 class ServerSettings(Table):
     """`[server]`"""
 
@@ -54,12 +61,21 @@ class ServerSettings(Table):
     allow_sandbox_callers: bool = option(
         False, doc="Whether code inside a sandbox may call the REST API; off, its address is refused whatever the key"
     )
+    proxy_protocol: bool = option(
+        False, doc="Whether every connection must begin with the PROXY protocol (v1 or v2) of a trusted proxy"
+    )
+    workers: int = option(1, least=1, most=64, doc="Processes that share the port")
+    metrics_port: Annotated[int | None, OrNone] = option(
+        None, least=1, most=65535, doc="A port of its own for /metrics, without key; unset leaves it to the REST API"
+    )
+    metrics_host: Host = option("127.0.0.1", doc="Interface of that port")
     backlog: int = option(2048, least=1, doc="Length of the kernel's queue of connections not yet accepted")
     thread_pool_size: int = option(200, least=1, doc="Most threads for calls to the runtime that block")
     loop: Annotated[Literal["auto", "uvloop", "asyncio"], Lower] = option("auto", doc="Event loop; it is always uvloop")
     http: Annotated[Literal["auto", "httptools", "h11"], Lower] = option(
         "auto", doc="HTTP parser; it is always httptools"
     )
+    tls: TlsSettings = option(TlsSettings, doc="TLS on the port; without it the server speaks plain HTTP")
     log_level: Annotated[str | None, OrNone, AfterValidator(_level_or_none)] = option(
         None, allowed=_LEVELS, shown="log.level", doc="Another spelling of log.level"
     )

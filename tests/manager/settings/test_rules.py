@@ -11,6 +11,10 @@ GATEWAY = '[ingress]\nmode = "gateway"\n[ingress.gateway]\n'
 UPSTREAM = '[egress]\nmode = "dns+nft"\n[egress.upstream_proxy]\n'
 
 DOCKER_CONFLICTS = [
+    ('[server.tls]\ncertificate = "a.pem"', "server.tls.key: is required beside server.tls.certificate"),
+    ('[server.tls]\nkey = "a.pem"', "server.tls.certificate: is required beside server.tls.key"),
+    ("[server]\nmetrics_port = 8080", "server.metrics_port = 8080: must differ from server.port"),
+    ("[server]\nproxy_protocol = true", "server.proxy_protocol = true: needs server.trusted_proxies"),
     ('[kubernetes]\nnamespace = "x"', 'kubernetes: has no meaning with runtime.type = "docker"'),
     ('[agent_sandbox]\nshutdown_policy = "Retain"', 'agent_sandbox: has no meaning with runtime.type = "docker"'),
     ('[tenants]\nprovider = "file"', 'tenants: needs runtime.type = "kubernetes"'),

@@ -1,0 +1,167 @@
+"""What the server needs of this machine: its port, its files, names that lead to it."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import resource
+import shutil
+import socket
+import sqlite3
+import ssl
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from gateway.listener import bind
+from manager.doctor.findings import Finding, fail, ok, warn
+from manager.services.public_host import bracketed, public_host
+from manager.settings.model import Settings
+
+LEAST_DISK: Final = 200 * 1024 * 1024
+"""Bytes that should be free where the store is."""
+SPARE_FILES: Final = 512
+"""Open files beside those of connections: the store, the Engine's connections, logs."""
+PROBE: Final = "opensandbox-doctor"
+ANSWER_TIME: Final = 3.0
+_ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+_BIND_REMEDIES: Final = {
+    errno.EADDRINUSE: "stop what uses the port, or set server.port",
+    errno.EACCES: "set server.port to 1024 or above, or grant CAP_NET_BIND_SERVICE",
+    errno.EADDRNOTAVAIL: "set server.host to an address of this machine",
+}
+
+
+def base_url(settings: Settings) -> str:
+    """Where the server is reached from this machine."""
+    host = _ANY.get(settings.server.host, settings.server.host)
+    scheme = "http" if settings.server.tls.certificate is None else "https"
+    return f"{scheme}://{bracketed(host)}:{settings.server.port}"
+
+
+def unchecked_tls() -> ssl.SSLContext:
+    """For our own server on this machine, whose certificate names what others call it."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def check_port(settings: Settings, answer_time: float = ANSWER_TIME) -> Finding:
+    """The port is free, or a server of ours answers there already, within `answer_time` seconds."""
+    host, port = settings.server.host, settings.server.port
+    try:
+        for sock in bind(host, port):
+            sock.close()
+    except OSError as error:
+        status = _health(base_url(settings), answer_time) if error.errno == errno.EADDRINUSE else None
+        if status is not None:
+            return ok("port", f"{host}:{port}: a server answers there, {status}")
+        return fail("port", f"{host}:{port}: {error.strerror}", _BIND_REMEDIES.get(error.errno or 0))
+    return ok("port", f"{host}:{port} is free")
+
+
+def _health(url: str, answer_time: float) -> str | None:
+    """What the server at `url` says of itself; None when it is no server of ours."""
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=answer_time, context=unchecked_tls()) as answer:
+            status = json.load(answer)["status"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return str(status)
+
+
+def check_store(settings: Settings) -> Finding:
+    """The SQLite file can be written, or made."""
+    file = Path(settings.store.path).expanduser()
+    if file.exists():
+        return _existing_store(file)
+    parent = next(folder for folder in file.parents if folder.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        return fail("store", f"{file} cannot be made: {parent} is not writable", "set store.path, or change its owner")
+    return _room(file, parent, "will be made")
+
+
+def _existing_store(file: Path) -> Finding:
+    if not file.is_file() or not os.access(file, os.W_OK) or not os.access(file.parent, os.W_OK):
+        return fail("store", f"{file} is not writable", "set store.path, or change the owner of file and directory")
+    try:
+        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=ANSWER_TIME)) as connection:
+            verdict = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+    except sqlite3.Error as error:
+        verdict = str(error)
+    if verdict != "ok":
+        remedy = f"move {file} away and start again; sandboxes are found again, renewed lifetimes and snapshots are not"
+        return fail("store", f"{file} is damaged: {verdict}", remedy)
+    return _room(file, file.parent, "is there")
+
+
+def _room(file: Path, folder: Path, state: str) -> Finding:
+    free = shutil.disk_usage(folder).free
+    if free < LEAST_DISK:
+        return warn("store", f"{file} {state}, but only {free // 2**20} MiB are free below {folder}", "make room")
+    return ok("store", f"{file} {state}")
+
+
+def check_open_files(settings: Settings) -> Finding:
+    """As many connections as configured can be open: each takes two files, one towards either side."""
+    needed = 2 * settings.gateway.limits.max_connections + SPARE_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return ok("open files", f"limit {soft}, enough for {settings.gateway.limits.max_connections} connections")
+    enough = (soft - SPARE_FILES) // 2
+    how = (
+        f"ulimit -n {needed}"
+        if hard == resource.RLIM_INFINITY or hard >= needed
+        else f"LimitNOFILE={needed} in the unit"
+    )
+    remedy = f"{how}, or set gateway.limits.max_connections = {max(enough, 1)}"
+    return warn("open files", f"limit {soft}: enough for {max(enough, 0)} connections", remedy)
+
+
+def check_names(settings: Settings) -> Iterator[Finding]:
+    """The names that endpoints are written with lead somewhere, as seen from this machine."""
+    if settings.ingress.mode != "gateway":
+        host = public_host(settings).strip("[]")
+        yield _name(host, "the host of direct endpoints", "set docker.host_ip, or server.eip")
+        return
+    gateway = settings.ingress.gateway
+    wildcard = gateway.wildcard_domain
+    if wildcard is not None:
+        yield _wildcard(wildcard.domain)
+    if gateway.route.mode != "wildcard" and gateway.address:
+        host = gateway.address.partition("/")[0].rpartition(":")[0] or gateway.address
+        yield _name(host.strip("[]"), "the address of endpoints", "make it known to DNS, or change the address")
+    for host in gateway.api_hosts:
+        yield _name(host, "a host of the API", "make it known to DNS, or remove it from ingress.gateway.api_hosts")
+
+
+def _wildcard(domain: str) -> Finding:
+    name = f"{PROBE}-8080.{domain}"
+    found = resolve(name)
+    if found:
+        return ok("names", f"*.{domain} leads to {', '.join(found)}")
+    if domain.rpartition(".")[2] == "localhost":
+        remedy = "elsewhere send the Host header, or use another route mode"
+        return ok("names", f"*.{domain}: browsers and curl know it by themselves; {remedy}")
+    remedy = f"add a DNS record *.{domain} with the address clients reach this server by"
+    return warn("names", f"*.{domain} does not resolve here ({name} was asked for)", remedy)
+
+
+def _name(host: str, what: str, remedy: str) -> Finding:
+    found = resolve(host)
+    if found:
+        return ok("names", f"{host}, {what}, leads to {', '.join(found)}")
+    return warn("names", f"{host}, {what}, does not resolve here", remedy)
+
+
+def resolve(name: str) -> list[str]:
+    """The addresses of a name, none when it has none."""
+    try:
+        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return []
+    return sorted({str(address[0]) for *_, address in found})

@@ -1,0 +1,212 @@
+"""The doctor: each check tells how things stand, and what to do unless all is well."""
+
+from __future__ import annotations
+
+import socket
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+
+from manager.doctor import surroundings
+from manager.doctor.configuration import check_configuration
+from manager.doctor.engine import check_engine
+from manager.doctor.findings import Finding, Verdict, lines, ok, warn
+from manager.settings.load import load_settings
+from manager.settings.model import Settings
+
+NOWHERE = "unix:///nowhere/docker.sock"
+
+
+def _settings(**tables: Any) -> Settings:
+    runtime = {"type": "docker", "execd_image": "opensandbox-test/none:0"}
+    return Settings.model_validate({"runtime": runtime, **tables})
+
+
+def test_a_finding_is_told_in_columns() -> None:
+    """Verdict, name and text in one line, the remedy below."""
+    assert lines(ok("store", "is there")) == ["ok    store             is there"]
+    assert lines(warn("store", "is full", "make room")) == [
+        "warn  store             is full",
+        "                        → make room",
+    ]
+
+
+def test_a_command_is_not_broken() -> None:
+    """What is to be copied stays whole, however long."""
+    command = "x" * 200
+
+    assert any(line.endswith(command) for line in lines(warn("store", "text", f"run {command}")))
+
+
+@pytest.fixture
+def taken() -> Iterator[socket.socket]:
+    """A port somebody else listens on without ever answering."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener
+
+
+def _server(port: int) -> Settings:
+    return _settings(server={"host": "127.0.0.1", "port": port})
+
+
+def test_a_free_port_is_free(port: int) -> None:
+    """Nothing listens there, and nothing does so after the check."""
+    assert surroundings.check_port(_server(port)) == ok("port", f"127.0.0.1:{port} is free")
+    assert surroundings.check_port(_server(port)).verdict is Verdict.OK
+
+
+def test_a_port_of_somebody_else_fails(taken: socket.socket) -> None:
+    """Who uses it is not our server."""
+    found = surroundings.check_port(_server(taken.getsockname()[1]), answer_time=0.1)
+
+    assert (found.verdict, found.remedy) == (Verdict.FAIL, "stop what uses the port, or set server.port")
+
+
+def test_an_address_of_another_machine_fails() -> None:
+    """192.0.2.0/24 is for documentation and nobody's."""
+    found = surroundings.check_port(_settings(server={"host": "192.0.2.1"}))
+
+    assert (found.verdict, found.remedy) == (Verdict.FAIL, "set server.host to an address of this machine")
+
+
+def _store(path: Path) -> Finding:
+    return surroundings.check_store(_settings(store={"path": str(path)}))
+
+
+def test_a_store_that_can_be_made_is_not_made(tmp_path: Path) -> None:
+    """A check leaves nothing behind."""
+    assert _store(tmp_path / "new" / "gateway.db").verdict is Verdict.OK
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_below_a_file_fails(tmp_path: Path) -> None:
+    """The directory that cannot be made is named."""
+    (tmp_path / "file").touch()
+    found = _store(tmp_path / "file" / "gateway.db")
+
+    assert found.verdict is Verdict.FAIL
+    assert f"{tmp_path / 'file'} is not writable" in found.text
+
+
+def test_a_damaged_store_fails(tmp_path: Path) -> None:
+    """What is no database is told together with what would be lost."""
+    file = tmp_path / "gateway.db"
+    file.write_bytes(b"no database" * 100)
+    found = _store(file)
+
+    assert found.verdict is Verdict.FAIL
+    assert found.remedy is not None
+    assert found.remedy.startswith(f"move {file} away")
+
+
+def test_a_sound_store_is_well(tmp_path: Path) -> None:
+    """A database that exists is read and left as it is."""
+    file = tmp_path / "gateway.db"
+    connection = sqlite3.connect(file)
+    connection.execute("CREATE TABLE t (x)")
+    connection.close()
+
+    assert _store(file) == ok("store", f"{file} is there")
+
+
+def test_too_few_open_files_warn() -> None:
+    """The limit of the process is compared with the connections of the configuration."""
+    few = surroundings.check_open_files(_settings(gateway={"limits": {"max_connections": 1}}))
+    many = surroundings.check_open_files(_settings(gateway={"limits": {"max_connections": 2**30}}))
+
+    assert (few.verdict, many.verdict) == (Verdict.OK, Verdict.WARN)
+    assert many.remedy is not None
+    assert "max_connections" in many.remedy
+
+
+def _names(**gateway: Any) -> list[Finding]:
+    return list(surroundings.check_names(_settings(ingress={"mode": "gateway", "gateway": gateway})))
+
+
+def test_names_of_endpoints_are_looked_up() -> None:
+    """The host of an address resolves, with or without a port; what does not is a warning."""
+    (known,) = _names(address="localhost:8080", route={"mode": "uri"})
+    (plain,) = _names(address="localhost", route={"mode": "header"})
+    (unknown,) = _names(address="gateway.invalid", route={"mode": "header"})
+
+    assert (known.verdict, plain.verdict, unknown.verdict) == (Verdict.OK, Verdict.OK, Verdict.WARN)
+
+
+def test_a_wildcard_without_dns_says_which_record_is_missing() -> None:
+    """The remedy is the record."""
+    (found,) = _names(address="*.sandbox.invalid")
+
+    assert found.verdict is Verdict.WARN
+    assert found.remedy is not None
+    assert "*.sandbox.invalid" in found.remedy
+
+
+def test_the_host_of_direct_endpoints_is_looked_up() -> None:
+    """Without a gateway endpoints name a host all the same."""
+    (found,) = surroundings.check_names(_settings(server={"eip": "sandboxes.invalid"}))
+
+    assert (found.verdict, found.remedy) == (Verdict.WARN, "set docker.host_ip, or server.eip")
+
+
+def test_a_key_that_others_can_read_warns(tmp_path: Path) -> None:
+    """A configuration with a key is its owner's."""
+    file = tmp_path / "sandbox.toml"
+    file.write_text('[runtime]\ntype = "docker"\nexecd_image = "execd"\n[server]\napi_key = "k"\n')
+    found = {}
+    for mode in (0o644, 0o600):
+        file.chmod(mode)
+        found[mode] = next(item for item in check_configuration(load_settings(file, {})) if item.name == "api key")
+
+    assert found[0o644] == warn("api key", f"others on this machine can read {file}", f"chmod 600 {file}")
+    assert found[0o600] == ok("api key", "set")
+
+
+async def _engine(**tables: Any) -> dict[str, Finding]:
+    return {finding.name: finding async for finding in check_engine(_settings(**tables))}
+
+
+async def test_an_engine_that_is_away_is_the_only_finding() -> None:
+    """Nothing else is asked of it."""
+    found = await _engine(docker={"host": NOWHERE})
+
+    assert list(found) == ["engine"]
+    assert found["engine"].verdict is Verdict.FAIL
+    assert NOWHERE in found["engine"].text
+
+
+@pytest.mark.timeout(60)
+async def test_an_engine_is_described(engine: docker.DockerClient) -> None:
+    """Version, and an image that is not there with the command that fetches it."""
+    found = await _engine(docker={"network_mode": "bridge"})
+
+    assert engine.version()["Version"] in found["engine"].text
+    assert found["execd image"].verdict is Verdict.WARN
+    assert found["execd image"].remedy is not None
+    assert found["execd image"].remedy.startswith("docker pull opensandbox-test/none:0")
+    assert found["network"].verdict is Verdict.OK
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("mode", "verdict"), [("host", Verdict.WARN), ("bridge", Verdict.OK), ("no-such-network", Verdict.FAIL)]
+)
+async def test_the_network_is_looked_at(engine: docker.DockerClient, mode: str, verdict: Verdict) -> None:
+    """Host networking isolates nothing, and a network that is not there cannot be used."""
+    found = await _engine(docker={"network_mode": mode})
+
+    assert found["network"].verdict is verdict
+
+
+@pytest.mark.timeout(60)
+async def test_a_secure_runtime_has_to_be_registered(engine: docker.DockerClient) -> None:
+    """A runtime the Engine does not know fails, naming those it knows."""
+    found = await _engine(secure_runtime={"type": "kata", "oci_runtime_name": "no-such-runtime"})
+
+    assert found["secure runtime"].verdict is Verdict.FAIL
+    assert "runc" in found["secure runtime"].text
