@@ -30,6 +30,7 @@ CASES = {
     case.name: case
     for case in (
         Case("small GET"),
+        Case("unique GET", script="unique.lua"),
         Case("browser GET", script="browser.lua"),
         Case("1 KiB POST", path="/upload", script="post.lua", body_bytes=1024),
         Case("16 KiB answer", path="/16k", body_bytes=16 << 10),

@@ -165,6 +165,10 @@ def answering_backend(folder: Path, port: int) -> list[str]:
         root {root};
         open_file_cache max=10; default_type application/octet-stream;
         location = / {{ default_type text/plain; return 200 "hello from the sandbox\\n"; }}
+        location = /unique {{
+            add_header X-Served-As $request_id; add_header Server-Timing "app;dur=$msec";
+            default_type text/plain; return 200 "hello from the sandbox\\n";
+        }}
         # Answers only once the whole body is here, as an application does: nginx reads it before it asks upstream.
         location = /upload {{
             client_body_buffer_size 101m;

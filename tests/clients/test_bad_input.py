@@ -126,6 +126,7 @@ def test_port_that_is_not_one(server: ServerProcess, port: str) -> None:
 
 
 def test_nothing_was_left(server: ServerProcess, engine: docker.DockerClient) -> None:
-    """After all of this file's refusals the Engine holds nothing of this server's."""
-    assert server.call("GET", "/v1/sandboxes")[1]["items"] == []
+    """After all these refusals the Engine holds nothing of this server's; failed creates are on record only."""
+    left = server.call("GET", "/v1/sandboxes")[1]["items"]
+    assert {sandbox["status"]["state"] for sandbox in left} <= {"Failed"}
     assert containers(engine, f"{INSTANCE_LABEL}={server.instance}") == []
