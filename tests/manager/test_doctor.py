@@ -12,11 +12,14 @@ import docker
 import pytest
 
 from manager.doctor import surroundings
+from manager.doctor.command import examine
 from manager.doctor.configuration import check_configuration
 from manager.doctor.engine import check_engine
 from manager.doctor.findings import Finding, Verdict, lines, ok, warn
 from manager.settings.load import load_settings
 from manager.settings.model import Settings
+from tests.conftest import StartServer
+from tests.server_process import SANDBOX_IMAGE
 
 NOWHERE = "unix:///nowhere/docker.sock"
 
@@ -210,3 +213,41 @@ async def test_a_secure_runtime_has_to_be_registered(engine: docker.DockerClient
 
     assert found["secure runtime"].verdict is Verdict.FAIL
     assert "runc" in found["secure runtime"].text
+
+
+GATEWAY = {
+    "ingress": {"mode": "gateway"},
+    "ingress.gateway": {"address": "*.sandbox.test"},
+}
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("tables", [{}, GATEWAY], ids=["direct", "gateway"])
+def test_a_running_server_is_driven(
+    start_server: StartServer, capsys: pytest.CaptureFixture[str], tables: dict[str, dict[str, Any]]
+) -> None:
+    """A sandbox is made, reached in both ways and deleted; what a client sets is shown, without the key."""
+    server = start_server({**tables, "server": {"api_key": "k-3141", "eip": "127.0.0.1"}})
+
+    code = examine(str(server.config), deep_image=SANDBOX_IMAGE)
+
+    out = capsys.readouterr().out
+    assert code == 0, out
+    for step in ("create", "through server", "endpoint", "delete"):
+        assert f"ok    {step:16}" in out
+    assert "ConnectionConfig(" in out
+    assert "k-3141" not in out
+    assert server.call("GET", "/v1/sandboxes")[1]["items"] == []
+
+
+@pytest.mark.timeout(60)
+def test_a_server_that_is_not_running_fails(
+    tmp_path: Path, port: int, engine: docker.DockerClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The exit code tells, and the remedy is the command that starts it."""
+    file = tmp_path / "sandbox.toml"
+    runtime = '[runtime]\ntype = "docker"\nexecd_image = "execd"\n'
+    file.write_text(f'{runtime}[server]\nhost = "127.0.0.1"\nport = {port}\n')
+
+    assert examine(str(file), deep_image=SANDBOX_IMAGE) == 1
+    assert "start it: opensandbox-server" in capsys.readouterr().out
