@@ -8,7 +8,7 @@ from aiohttp import web
 
 from manager.api.body import MAX_BODY_BYTES
 from manager.api.call import SERVICES, read_call
-from manager.api.middleware import envelopes, guard
+from manager.api.middleware import envelopes, finish_head, guard
 from manager.api.routes import ROUTES, Route
 from manager.services.bundle import Services
 from manager.settings.model import Settings
@@ -34,6 +34,7 @@ def build_app(services: Services, settings: Settings) -> web.Application:
             guard(services, key or None, allow_sandbox_callers=server.allow_sandbox_callers),
         ],
     )
+    app.on_response_prepare.append(finish_head)
     app[SERVICES] = services
     for route in ROUTES:
         _serve(app, route)

@@ -15,12 +15,16 @@ from pydantic import BaseModel
 
 from manager.api.body import read_json
 from manager.api.problems import query_values, validate
+from manager.api.schemas.base import OptionalBody
 from manager.domain.errors import Invalid, NotFound
 from manager.domain.ids import is_id
 from manager.services.bundle import Services
 from manager.services.codes import INVALID_PARAMETER
 
 SERVICES = web.AppKey("services", Services)
+CALLER = "caller"
+"""Under this name a request keeps the name of its key."""
+
 PREFIX = "/v1"
 
 Q = TypeVar("Q")
@@ -49,6 +53,11 @@ class Call(Generic[Q, B]):
         """Whether the caller used the paths under `/v1`."""
         return self.request.path.startswith(PREFIX + "/")
 
+    @property
+    def caller(self) -> str:
+        """The name of the key that was presented; empty where no key is asked for."""
+        return str(self.request.get(CALLER, ""))
+
     def sandbox_id(self) -> str:
         """The id in the path; raises NotFound for a text that is none, since no sandbox has it."""
         text = self.request.match_info["id"]
@@ -73,8 +82,13 @@ async def read_call(request: web.Request, query: type[Any], body: type[Any]) -> 
     for key, value in request.query.items():
         pairs.setdefault(key, []).append(value)
     asked = validate(query, query_values(query, pairs))
-    given = NoBody() if body is NoBody else validate(body, await read_json(request))
-    return Call(request, request.app[SERVICES], asked, given)
+    return Call(request, request.app[SERVICES], asked, await _read_body(request, body))
+
+
+async def _read_body(request: web.Request, model: type[BaseModel]) -> BaseModel:
+    if model is NoBody or (issubclass(model, OptionalBody) and not request.can_read_body):
+        return model()
+    return validate(model, await read_json(request))
 
 
 def json_answer(model: BaseModel, status: int = 200) -> web.Response:

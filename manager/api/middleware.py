@@ -29,7 +29,7 @@ _ROUTER_CODES = {404: "GENERAL::NOT_FOUND", 405: "GENERAL::METHOD_NOT_ALLOWED"}
 
 @web.middleware
 async def envelopes(request: web.Request, handler: Next) -> web.StreamResponse:
-    """Answers every failure in the envelope, with the request id on every answer."""
+    """Answers every failure in the envelope; log lines carry the request id."""
     token = logs.REQUEST_ID.set(request.headers.get(REQUEST_ID, "-"))
     try:
         response = await handler(request)
@@ -44,9 +44,14 @@ async def envelopes(request: web.Request, handler: Next) -> web.StreamResponse:
         response = envelope(500, UNKNOWN_ERROR, "An unexpected error occurred; the server's log holds the details.")
     finally:
         logs.REQUEST_ID.reset(token)
-    if not response.prepared and REQUEST_ID in request.headers:
-        response.headers[REQUEST_ID] = request.headers[REQUEST_ID]
     return response
+
+
+async def finish_head(request: web.Request, response: web.StreamResponse) -> None:
+    """Last touches to the head of every answer, streams included: the request id, and no word on what runs here."""
+    response.headers.popall("Server", None)
+    if REQUEST_ID in request.headers:
+        response.headers[REQUEST_ID] = request.headers[REQUEST_ID]
 
 
 def guard(services: Services, api_key: str | None, *, allow_sandbox_callers: bool) -> Middleware:

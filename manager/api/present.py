@@ -14,8 +14,10 @@ from manager.api.schemas.sandbox import (
     SandboxView,
     StatusView,
 )
+from manager.api.schemas.snapshot import SnapshotList, SnapshotView
 from manager.domain import extensions
 from manager.domain.sandbox import Platform, Sandbox, SandboxStatus
+from manager.domain.snapshot import Snapshot
 from manager.services.endpoints import Endpoint
 from manager.services.filters import Page
 
@@ -79,6 +81,27 @@ def pagination(page: Page[Any]) -> Pagination:
 def endpoint_view(endpoint: Endpoint) -> EndpointView:
     """An address with its headers, if there are any."""
     return EndpointView(endpoint=endpoint.address, headers=dict(endpoint.headers) or None)
+
+
+def snapshot_view(snapshot: Snapshot) -> SnapshotView:
+    """One snapshot; the image behind it is the runtime's own business."""
+    return SnapshotView(
+        id=snapshot.id,
+        sandbox_id=snapshot.sandbox_id,
+        name=snapshot.name,
+        status=StatusView(
+            state=snapshot.state.value,
+            reason=snapshot.reason,
+            message=snapshot.message,
+            last_transition_at=snapshot.last_transition_at,
+        ),
+        created_at=snapshot.created_at,
+    )
+
+
+def snapshot_list(page: Page[Snapshot]) -> SnapshotList:
+    """One page of snapshots."""
+    return SnapshotList(items=[snapshot_view(snapshot) for snapshot in page.items], pagination=pagination(page))
 
 
 def _platform(platform: Platform | None) -> PlatformView | None:

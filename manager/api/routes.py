@@ -10,17 +10,19 @@ from typing import Any, get_args, get_type_hints
 from pydantic import BaseModel
 
 from manager.api.call import PREFIX, Handler
-from manager.api.handlers import elsewhere, sandboxes, server
+from manager.api.handlers import diagnostics, elsewhere, events, sandboxes, server, snapshots
+from manager.api.schemas.diagnostics import DiagnosticsView
 from manager.api.schemas.sandbox import CreatedSandbox, EndpointView, RenewAnswer, SandboxList, SandboxView
 from manager.api.schemas.server import Health, Readiness, Version
+from manager.api.schemas.snapshot import SnapshotList, SnapshotView
 
 
 @dataclass(frozen=True)
 class Route:
     """One operation. `answer` is the model of the answer with status `status`; None is an empty body.
 
-    `errors` are the statuses it can fail with beside those every route shares; `open` routes ask for no key. What its
-    query and its body are, the handler's own signature says.
+    `media` is the type of its body, `errors` the statuses it can fail with beside those every route shares; `open`
+    routes ask for no key. What its query and its body are, the handler's own signature says.
     """
 
     method: str
@@ -31,6 +33,7 @@ class Route:
     tag: str = ""
     errors: tuple[int, ...] = ()
     open: bool = False
+    media: str = "application/json"
     bare: bool = True
 
     @property
@@ -51,6 +54,7 @@ def _table() -> Iterable[Route]:
     yield Route("POST", box, sandboxes.create, 202, CreatedSandbox, tag=tag,
                errors=(400, 404, 409, 413, 429, 500, 503, 504))  # fmt: skip
     yield Route("GET", box, sandboxes.list_all, 200, SandboxList, tag=tag, errors=(400, 503))
+    yield Route("GET", f"{box}/events", events.follow, 200, tag=tag, media="text/event-stream")
     yield Route("GET", one, sandboxes.get, 200, SandboxView, tag=tag, errors=(404, 503))
     yield Route("DELETE", one, sandboxes.delete, 204, tag=tag, errors=(404, 409, 500, 503))
     yield Route("PATCH", f"{one}/metadata", sandboxes.patch_metadata, 200, SandboxView,
@@ -61,6 +65,20 @@ def _table() -> Iterable[Route]:
                errors=(400, 404, 409, 413, 503))  # fmt: skip
     yield Route("GET", f"{one}/endpoints/{{port}}", sandboxes.endpoint, 200, EndpointView, tag=tag,
                errors=(400, 404, 500, 503))  # fmt: skip
+
+    tag = "Snapshots"
+    yield Route("POST", f"{one}/snapshots", snapshots.create, 202, SnapshotView, tag=tag,
+                errors=(400, 404, 409, 413, 503))  # fmt: skip
+    yield Route("GET", "/snapshots", snapshots.list_all, 200, SnapshotList, tag=tag, errors=(400,))
+    yield Route("GET", "/snapshots/{id}", snapshots.get, 200, SnapshotView, tag=tag, errors=(404,))
+    yield Route("DELETE", "/snapshots/{id}", snapshots.delete, 204, tag=tag, errors=(404, 409, 500, 503))
+
+    tag = "Diagnostics"
+    look = f"{one}/diagnostics"
+    yield Route("GET", f"{look}/logs", diagnostics.logs, 200, DiagnosticsView, tag=tag, errors=(400, 404, 503))
+    yield Route("GET", f"{look}/events", diagnostics.events, 200, DiagnosticsView, tag=tag, errors=(400, 404, 503))
+    yield Route("GET", f"{look}/inspect", diagnostics.inspect, 200, tag=tag, media="text/plain", errors=(400, 404, 503))
+    yield Route("GET", f"{look}/summary", diagnostics.summary, 200, tag=tag, media="text/plain", errors=(400, 404, 503))
 
     tag = "Server"
     yield Route("GET", "/health", server.health, 200, Health, tag=tag, open=True)

@@ -20,9 +20,9 @@ SNAPSHOT_MOVES: dict[SnapshotState, frozenset[SnapshotState]] = {
     SnapshotState.CREATING: frozenset({SnapshotState.READY, SnapshotState.FAILED}),
     SnapshotState.READY: frozenset({SnapshotState.DELETING}),
     SnapshotState.FAILED: frozenset({SnapshotState.DELETING}),
-    SnapshotState.DELETING: frozenset({SnapshotState.DELETING}),
+    SnapshotState.DELETING: frozenset({SnapshotState.DELETING, SnapshotState.READY, SnapshotState.FAILED}),
 }
-"""Which state may follow which; a snapshot that is being made cannot be deleted, a deletion may be tried again."""
+"""Which state may follow which. What is being made cannot be deleted; a deletion that is refused leads back."""
 
 
 @dataclass(frozen=True, slots=True)

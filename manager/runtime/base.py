@@ -112,6 +112,9 @@ class Runtime(Protocol):
     async def resume(self, sandbox_id: str) -> None:
         """Thaws it. Raises NotFound, Conflict (not paused), Failed."""
 
+    def snapshot_image(self, snapshot_id: str) -> str:
+        """The reference of the image that `snapshot` makes; pure."""
+
     async def snapshot(self, sandbox_id: str, snapshot_id: str) -> str:
         """Keeps the file system of a running sandbox; returns the image reference to restore from."""
 

@@ -9,12 +9,18 @@ from manager.runtime.base import Runtime
 from manager.services.clock import Clock, system_clock
 from manager.services.codes import Codes
 from manager.services.create import Creation
+from manager.services.diagnostics import Diagnostics
 from manager.services.endpoints import Endpoints
 from manager.services.expiry import Expiry
+from manager.services.idempotency import IdempotentCreates
 from manager.services.inventory import Inventory
+from manager.services.journal import Journal
 from manager.services.publish import Publisher, RouteResolver
 from manager.services.sandboxes import Sandboxes
+from manager.services.snapshots import Snapshots
 from manager.services.tasks import Tasks
+from manager.services.turns import Turns
+from manager.services.waiting import Waiting
 from manager.services.watch import Watch
 from manager.settings.model import Settings
 from manager.store.store import Store
@@ -33,7 +39,11 @@ class Services:
     inventory: Inventory
     creation: Creation
     sandboxes: Sandboxes
+    snapshots: Snapshots
     endpoints: Endpoints
+    diagnostics: Diagnostics
+    journal: Journal
+    waiting: Waiting
     resolver: RouteResolver
     expiry: Expiry
     watch: Watch
@@ -46,6 +56,7 @@ class Services:
         Raises Unavailable when the store cannot be read.
         """
         store = self.store
+        self.snapshots.load(await store.snapshots.all())
         self.inventory.load(
             await store.renewals.all(),
             await store.metadata.all(),
@@ -58,6 +69,8 @@ class Services:
     def drain(self) -> None:
         """Begins nothing new from now on; `/ready` says so."""
         self.creation.draining = True
+        self.journal.close()
+        self.waiting.close()
 
     async def stop(self) -> None:
         """Lets work that is under way end within a limit, then closes runtime and store."""
@@ -76,23 +89,31 @@ def build_services(
     settings: Settings, runtime: Runtime, store: Store, table: RouteTable, clock: Clock = system_clock
 ) -> Services:
     """Puts the services together; nothing runs before `Services.start`."""
-    inventory, tasks = Inventory(), Tasks()
+    inventory, tasks, journal, waiting = Inventory(), Tasks(), Journal(clock), Waiting()
     publisher = Publisher(table)
-    sandboxes = Sandboxes(runtime, store, inventory, clock)
+    turns = Turns()
+    sandboxes = Sandboxes(runtime, store, inventory, turns, clock)
+    snapshots = Snapshots(runtime, store, sandboxes, turns, tasks, clock)
+    keys = IdempotentCreates(store, sandboxes, clock)
+    diagnostics = Diagnostics(runtime, sandboxes, journal)
     expiry = Expiry(inventory, sandboxes.expire, tasks, clock)
-    inventory.listen(publisher.on_change)
-    inventory.listen(expiry.on_change)
+    for listener in (publisher.on_change, expiry.on_change, journal.on_change, waiting.on_change):
+        inventory.listen(listener)
     return Services(
         settings=settings,
         runtime=runtime,
         codes=Codes(runtime.name),
         inventory=inventory,
-        creation=Creation(settings, runtime, store, inventory, tasks, clock),
+        creation=Creation(settings, runtime, store, inventory, snapshots, keys, tasks, clock),
         sandboxes=sandboxes,
+        snapshots=snapshots,
+        diagnostics=diagnostics,
+        journal=journal,
+        waiting=waiting,
         endpoints=Endpoints(settings, runtime.name, sandboxes, clock),
         resolver=RouteResolver(runtime, inventory),
         expiry=expiry,
-        watch=Watch(runtime, store, inventory, tasks, publisher.synced),
+        watch=Watch(runtime, store, inventory, snapshots, tasks, publisher.synced),
         store=store,
         tasks=tasks,
     )

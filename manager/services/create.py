@@ -19,7 +19,9 @@ from manager.runtime.base import Runtime
 from manager.services.admission import admit
 from manager.services.clock import Clock
 from manager.services.codes import DRAINING, Codes
+from manager.services.idempotency import IdempotentCreates, KeyUse
 from manager.services.inventory import Ending, Inventory
+from manager.services.snapshots import Snapshots
 from manager.services.tasks import Tasks
 from manager.settings.model import Settings
 from manager.store.failures import Failure
@@ -34,41 +36,64 @@ class Creation:
     """Makes sandboxes."""
 
     def __init__(
-        self, settings: Settings, runtime: Runtime, store: Store, inventory: Inventory, tasks: Tasks, clock: Clock
+        self,
+        settings: Settings,
+        runtime: Runtime,
+        store: Store,
+        inventory: Inventory,
+        snapshots: Snapshots,
+        keys: IdempotentCreates,
+        tasks: Tasks,
+        clock: Clock,
     ) -> None:
         self._settings = settings
         self._runtime = runtime
         self._store = store
         self._inventory = inventory
+        self._snapshots = snapshots
         self._tasks = tasks
         self._clock = clock
         self._codes = Codes(runtime.name)
+        self._keys = keys
+        self._work: dict[str, asyncio.Task[Sandbox]] = {}
         self.draining = False
         """Set when the server stops: nothing new is begun."""
 
-    async def create(self, request: CreateRequest) -> Sandbox:
-        """Creates and returns it once it runs and its route is live. Raises what `Runtime.create` does, and Invalid."""
-        _, work = await self.begin(request)
-        return await asyncio.shield(work)
+    async def create(self, request: CreateRequest, key: KeyUse | None = None) -> Sandbox:
+        """Creates and returns it once it runs and its route is live.
 
-    async def begin(self, request: CreateRequest) -> tuple[Sandbox, asyncio.Task[Sandbox]]:
-        """Admits the request and starts the work; returns the Pending sandbox and the work itself."""
+        With a key that was used before, returns the sandbox that was made then. Raises what `Runtime.create` does,
+        Invalid and Conflict.
+        """
+        pending = await self.begin(request, key)
+        work = self._work.get(pending.id)
+        return pending if work is None else await asyncio.shield(work)
+
+    async def begin(self, request: CreateRequest, key: KeyUse | None = None) -> Sandbox:
+        """Admits the request and starts the work; returns the sandbox as it is at the moment, Pending if it is new."""
         if self.draining:
             raise Unavailable(DRAINING, "the server is stopping; try again shortly", retry_after=5)
         admitted = admit(request, self._settings, self._codes, self._clock())
-        spec = self._specify(admitted)
+        spec = self._specify(admitted, new_id())
         self._runtime.check(spec)
+        if key is not None:
+            earlier = await self._keys.claim(key, spec.id)
+            if earlier is not None:
+                return earlier
         pending = _pending(spec)
         self._inventory.begin(pending)
-        return pending, self._tasks.spawn(self._provision(spec, pending), f"create {spec.id}")
+        work = self._tasks.spawn(self._provision(spec, pending, key), f"create {spec.id}")
+        self._work[spec.id] = work
+        work.add_done_callback(lambda _: self._work.pop(spec.id, None))
+        return pending
 
-    def _specify(self, request: CreateRequest) -> SandboxSpec:
+    def _specify(self, request: CreateRequest, sandbox_id: str) -> SandboxSpec:
         now = self._clock()
         return SandboxSpec(
-            id=new_id(),
+            id=sandbox_id,
             created_at=now,
             expires_at=None if request.timeout is None else now + timedelta(seconds=request.timeout),
-            image=request.image,
+            image=self._snapshots.image_of(request.snapshot_id) if request.snapshot_id else request.image,
             image_auth=request.image_auth,
             snapshot_id=request.snapshot_id,
             platform=request.platform,
@@ -84,28 +109,35 @@ class Creation:
             secure_runtime=request.secure_runtime,
         )
 
-    async def _provision(self, spec: SandboxSpec, pending: Sandbox) -> Sandbox:
+    async def _provision(self, spec: SandboxSpec, pending: Sandbox, key: KeyUse | None) -> Sandbox:
         try:
             sandbox = await self._runtime.create(spec, lambda message: self._inventory.progress(spec.id, message))
         except asyncio.CancelledError:
             self._inventory.abandoned(spec.id)
             raise
         except ManagerError as error:
-            await self._record(pending, error)
+            await self._record(pending, error, key)
             raise
         except Exception:
             unknown = ManagerError(self._codes.internal, "the server could not create the sandbox; its log says why")
-            await self._record(pending, unknown)
+            await self._record(pending, unknown, key)
             raise
         if self._inventory.is_doomed(spec.id):
             await self._runtime.delete(spec.id)
             await self._end_doom(spec.id)
         else:
             self._inventory.created(sandbox)
+            if key is not None:
+                await self._keys.made(key)
         return replace(sandbox, entrypoint=spec.entrypoint)
 
-    async def _record(self, pending: Sandbox, error: ManagerError) -> None:
-        """Keeps a failed creation for its caller to see, except when they were told it cannot be made at all."""
+    async def _record(self, pending: Sandbox, error: ManagerError, key: KeyUse | None) -> None:
+        """Keeps a failed creation for its caller to see, except when they were told it cannot be made at all.
+
+        Its key is free again: the caller may try the same create once more.
+        """
+        if key is not None:
+            await self._keys.release(key)
         lifetime = self._settings.runtime.pending_failure_ttl_seconds
         if self._inventory.is_doomed(pending.id):
             await self._end_doom(pending.id)

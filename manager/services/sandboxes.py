@@ -27,13 +27,13 @@ _logger = logging.getLogger(__name__)
 class Sandboxes:
     """What callers do with sandboxes."""
 
-    def __init__(self, runtime: Runtime, store: Store, inventory: Inventory, clock: Clock) -> None:
+    def __init__(self, runtime: Runtime, store: Store, inventory: Inventory, turns: Turns, clock: Clock) -> None:
         self._runtime = runtime
         self._store = store
         self._inventory = inventory
         self._clock = clock
         self._codes = Codes(runtime.name)
-        self._turns = Turns()
+        self._turns = turns
         # Expiry and metadata change in the store only, so they need not wait for a slow runtime.
         self._facts = Turns()
 
@@ -64,14 +64,14 @@ class Sandboxes:
         if self._inventory.is_creating(sandbox_id):
             await self._doom(sandbox_id)
             return
-        async with self._turns.take(sandbox_id):
+        async with self._turns.take(sandbox_id, Event.DELETE.value):
             sandbox = await self.get(sandbox_id)
             await self._end(sandbox, Ending.DELETED)
 
     async def expire(self, sandbox_id: str) -> None:
         """Deletes it if its time is over by now; nothing happens when it was renewed or is gone."""
-        async with self._turns.take(sandbox_id):
-            async with self._facts.take(sandbox_id):
+        async with self._turns.take(sandbox_id, Event.DELETE.value):
+            async with self._facts.take(sandbox_id, "expiry"):
                 deadline, sandbox = self._inventory.deadline(sandbox_id), self._inventory.get(sandbox_id)
                 if sandbox is None or deadline is None or deadline > self._clock():
                     return
@@ -88,7 +88,7 @@ class Sandboxes:
 
     async def renew(self, sandbox_id: str, expires_at: datetime) -> datetime:
         """Moves the expiry, later or earlier; kept on disk when this returns. Raises NotFound, Conflict, Invalid."""
-        async with self._facts.take(sandbox_id):
+        async with self._facts.take(sandbox_id, "renewal"):
             sandbox = await self.get(sandbox_id)
             code = self._codes.invalid_expiration
             if expires_at <= self._clock():
@@ -104,7 +104,7 @@ class Sandboxes:
     async def patch_metadata(self, sandbox_id: str, patch: Mapping[str, str | None]) -> Sandbox:
         """Merges the patch, None deleting a key; kept on disk when this returns. Raises NotFound, Invalid."""
         _check_patch(patch)
-        async with self._facts.take(sandbox_id):
+        async with self._facts.take(sandbox_id, "patch"):
             sandbox = await self.get(sandbox_id)
             merged = {**sandbox.metadata, **patch}
             metadata = {key: value for key, value in merged.items() if value is not None}
@@ -121,14 +121,13 @@ class Sandboxes:
     ) -> None:
         """Carries the operation out, showing the state it leads through; refuses with `code` and the present state."""
         try:
-            async with self._turns.take_free(sandbox_id):
+            async with self._turns.take_free(sandbox_id, event.value):
                 sandbox = await self.get(sandbox_id)
                 await self._carry_out(sandbox_id, move(sandbox.status.state, event), action)
         except (Busy, IllegalMove) as error:
             state = (await self.get(sandbox_id)).status.state.value
-            raise Conflict(
-                code, f"Sandbox {sandbox_id} is {state}: {event.value} is not possible in this state."
-            ) from error
+            why = f"while {error}" if isinstance(error, Busy) else "in this state"
+            raise Conflict(code, f"Sandbox {sandbox_id} is {state}: {event.value} is not possible {why}.") from error
 
     async def _carry_out(self, sandbox_id: str, state: SandboxState, action: Callable[[str], Awaitable[None]]) -> None:
         status = SandboxStatus(state, f"SANDBOX_{state.value.upper()}", None, self._clock())

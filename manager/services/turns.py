@@ -11,7 +11,11 @@ from contextlib import asynccontextmanager, contextmanager
 
 
 class Busy(Exception):
-    """Raised when somebody else has the turn of this sandbox."""
+    """Raised when somebody else has the turn of this sandbox; `operation` is what they do with it."""
+
+    def __init__(self, operation: str) -> None:
+        super().__init__(f"{operation} is under way")
+        self.operation = operation
 
 
 class Turns:
@@ -20,21 +24,24 @@ class Turns:
     def __init__(self) -> None:
         self._locks: dict[str, asyncio.Lock] = {}
         self._users: dict[str, int] = {}
+        self._doing: dict[str, str] = {}
 
     @asynccontextmanager
-    async def take(self, sandbox_id: str) -> AsyncIterator[None]:
-        """Waits for the turn and holds it."""
+    async def take(self, sandbox_id: str, operation: str) -> AsyncIterator[None]:
+        """Waits for the turn and holds it for `operation`."""
         with self._registered(sandbox_id) as lock:
             async with lock:
+                self._doing[sandbox_id] = operation
                 yield
 
     @asynccontextmanager
-    async def take_free(self, sandbox_id: str) -> AsyncIterator[None]:
-        """Holds the turn if it is free; raises Busy otherwise."""
+    async def take_free(self, sandbox_id: str, operation: str) -> AsyncIterator[None]:
+        """Holds the turn for `operation` if it is free; raises Busy otherwise."""
         with self._registered(sandbox_id) as lock:
             if lock.locked():
-                raise Busy
+                raise Busy(self._doing.get(sandbox_id, "another operation"))
             async with lock:
+                self._doing[sandbox_id] = operation
                 yield
 
     def __len__(self) -> int:
@@ -50,3 +57,4 @@ class Turns:
             self._users[sandbox_id] -= 1
             if not self._users[sandbox_id]:
                 del self._users[sandbox_id], self._locks[sandbox_id]
+                self._doing.pop(sandbox_id, None)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from manager.domain.errors import ManagerError
 from manager.runtime.base import Appeared, Departed, Departure, OutOfSync, Runtime, RuntimeEvent, Synced
 from manager.services.inventory import Ending, Inventory
+from manager.services.snapshots import Snapshots
 from manager.services.tasks import Tasks
 from manager.store.store import Store
 
@@ -24,11 +25,18 @@ class Watch:
     """The sink of a runtime's events."""
 
     def __init__(
-        self, runtime: Runtime, store: Store, inventory: Inventory, tasks: Tasks, synced: Callable[[bool], None]
+        self,
+        runtime: Runtime,
+        store: Store,
+        inventory: Inventory,
+        snapshots: Snapshots,
+        tasks: Tasks,
+        synced: Callable[[bool], None],
     ) -> None:
         self._runtime = runtime
         self._store = store
         self._inventory = inventory
+        self._snapshots = snapshots
         self._tasks = tasks
         self._tell_synced = synced
         self.reason: str | None = "the runtime has not been reached yet"
@@ -66,6 +74,7 @@ class Watch:
         for sandbox_id in self._inventory.doomed_ids():
             if not self._inventory.is_creating(sandbox_id):
                 await self._delete_doomed(sandbox_id)
+        await self._snapshots.recover()
         stale = self._inventory.stale_facts()
         if stale:
             await self._store.renewals.forget(stale)

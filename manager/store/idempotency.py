@@ -1,4 +1,4 @@
-"""Idempotency keys of creates: which sandbox a key stands for, and what was answered. Outlives a restart."""
+"""Idempotency keys of creates: which sandbox a key stands for. Outlives a restart."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from manager.store.database import Database
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
-    """One used key: `request` is the digest of the body it came with, `answer` the body that was sent, once it was."""
+    """One used key: `request` is the digest of the body it came with, `made` whether its sandbox was."""
 
     owner: str
     key: str
     request: str
     sandbox_id: str
     until: datetime
-    answer: str | None = None
+    made: bool = False
 
 
 class IdempotencyKeys:
@@ -33,23 +33,22 @@ class IdempotencyKeys:
         def job(connection: sqlite3.Connection) -> KeyRecord | None:
             connection.execute("DELETE FROM idempotency WHERE until <= ?", (now.isoformat(),))
             row = connection.execute(
-                "SELECT owner, key, request, sandbox_id, until, answer FROM idempotency WHERE owner = ? AND key = ?",
+                "SELECT owner, key, request, sandbox_id, until, made FROM idempotency WHERE owner = ? AND key = ?",
                 (record.owner, record.key),
             ).fetchone()
             if row is not None:
-                return KeyRecord(row[0], row[1], row[2], row[3], datetime.fromisoformat(row[4]), row[5])
+                return KeyRecord(row[0], row[1], row[2], row[3], datetime.fromisoformat(row[4]), bool(row[5]))
             connection.execute(
-                "INSERT INTO idempotency (owner, key, request, sandbox_id, until, answer) VALUES (?,?,?,?,?,?)",
-                (record.owner, record.key, record.request, record.sandbox_id, record.until.isoformat(), None),
+                "INSERT INTO idempotency (owner, key, request, sandbox_id, until) VALUES (?,?,?,?,?)",
+                (record.owner, record.key, record.request, record.sandbox_id, record.until.isoformat()),
             )
             return None
 
         return await self._database.run(job)
 
-    async def answered(self, owner: str, key: str, answer: str) -> None:
-        """Keeps what was answered. Raises Unavailable."""
-        row = (answer, owner, key)
-        await self._database.write("UPDATE idempotency SET answer = ? WHERE owner = ? AND key = ?", [row])
+    async def made(self, owner: str, key: str) -> None:
+        """The sandbox of this key has come to exist. Raises Unavailable."""
+        await self._database.write("UPDATE idempotency SET made = '1' WHERE owner = ? AND key = ?", [(owner, key)])
 
     async def release(self, owner: str, key: str) -> None:
         """Frees the key of a create that did not come about. Raises Unavailable."""

@@ -13,7 +13,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             id TEXT PRIMARY KEY, sandbox_id TEXT NOT NULL, name TEXT, state TEXT NOT NULL, reason TEXT, message TEXT,
             created_at TEXT NOT NULL, last_transition_at TEXT, image TEXT NOT NULL) WITHOUT ROWID""",
         """CREATE TABLE idempotency (
-            owner TEXT NOT NULL, key TEXT NOT NULL, request TEXT NOT NULL, sandbox_id TEXT NOT NULL, answer TEXT,
-            until TEXT NOT NULL, PRIMARY KEY (owner, key)) WITHOUT ROWID""",
+            owner TEXT NOT NULL, key TEXT NOT NULL, request TEXT NOT NULL, sandbox_id TEXT NOT NULL,
+            made TEXT, until TEXT NOT NULL, PRIMARY KEY (owner, key)) WITHOUT ROWID""",
     ),
 )

@@ -148,9 +148,12 @@ class FakeRuntime:
         await self._act("resume")
         self._move(sandbox_id, SandboxState.PAUSED, SandboxState.RUNNING)
 
+    def snapshot_image(self, snapshot_id: str) -> str:
+        return f"snapshots:{snapshot_id}"
+
     async def snapshot(self, sandbox_id: str, snapshot_id: str) -> str:
         await self._act("snapshot")
-        image = f"snapshots:{snapshot_id}"
+        image = self.snapshot_image(snapshot_id)
         self.images.add(image)
         return image
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
+
 from aiohttp import web
 from pydantic import RootModel
 
 from manager.api import present
-from manager.api.call import Call, NoBody, NoQuery, json_answer
+from manager.api.call import PREFIX, Call, NoBody, NoQuery, json_answer
 from manager.api.schemas.create import CreateSandboxRequest
-from manager.api.schemas.sandbox import EndpointQuery, ListQuery, RenewAnswer, RenewRequest
+from manager.api.schemas.sandbox import EndpointQuery, ListQuery, RenewAnswer, RenewRequest, WaitQuery
 from manager.api.translate import create_request
+from manager.domain.errors import Invalid
+from manager.domain.sandbox import Sandbox, SandboxState
+from manager.services.codes import INVALID_PARAMETER
 from manager.services.endpoints import Caller
 from manager.services.filters import Paging, SandboxFilter, parse_metadata
+from manager.services.idempotency import KeyUse
 
 
 class MetadataPatch(RootModel[dict[str, str | None]]):
@@ -19,9 +26,20 @@ class MetadataPatch(RootModel[dict[str, str | None]]):
 
 
 async def create(call: Call[NoQuery, CreateSandboxRequest]) -> web.Response:
-    """Creates a sandbox and answers when it runs."""
-    sandbox = await call.services.creation.create(create_request(call.body))
-    return json_answer(present.created_view(sandbox), 202)
+    """Creates a sandbox and answers when it runs; with `Prefer: respond-async` at once, while it is Pending.
+
+    With an `Idempotency-Key` that was used before, answers with the sandbox that was made then.
+    """
+    creation, request = call.services.creation, create_request(call.body)
+    key = _key_use(call)
+    if not _prefers_async(call.request):
+        sandbox = await creation.create(request, key)
+        return json_answer(present.created_view(sandbox), 202)
+    sandbox = await creation.begin(request, key)
+    response = json_answer(present.created_view(sandbox), 202)
+    response.headers["Location"] = f"{PREFIX}/sandboxes/{sandbox.id}"
+    response.headers["Preference-Applied"] = "respond-async"
+    return response
 
 
 async def list_all(call: Call[ListQuery, NoBody]) -> web.Response:
@@ -35,9 +53,15 @@ async def list_all(call: Call[ListQuery, NoBody]) -> web.Response:
     return json_answer(present.sandbox_list(page))
 
 
-async def get(call: Call[NoQuery, NoBody]) -> web.Response:
-    """Shows one sandbox."""
+async def get(call: Call[WaitQuery, NoBody]) -> web.Response:
+    """Shows one sandbox; with `wait` once it has reached that state, has ended, or the timeout is over."""
     sandbox = await call.services.sandboxes.get(call.sandbox_id())
+    if call.query.wait is not None:
+        wanted = call.query.wait.lower()
+        await call.services.waiting.until(
+            sandbox.id, sandbox, lambda now: now is None or _settled(now, wanted), call.query.timeout
+        )
+        sandbox = await call.services.sandboxes.get(sandbox.id)
     return json_answer(present.sandbox_view(sandbox))
 
 
@@ -81,3 +105,26 @@ async def endpoint(call: Call[EndpointQuery, NoBody]) -> web.Response:
         expires=call.query.expires,
     )
     return json_answer(present.endpoint_view(endpoint))
+
+
+_ENDED = frozenset({SandboxState.FAILED, SandboxState.TERMINATED})
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+
+
+def _settled(sandbox: Sandbox, wanted: str) -> bool:
+    return sandbox.status.state.value.lower() == wanted or sandbox.status.state in _ENDED
+
+
+def _prefers_async(request: web.Request) -> bool:
+    preferences = ",".join(request.headers.getall("Prefer", []))
+    return "respond-async" in (item.strip().lower() for item in re.split("[,;]", preferences))
+
+
+def _key_use(call: Call[NoQuery, CreateSandboxRequest]) -> KeyUse | None:
+    key = call.request.headers.get("Idempotency-Key")
+    if key is None:
+        return None
+    if _KEY.fullmatch(key) is None:
+        raise Invalid(INVALID_PARAMETER, "Idempotency-Key: must be 1 to 255 printable ASCII characters without spaces")
+    digest = hashlib.sha256(call.body.model_dump_json().encode()).hexdigest()
+    return KeyUse(call.caller, key, digest)

@@ -26,6 +26,10 @@ class Wire(BaseModel):
         return self.model_dump_json(exclude_none=True)
 
 
+class OptionalBody(Wire):
+    """A request whose body may be left out altogether."""
+
+
 def _utc(moment: datetime) -> datetime:
     if moment.tzinfo is None:
         return moment.replace(tzinfo=UTC)

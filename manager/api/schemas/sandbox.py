@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -108,3 +108,12 @@ class EndpointQuery(Wire):
 
     use_server_proxy: bool = Field(default=False, alias="use_server_proxy")
     expires: int | None = Field(default=None, description="Asks for a signed address until then, in epoch seconds.")
+
+
+class WaitQuery(Wire):
+    """Whether to wait for a state."""
+
+    wait: Literal["pending", "running", "paused"] | None = Field(
+        default=None, description="Answer when the sandbox has reached this state or has ended."
+    )
+    timeout: Annotated[float, Field(ge=0, le=60)] = Field(default=30.0, description="Seconds to wait at most.")

@@ -156,6 +156,8 @@ async def test_every_route_answers_in_the_envelope(api: Api) -> None:
     """No route of the table answers a bare 404, a 500 or a page for a sandbox that does not exist."""
     api.house.runtime.appear(running("a"))
     for route in ROUTES:
+        if route.media == "text/event-stream":
+            continue
         path = route.paths[0].replace("{id}", "nobody").replace("{name}", "x").replace("{port}", "80")
         status, body = await api.call(route.method, path, data=b"{}", headers=JSON)
         assert status in {200, 204, 400, 404, 501, 503}, (route.path, status)

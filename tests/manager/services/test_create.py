@@ -129,7 +129,7 @@ async def test_an_unknown_error_is_a_failure_without_details(house: House) -> No
 async def test_a_creation_shows_as_pending_with_its_progress(house: House) -> None:
     """Whoever asks meanwhile sees Pending and what is being done; the gateway knows it is starting."""
     gate = house.runtime.hold("create")
-    pending, work = await house.services.creation.begin(wish())
+    pending = await house.services.creation.begin(wish())
     await until(lambda: house.runtime.calls["create"] == 1)
     shown = await house.services.sandboxes.get(pending.id)
     assert (shown.status.state, shown.status.message) == (SandboxState.PENDING, "pulling image:1")
@@ -137,7 +137,7 @@ async def test_a_creation_shows_as_pending_with_its_progress(house: House) -> No
     assert route is not None
     assert route.state is RouteState.STARTING
     gate.set()
-    assert (await work).status.state is SandboxState.RUNNING
+    await until(lambda: house.table.get(pending.id.encode()).state is RouteState.RUNNING)  # type: ignore[union-attr]
 
 
 async def test_a_caller_who_leaves_does_not_stop_the_create(house: House) -> None:
@@ -154,13 +154,13 @@ async def test_a_caller_who_leaves_does_not_stop_the_create(house: House) -> Non
 async def test_deleting_while_it_is_being_created(house: House) -> None:
     """The deletion is answered at once, and kept when the creation ends."""
     gate = house.runtime.hold("create")
-    pending, work = await house.services.creation.begin(wish())
+    pending = await house.services.creation.begin(wish())
     await house.services.sandboxes.delete(pending.id)
     for attempt in (house.services.sandboxes.get, house.services.sandboxes.delete):
         with pytest.raises(NotFound):
             await attempt(pending.id)
     gate.set()
-    await work
+    await until(lambda: not house.services.inventory.is_creating(pending.id))
     assert house.runtime.sandboxes == {}
     assert await house.services.store.doomed.all() == set()
     assert len(house.services.inventory) == 0

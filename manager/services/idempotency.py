@@ -1,0 +1,88 @@
+"""Creates that may be sent twice: a key stands for the sandbox it made, also after a restart.
+
+The key is on the disk before the sandbox is begun, so no crash can make two. A key whose create failed, or never came
+about because the server died, is free again.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import timedelta
+
+from manager.domain.errors import Conflict, NotFound, Unavailable
+from manager.domain.sandbox import Sandbox, SandboxState
+from manager.services.clock import Clock
+from manager.services.sandboxes import Sandboxes
+from manager.store.idempotency import KeyRecord
+from manager.store.store import Store
+
+KEPT = timedelta(hours=24)
+"""How long a key is remembered."""
+
+REUSED = "SANDBOX::IDEMPOTENCY_KEY_REUSED"
+SPENT = "SANDBOX::IDEMPOTENCY_KEY_SPENT"
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyUse:
+    """A key as it came: whose it is, and the digest of the request it came with."""
+
+    owner: str
+    key: str
+    request: str
+
+
+class IdempotentCreates:
+    """The keys in use."""
+
+    def __init__(self, store: Store, sandboxes: Sandboxes, clock: Clock) -> None:
+        self._store = store
+        self._sandboxes = sandboxes
+        self._clock = clock
+
+    async def claim(self, use: KeyUse, sandbox_id: str) -> Sandbox | None:
+        """Takes the key for this sandbox, or returns the one that was made with it. Raises Conflict, Unavailable."""
+        now = self._clock()
+        record = KeyRecord(use.owner, use.key, use.request, sandbox_id, now + KEPT)
+        held = await self._store.idempotency.claim(record, now)
+        if held is None:
+            return None
+        if held.request != use.request:
+            raise Conflict(REUSED, "Idempotency-Key: was used with another request; a new request needs a new key")
+        sandbox = await self._find(held.sandbox_id)
+        if sandbox is not None and not _has_failed(sandbox):
+            return sandbox
+        if held.made:
+            message = f"Idempotency-Key: sandbox {held.sandbox_id}, made with it, is gone; use a new key"
+            raise Conflict(SPENT, message)
+        # Its create failed, or an earlier process died before the sandbox was there.
+        await self._store.idempotency.release(use.owner, use.key)
+        return await self.claim(use, sandbox_id)
+
+    async def made(self, use: KeyUse) -> None:
+        """The sandbox of this key has come to exist."""
+        try:
+            await self._store.idempotency.made(use.owner, use.key)
+        except Unavailable as error:
+            _logger.warning("an idempotency key may make another sandbox when this one is gone: %s", error.message)
+
+    async def release(self, use: KeyUse) -> None:
+        """Frees the key of a create that failed."""
+        try:
+            await self._store.idempotency.release(use.owner, use.key)
+        except Unavailable as error:
+            _logger.warning("an idempotency key stays taken: %s", error.message)
+
+    async def _find(self, sandbox_id: str) -> Sandbox | None:
+        try:
+            return await self._sandboxes.get(sandbox_id)
+        except NotFound:
+            return None
+
+
+def _has_failed(sandbox: Sandbox) -> bool:
+    """Whether this is only the record of a failed create."""
+    return sandbox.status.state is SandboxState.FAILED and not sandbox.uid

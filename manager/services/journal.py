@@ -1,0 +1,84 @@
+"""The latest changes in order, for those who follow them live and for whoever asks what happened to a sandbox.
+
+Followers keep no queue here: each knows the number of the last change it has seen and reads on from there. One that
+falls behind what is kept is told to begin anew, so a slow reader costs nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from datetime import datetime
+
+from manager.domain.sandbox import Sandbox
+from manager.services.clock import Clock
+from manager.services.inventory import Change, Ending
+
+KEPT = 10_000
+"""Changes that are kept; memory is shared with the inventory for those that are still true."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One change: what the sandbox is since then, or None with why it ended."""
+
+    number: int
+    at: datetime
+    sandbox_id: str
+    sandbox: Sandbox | None
+    ending: Ending | None
+
+
+class Journal:
+    """Changes by ascending number. Numbers are meaningful within one `era`, that is until the server restarts."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._entries: deque[Entry] = deque(maxlen=KEPT)
+        self._news = asyncio.Event()
+        self.era = f"{int(clock().timestamp()):x}"
+        self.last = 0
+        """The number of the latest change."""
+        self.closed = False
+        """Set when the server stops: followers end."""
+
+    def on_change(self, change: Change) -> None:
+        """Takes down one change."""
+        self.last += 1
+        ending = change.ending if change.after is None else None
+        self._entries.append(Entry(self.last, self._clock(), change.sandbox_id, change.after, ending))
+        self._wake()
+
+    def since(self, number: int) -> list[Entry] | None:
+        """The changes after `number`; None when some of them are no longer kept, or the number is not from here."""
+        first = self._entries[0].number if self._entries else self.last + 1
+        if not first - 1 <= number <= self.last:
+            return None
+        missed = self.last - number
+        return [self._entries[index] for index in range(len(self._entries) - missed, len(self._entries))]
+
+    def of(self, sandbox_id: str) -> list[Entry]:
+        """What is kept of one sandbox, oldest first."""
+        return [entry for entry in self._entries if entry.sandbox_id == sandbox_id]
+
+    async def wait(self, number: int, seconds: float) -> bool:
+        """Waits for a change after `number`, at most so long; False when there was none."""
+        news = self._news
+        if self.last > number or self.closed:
+            return True
+        try:
+            async with asyncio.timeout(seconds):
+                await news.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Lets every follower end."""
+        self.closed = True
+        self._wake()
+
+    def _wake(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()

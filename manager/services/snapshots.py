@@ -1,0 +1,189 @@
+"""Snapshots: the kept file systems of sandboxes, their records, and how both are put right after a crash.
+
+A record says what is being done before it is done, so that whatever a crash leaves is found again: a snapshot in the
+making is looked for, a deletion is finished.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from manager.domain.errors import Conflict, ManagerError, NotFound, TimedOut
+from manager.domain.ids import new_id
+from manager.domain.lifecycle import Event
+from manager.domain.sandbox import SandboxState
+from manager.domain.snapshot import SNAPSHOT_MOVES, Snapshot, SnapshotState
+from manager.runtime.base import Runtime
+from manager.services.clock import Clock
+from manager.services.filters import Page, Paging, page_of
+from manager.services.sandboxes import Sandboxes
+from manager.services.tasks import Tasks
+from manager.services.turns import Turns
+from manager.store.store import Store
+
+NOT_FOUND = "SNAPSHOT::NOT_FOUND"
+NOT_READY = "SNAPSHOT::NOT_READY"
+INVALID_STATE = "SNAPSHOT::INVALID_STATE"
+INVALID_SOURCE_STATE = "SNAPSHOT::INVALID_SOURCE_STATE"
+INVALID_RESTORE = "SNAPSHOT::INVALID_RESTORE_CONFIG"
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotFilter:
+    """What must match: source and name exactly, states are alternatives in any case."""
+
+    sandbox_id: str | None = None
+    name: str | None = None
+    states: frozenset[str] = frozenset()
+
+    def matches(self, snapshot: Snapshot) -> bool:
+        """Whether the snapshot belongs in the list."""
+        return (
+            self.sandbox_id in (None, snapshot.sandbox_id)
+            and self.name in (None, snapshot.name)
+            and (not self.states or snapshot.state.value.lower() in self.states)
+        )
+
+
+class Snapshots:
+    """What callers do with snapshots."""
+
+    def __init__(
+        self, runtime: Runtime, store: Store, sandboxes: Sandboxes, turns: Turns, tasks: Tasks, clock: Clock
+    ) -> None:
+        self._runtime = runtime
+        self._store = store
+        self._sandboxes = sandboxes
+        self._turns = turns
+        self._tasks = tasks
+        self._clock = clock
+        self._records: dict[str, Snapshot] = {}
+        self._making: set[str] = set()
+        self._deletions = Turns()
+
+    def load(self, snapshots: list[Snapshot]) -> None:
+        """Takes over what the store has kept."""
+        self._records = {snapshot.id: snapshot for snapshot in snapshots}
+
+    def get(self, snapshot_id: str) -> Snapshot:
+        """The snapshot; raises NotFound."""
+        snapshot = self._records.get(snapshot_id)
+        if snapshot is None:
+            raise NotFound(NOT_FOUND, f"Snapshot {snapshot_id[:64]} not found.")
+        return snapshot
+
+    def list(self, wanted: SnapshotFilter, paging: Paging) -> Page[Snapshot]:
+        """One page of what matches, newest first."""
+        newest = sorted(self._records.values(), key=lambda item: (item.created_at, item.id), reverse=True)
+        return page_of(filter(wanted.matches, newest), paging)
+
+    def image_of(self, snapshot_id: str) -> str:
+        """The image to restore from; raises NotFound, Conflict while there is none."""
+        snapshot = self.get(snapshot_id)
+        if snapshot.state is not SnapshotState.READY:
+            raise Conflict(NOT_READY, f"Snapshot {snapshot_id} is {snapshot.state.value}, not Ready.")
+        if not snapshot.image:
+            raise Conflict(INVALID_RESTORE, f"Snapshot {snapshot_id} has no image to restore from.")
+        return snapshot.image
+
+    async def create(self, sandbox_id: str, name: str | None) -> Snapshot:
+        """Begins to keep the file system of a running sandbox. Raises NotFound, Conflict, Unavailable."""
+        sandbox = await self._sandboxes.get(sandbox_id)
+        if sandbox.status.state is not SandboxState.RUNNING:
+            raise Conflict(
+                INVALID_SOURCE_STATE,
+                f"Snapshot can only be created from a Running sandbox. Sandbox {sandbox_id} is "
+                f"{sandbox.status.state.value}.",
+            )
+        now, snapshot_id = self._clock(), new_id()
+        snapshot = Snapshot(
+            id=snapshot_id,
+            sandbox_id=sandbox_id,
+            created_at=now,
+            state=SnapshotState.CREATING,
+            name=name,
+            reason="snapshot_accepted",
+            message="Snapshot creation accepted.",
+            last_transition_at=now,
+            image=self._runtime.snapshot_image(snapshot_id),
+        )
+        await self._store.snapshots.put(snapshot)
+        self._records[snapshot_id] = snapshot
+        self._making.add(snapshot_id)
+        self._tasks.spawn(self._make(snapshot), f"snapshot {snapshot_id}")
+        return snapshot
+
+    async def delete(self, snapshot_id: str) -> None:
+        """Removes the snapshot and what it keeps. Raises NotFound, Conflict, Failed, Unavailable."""
+        async with self._deletions.take(snapshot_id, "deletion"):
+            snapshot = self.get(snapshot_id)
+            if SnapshotState.DELETING not in SNAPSHOT_MOVES[snapshot.state]:
+                raise Conflict(
+                    INVALID_STATE, f"Snapshot {snapshot_id} is {snapshot.state.value} and cannot be deleted."
+                )
+            try:
+                await self._write(snapshot, SnapshotState.DELETING, "snapshot_deleting", "Deletion is under way.")
+                await self._runtime.delete_snapshot(snapshot.image)
+            except ManagerError as error:
+                state = SnapshotState.READY if snapshot.state is SnapshotState.DELETING else snapshot.state
+                await self._write(snapshot, state, "snapshot_delete_failed", error.message)
+                raise
+            await self._store.snapshots.forget(snapshot_id)
+            del self._records[snapshot_id]
+
+    async def recover(self) -> None:
+        """Finishes what an earlier process had begun; called when the runtime answers."""
+        for snapshot in list(self._records.values()):
+            try:
+                await self._recover(snapshot)
+            except ManagerError as error:
+                _logger.warning("cannot put snapshot %s right yet: %s", snapshot.id, error.message)
+
+    async def _recover(self, snapshot: Snapshot) -> None:
+        if snapshot.state is SnapshotState.DELETING:
+            await self.delete(snapshot.id)
+        elif snapshot.state is SnapshotState.CREATING and snapshot.id not in self._making:
+            if await self._runtime.has_snapshot(snapshot.image):
+                await self._write(
+                    snapshot, SnapshotState.READY, "snapshot_recovery_ready", "The snapshot was found after a restart."
+                )
+            else:
+                await self._write(
+                    snapshot,
+                    SnapshotState.FAILED,
+                    "snapshot_recovery_missing_image",
+                    "The server stopped while the snapshot was being made.",
+                )
+
+    async def _make(self, snapshot: Snapshot) -> None:
+        state, image = SnapshotState.FAILED, snapshot.image
+        try:
+            async with self._turns.take(snapshot.sandbox_id, Event.SNAPSHOT.value):
+                image = await self._runtime.snapshot(snapshot.sandbox_id, snapshot.id)
+            state, outcome = SnapshotState.READY, ("snapshot_runtime_ready", "Snapshot image created successfully.")
+        except TimedOut as error:
+            outcome = ("snapshot_runtime_timeout", error.message)
+        except ManagerError as error:
+            outcome = ("snapshot_runtime_failed", error.message)
+        except Exception:
+            _logger.exception("snapshot %s failed", snapshot.id)
+            outcome = ("snapshot_runtime_failed", "The server could not make the snapshot; its log says why.")
+        finally:
+            self._making.discard(snapshot.id)
+        await self._write(replace(snapshot, image=image), state, *outcome)
+
+    async def _write(self, snapshot: Snapshot, state: SnapshotState, reason: str, message: str) -> None:
+        changes: Mapping[str, Any] = {
+            "state": state,
+            "reason": reason,
+            "message": message,
+            "last_transition_at": self._clock(),
+        }
+        changed = replace(snapshot, **changes)
+        self._records[snapshot.id] = changed
+        await self._store.snapshots.put(changed)

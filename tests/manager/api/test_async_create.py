@@ -1,0 +1,142 @@
+"""Creates that answer at once, long polls, and creates that may be sent twice."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from manager.domain.errors import Failed
+from manager.store.idempotency import KeyRecord
+from tests.manager.api.conftest import Api, OpenApi, plain
+from tests.manager.harness import START, until
+
+ASYNC = {"Prefer": "respond-async, wait=10"}
+KEY = {"Idempotency-Key": "k-1"}
+
+
+async def test_respond_async(api: Api) -> None:
+    """202 Pending with Location before the runtime is done; then it runs."""
+    gate = api.house.runtime.hold("create")
+    async with api.client.post("/v1/sandboxes", json=plain(), headers=ASYNC) as response:
+        made = await response.json()
+        assert (response.status, made["status"]["state"]) == (202, "Pending")
+        assert response.headers["Location"] == f"/v1/sandboxes/{made['id']}"
+        assert response.headers["Preference-Applied"] == "respond-async"
+    gate.set()
+    status, shown = await api.call("GET", f"/sandboxes/{made['id']}?wait=running&timeout=5")
+    assert (status, shown["status"]["state"]) == (200, "Running")
+
+
+async def test_refusals_are_not_asynchronous(api: Api) -> None:
+    """What is known to be wrong is 400 at once."""
+    assert (await api.call("POST", "/sandboxes", json=plain(timeout=1), headers=ASYNC))[0] == 400
+
+
+async def test_a_long_poll_ends_with_failure(api: Api) -> None:
+    """Waiting for Running ends when it cannot come any more."""
+    gate = api.house.runtime.hold("create")
+    api.house.runtime.fail("create", Failed("X", "no space"))
+    _, made = await api.call("POST", "/sandboxes", json=plain(), headers=ASYNC)
+    poll = asyncio.create_task(api.call("GET", f"/sandboxes/{made['id']}?wait=running&timeout=5"))
+    gate.set()
+    status, shown = await poll
+    assert (status, shown["status"]["state"], shown["status"]["message"]) == (200, "Failed", "no space")
+
+
+async def test_a_long_poll_of_what_is_deleted(api: Api) -> None:
+    """404 as soon as it is gone."""
+    made = await api.create()
+    poll = asyncio.create_task(api.call("GET", f"/sandboxes/{made['id']}?wait=paused&timeout=5"))
+    await until(lambda: bool(api.house.services.waiting._waiters))
+    await api.call("DELETE", f"/sandboxes/{made['id']}")
+    assert (await poll)[0] == 404
+    assert api.house.services.waiting._waiters == {}
+
+
+async def test_a_long_poll_that_times_out(api: Api) -> None:
+    """200 with the state there is."""
+    made = await api.create()
+    status, shown = await api.call("GET", f"/sandboxes/{made['id']}?wait=paused&timeout=0")
+    assert (status, shown["status"]["state"]) == (200, "Running")
+
+
+@pytest.mark.parametrize("query", ["wait=flying", "wait=running&timeout=61", "wait=running&timeout=x"])
+async def test_bad_polls(api: Api, query: str) -> None:
+    """400 naming the field."""
+    made = await api.create()
+    assert (await api.call("GET", f"/sandboxes/{made['id']}?{query}"))[0] == 400
+
+
+async def test_the_same_key_is_the_same_sandbox(api: Api) -> None:
+    """One after the other and at once: one sandbox."""
+    gate = api.house.runtime.hold("create")
+    calls = [asyncio.create_task(api.call("POST", "/sandboxes", json=plain(), headers=KEY)) for _ in range(8)]
+    await until(lambda: api.house.runtime.calls["create"] == 1)
+    gate.set()
+    answers = await asyncio.gather(*calls)
+    answers.append(await api.call("POST", "/sandboxes", json=plain(), headers=KEY))
+    assert {status for status, _ in answers} == {202}
+    assert len({body["id"] for _, body in answers}) == 1
+    assert len(api.house.runtime.sandboxes) == 1
+
+
+async def test_a_key_survives_a_restart(open_api: OpenApi) -> None:
+    """The new process answers with the sandbox the old one made."""
+    first = await open_api()
+    _, made = await first.call("POST", "/sandboxes", json=plain(), headers=KEY)
+    second = await open_api(first.house.runtime)
+    assert (await second.call("POST", "/sandboxes", json=plain(), headers=KEY))[1]["id"] == made["id"]
+
+
+async def test_a_key_with_another_request(api: Api) -> None:
+    """409: a key is not a way around validation."""
+    await api.call("POST", "/sandboxes", json=plain(), headers=KEY)
+    status, body = await api.call("POST", "/sandboxes", json=plain(timeout=700), headers=KEY)
+    assert (status, body["code"]) == (409, "SANDBOX::IDEMPOTENCY_KEY_REUSED")
+
+
+async def test_a_key_whose_sandbox_is_gone(api: Api) -> None:
+    """409 that asks for a new key, rather than a second sandbox."""
+    _, made = await api.call("POST", "/sandboxes", json=plain(), headers=KEY)
+    await api.call("DELETE", f"/sandboxes/{made['id']}")
+    status, body = await api.call("POST", "/sandboxes", json=plain(), headers=KEY)
+    assert (status, body["code"]) == (409, "SANDBOX::IDEMPOTENCY_KEY_SPENT")
+
+
+async def test_a_key_whose_create_failed_is_free(api: Api) -> None:
+    """The same request may be tried again."""
+    api.house.runtime.fail("create", Failed("X", "no space"))
+    assert (await api.call("POST", "/sandboxes", json=plain(), headers=KEY))[0] == 500
+    assert (await api.call("POST", "/sandboxes", json=plain(), headers=KEY))[0] == 202
+
+
+async def test_a_key_whose_server_died_is_free(api: Api) -> None:
+    """The process died between the key and the sandbox: the repeated create makes it."""
+    await api.call("POST", "/sandboxes", json=plain(), headers=KEY)
+    store = api.house.services.store.idempotency
+    (sandbox,) = api.house.runtime.sandboxes
+    held = await store.claim(KeyRecord("", "k-1", "", "", START), START)
+    assert held is not None
+    await store.release("", "k-1")
+    await store.claim(KeyRecord("", "k-1", held.request, "never-made", held.until), START)
+    status, made = await api.call("POST", "/sandboxes", json=plain(), headers=KEY)
+    assert status == 202
+    assert made["id"] not in {sandbox, "never-made"}
+
+
+async def test_keys_end(api: Api) -> None:
+    """After a day the key means nothing any more."""
+    _, first = await api.call("POST", "/sandboxes", json=plain(timeout=None), headers=KEY)
+    api.house.clock.move(24 * 3600)
+    _, second = await api.call("POST", "/sandboxes", json=plain(timeout=None), headers=KEY)
+    assert first["id"] != second["id"]
+
+
+@pytest.mark.parametrize("key", ["", "with space", "x" * 256, "ü"])
+async def test_keys_that_are_none(api: Api, key: Any) -> None:
+    """400 naming the header."""
+    status, body = await api.call("POST", "/sandboxes", json=plain(), headers={"Idempotency-Key": key})
+    assert status == 400
+    assert "Idempotency-Key" in body["message"]
