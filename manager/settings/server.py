@@ -70,7 +70,7 @@ class ServerSettings(Table):
     )
     metrics_host: Host = option("127.0.0.1", doc="Interface of that port")
     backlog: int = option(2048, least=1, doc="Length of the kernel's queue of connections not yet accepted")
-    thread_pool_size: int = option(200, least=1, doc="Accepted without effect: each kind of blocking work has threads of its own number")
+    thread_pool_size: int = option(200, least=1, doc="Accepted without effect: each kind of blocking work has its own")
     loop: Annotated[Literal["auto", "uvloop", "asyncio"], Lower] = option("auto", doc="Event loop; it is always uvloop")
     http: Annotated[Literal["auto", "httptools", "h11"], Lower] = option(
         "auto", doc="HTTP parser; it is always httptools"
