@@ -46,10 +46,13 @@ class Leftovers:
         listed = await self._census.entries()
         making = self._making()
         young = False
+        alive = listed.sandboxes.keys() | making
         for sandbox_id, entry in listed.sandboxes.items():
             if sandbox_id in self.doomed or (entry["State"] == "created" and sandbox_id not in making):
-                young |= not await self._remove(entry, "never started", forced=sandbox_id in self.doomed)
-        alive = listed.sandboxes.keys() | making
+                if await self._remove(entry, "never started", forced=sandbox_id in self.doomed):
+                    alive.discard(sandbox_id)
+                else:
+                    young = True
         for sandbox_id, entry in listed.sidecars.items():
             if sandbox_id not in alive:
                 young |= not await self._remove(entry, "sidecar without a sandbox")

@@ -48,8 +48,8 @@ class Ports:
 
 
 def _free(host: str, port: int) -> bool:
+    # Without SO_REUSEADDR: a port with a connection in TIME_WAIT is refused to the Engine's proxy now and then.
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError:

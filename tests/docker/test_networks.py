@@ -1,0 +1,106 @@
+"""Network modes on a real Engine: where a sandbox is dialled, what is published, and who reaches whom."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import docker
+import pytest
+
+from manager.domain.sandbox import EXECD_PORT, HTTP_PORT, SandboxSpec
+from manager.runtime.docker.runtime import DockerRuntime
+from manager.settings.model import Settings
+from tests.docker.harness import Events, free_port, http_get, make_settings
+
+pytestmark = pytest.mark.timeout(60)
+Started = Callable[..., Awaitable[tuple[DockerRuntime, Events]]]
+Spec = Callable[..., SandboxSpec]
+Made = Callable[..., Settings]
+SERVE = ("python3", "-m", "http.server", "8080")
+
+
+@pytest.fixture
+def made(images: tuple[str, str], instance: str, tmp_path: Path) -> Made:
+    """Settings with other tables."""
+    return lambda **tables: make_settings(images[1], instance, tmp_path, **tables)
+
+
+async def test_gateway_mode_publishes_nothing(runtime: DockerRuntime, spec: Spec, engine: docker.APIClient) -> None:
+    """The container's own address is dialled; no port of the host is taken."""
+    made = await runtime.create(spec(entrypoint=SERVE), print)
+    assert made.addresses.published == {}
+    assert made.addresses.own == (made.addresses.dial_host,)
+    assert (await http_get((str(made.addresses.dial_host), HTTP_PORT), "/"))[0] == 200
+    assert not engine.inspect_container(f"sandbox-{made.id}")["HostConfig"]["PortBindings"]
+
+
+async def test_direct_mode_publishes_the_two_known_ports(started: Started, made: Made, spec: Spec) -> None:
+    """In the configured range, on the configured address, and they answer."""
+    docker_table = {"publish_host": "127.0.0.1", "port_range_min": 41000, "port_range_max": 41200}
+    runtime, _ = await started(made(ingress={"mode": "direct", "gateway": {}}, docker=docker_table))
+    sandbox = await runtime.create(spec(entrypoint=SERVE), print)
+    published = sandbox.addresses.published
+    assert set(published) == {EXECD_PORT, HTTP_PORT}
+    assert all(host == "127.0.0.1" and 41000 <= port <= 41200 for host, port in published.values())
+    assert (await http_get(published[EXECD_PORT], "/ping"))[0] == 200
+    assert (await http_get(published[HTTP_PORT], "/"))[0] == 200
+    await runtime.delete(sandbox.id)
+
+
+async def test_host_mode_shares_the_hosts_network(started: Started, made: Made, spec: Spec) -> None:
+    """Ports inside are the host's, nothing is published."""
+    runtime, _ = await started(made(docker={"network_mode": "host"}))
+    port = free_port()
+    sandbox = await runtime.create(spec(env={"EXECD_PORT": str(port)}), print)
+    assert sandbox.addresses.host_network
+    assert (await http_get((str(sandbox.addresses.dial_host), port), "/ping"))[0] == 200
+    await runtime.delete(sandbox.id)
+
+
+@pytest.fixture
+def network(engine: docker.APIClient, instance: str) -> Iterator[str]:
+    """A network that somebody made, with capitals in its name."""
+    name = f"{instance}-Net"
+    engine.create_network(name)
+    yield name
+    engine.remove_network(name)
+
+
+async def test_a_custom_network_is_used_as_it_is_named(
+    started: Started, made: Made, spec: Spec, network: str, engine: docker.APIClient
+) -> None:
+    """Mixed case is kept, and the address on it is dialled."""
+    runtime, _ = await started(made(docker={"network_mode": network}))
+    sandbox = await runtime.create(spec(), print)
+    assert (await http_get((str(sandbox.addresses.dial_host), EXECD_PORT), "/ping"))[0] == 200
+    assert list(engine.inspect_container(f"sandbox-{sandbox.id}")["NetworkSettings"]["Networks"]) == [network]
+    await runtime.delete(sandbox.id)
+
+
+async def test_sandboxes_do_not_reach_each_other(runtime: DockerRuntime, spec: Spec, engine: docker.APIClient) -> None:
+    """One serves, the other tries: nothing comes through, while we get an answer."""
+    server = await runtime.create(spec(entrypoint=SERVE), print)
+    host = str(server.addresses.dial_host)
+    assert (await http_get((host, HTTP_PORT), "/"))[0] == 200
+    knock = f"import socket; socket.create_connection(('{host}', 8080), 1)"
+    other = await runtime.create(spec(entrypoint=("python3", "-c", knock)), print)
+    ended = await asyncio.to_thread(engine.wait, f"sandbox-{other.id}")
+    assert ended["StatusCode"] != 0
+
+
+async def test_a_taken_port_means_another_one(started: Started, made: Made, spec: Spec) -> None:
+    """The Engine refuses a port that was free when we looked; the create goes on with others."""
+    runtime, _ = await started(made(ingress={"mode": "direct", "gateway": {}}, docker={"publish_host": "127.0.0.1"}))
+    first = await runtime.create(spec(), print)
+    taken = [port for _, port in first.addresses.published.values()]
+    ports = runtime._tools.ports
+    ports._probe = False
+    others = [free_port(), free_port()]
+    picks = iter([*taken, *others])
+    ports._take = lambda host: next(picks)  # type: ignore[method-assign]
+    second = await runtime.create(spec(), print)
+    assert {port for _, port in second.addresses.published.values()} == set(others)
+    for sandbox in (first, second):
+        await runtime.delete(sandbox.id)

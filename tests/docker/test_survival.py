@@ -1,0 +1,149 @@
+"""What a killed server leaves is adopted or removed; what another server owns is left alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import docker
+import pytest
+
+from manager.domain.sandbox import NamedVolume, Sandbox, SandboxSpec, SandboxState, VolumeMount
+from manager.runtime.base import Departure
+from manager.runtime.docker.runtime import DockerRuntime
+from manager.settings.model import Settings
+from tests.docker.conftest import remove_all
+from tests.docker.harness import Events, eventually, make_settings
+
+pytestmark = pytest.mark.timeout(60)
+Started = Callable[..., Awaitable[tuple[DockerRuntime, Events]]]
+Spec = Callable[..., SandboxSpec]
+LABEL = "opensandbox.io/"
+
+
+async def test_running_sandboxes_are_adopted_as_they_are(runtime: DockerRuntime, started: Started, spec: Spec) -> None:
+    """A second life of the server sees exactly what the first one made."""
+    asked = spec(metadata={"a": "b"}, secure_token="t0ken")
+    made = await runtime.create(asked, print)
+    _, events = await started()
+    synced = await events.synced()
+    assert [sandbox for sandbox in synced.sandboxes if sandbox.id == made.id] == [made]
+
+
+async def test_what_never_started_is_removed(
+    started: Started, engine: docker.APIClient, instance: str, images: tuple[str, str]
+) -> None:
+    """A container made by a create that was killed goes at the next start, with its volume."""
+    volume = f"{instance}-half"
+    labels = {f"{LABEL}id": "half", f"{LABEL}instance": instance}
+    engine.create_volume(volume, labels={**labels, f"{LABEL}volume-for": "half", f"{LABEL}volume-managed-by": "server"})
+    engine.create_container(images[0], "true", name="sandbox-half", labels=labels)
+    runtime, events = await started(leftover_grace=0.0)
+    synced = await events.synced()
+    assert all(sandbox.id != "half" for sandbox in synced.sandboxes)
+    assert await runtime._calls.inspect_container("sandbox-half") is None
+    assert await runtime._calls.inspect_volume(volume) is None
+
+
+async def test_what_may_still_be_in_the_making_is_left(
+    started: Started, engine: docker.APIClient, instance: str, images: tuple[str, str]
+) -> None:
+    """A predecessor that shuts down may be in the middle of a create."""
+    labels = {f"{LABEL}id": "young", f"{LABEL}instance": instance}
+    made = engine.create_container(images[0], "true", name="sandbox-young", labels=labels)
+    runtime, _ = await started()
+    assert await runtime._calls.inspect_container("sandbox-young") is not None
+    engine.remove_container(made["Id"])
+
+
+async def test_another_servers_sandboxes_are_not_ours(
+    runtime: DockerRuntime,
+    started: Started,
+    images: tuple[str, str],
+    instance: str,
+    tmp_path: Path,
+    sandbox: Sandbox,
+    engine: docker.APIClient,
+) -> None:
+    """Neither listed, nor got, nor deleted, nor told of."""
+    other, events = await started(make_settings(images[1], f"{instance}-other", tmp_path), leftover_grace=0.0)
+    assert (await events.synced()).sandboxes == ()
+    assert await other.get(sandbox.id) is None
+    assert not await other.delete(sandbox.id)
+    assert await runtime.get(sandbox.id) is not None
+    remove_all(engine, f"{instance}-other")
+
+
+async def test_a_volume_that_goes_with_its_sandbox(runtime: DockerRuntime, spec: Spec, instance: str) -> None:
+    """deleteOnSandboxTermination removes what this create made, and only that."""
+    gone, kept = f"{instance}-gone", f"{instance}-kept"
+    volumes = (
+        VolumeMount("a", "/a", NamedVolume(gone, delete_on_termination=True)),
+        VolumeMount("b", "/b", NamedVolume(kept)),
+    )
+    made = await runtime.create(spec(volumes=volumes), print)
+    await runtime.delete(made.id)
+    assert await runtime._calls.inspect_volume(gone) is None
+    assert await runtime._calls.inspect_volume(kept) is not None
+
+
+async def test_execd_of_an_earlier_image_is_collected(
+    started: Started, settings: Settings, instance: str, engine: docker.APIClient
+) -> None:
+    """A volume of ours that no execd image of today fills goes."""
+    old = f"opensandbox-execd-{instance}-0123456789ab"
+    labels = {f"{LABEL}instance": instance, f"{LABEL}execd-volume": "sha256:0123456789ab"}
+    engine.create_volume(old, labels=labels)
+    await started(settings)
+    await eventually(lambda: old not in [v["Name"] for v in engine.volumes()["Volumes"]])
+
+
+async def test_execd_removed_behind_our_back_is_made_again(
+    runtime: DockerRuntime, spec: Spec, engine: docker.APIClient
+) -> None:
+    """The Engine would mount an empty volume in its place, and no sandbox would start."""
+    kit = await runtime._execd.kit(None)
+    for entry in engine.containers(all=True, filters={"volume": kit.volume}):
+        engine.remove_container(entry["Id"], force=True)
+    await asyncio.to_thread(engine.remove_volume, kit.volume)
+    made = await runtime.create(spec(), print)
+    assert made.status.state is SandboxState.RUNNING
+
+
+async def test_snapshot_restore_carries_nothing_of_the_source(runtime: DockerRuntime, spec: Spec) -> None:
+    """Files come back; metadata, expiry, tokens and volumes of the source do not."""
+    source = await runtime.create(
+        spec(metadata={"who": "source"}, secure_token="t0ken", entrypoint=("sh", "-c", "echo hi > /kept; sleep 600")),
+        print,
+    )
+    image = await runtime.snapshot(source.id, source.id)
+    assert image == runtime.snapshot_image(source.id)
+    read = ("sh", "-c", "cat /kept; sleep 600")
+    restored = await runtime.create(spec(image=image, snapshot_id=source.id, entrypoint=read, expires_at=None), print)
+    assert (restored.metadata, restored.secure_token, restored.expires_at) == ({}, None, None)
+    assert restored.snapshot_id == source.id
+    await runtime.delete(source.id)
+    await runtime.delete(restored.id)
+    await runtime.delete_snapshot(image)
+    assert not await runtime.has_snapshot(image)
+
+
+async def test_a_snapshot_image_has_none_of_our_labels(runtime: DockerRuntime, sandbox: Sandbox) -> None:
+    """Whatever is created from it elsewhere is not mistaken for a sandbox of ours."""
+    image = await runtime.snapshot(sandbox.id, sandbox.id)
+    details = await runtime._calls.inspect_image(image)
+    assert details is not None
+    said = {key for key, value in details["Config"]["Labels"].items() if key.startswith(LABEL) and value}
+    assert said == {f"{LABEL}snapshot"}
+    await runtime.delete_snapshot(image)
+
+
+async def test_departures_while_the_stream_was_down_are_in_the_next_picture(
+    runtime: DockerRuntime, started: Started, spec: Spec
+) -> None:
+    """Two servers of one instance: what one deletes the other hears of."""
+    made = await runtime.create(spec(), print)
+    _, events = await started()
+    await runtime.delete(made.id)
+    assert (await events.gone(made.id)).reason is Departure.VANISHED
