@@ -24,6 +24,7 @@ from manager.settings.model import Settings
 from manager.settings.template import write_config
 from manager.settings.unwired import refusals
 
+DISTRIBUTION: Final = "opensandbox-gateway"
 PROGRAM: Final = "opensandbox-server"
 DOCTOR_IMAGE: Final = "python:3.11-slim"
 _BAR: Final = "*" * 100
@@ -71,6 +72,7 @@ def _serve(config: str | None, run: Run) -> int:
         logs.configure(loaded.settings)
     except OSError as error:
         return _refuse(loaded.path, [f"log.file_enabled: {error.filename} cannot be opened: {error.strerror}"])
+    logging.getLogger(__name__).info("%s %s, configuration %s", PROGRAM, version(DISTRIBUTION), loaded.path)
     _warn(loaded)
     return run(loaded.settings, loaded.path)
 
@@ -92,7 +94,8 @@ def _init_config(path: Path, example: str | None, *, force: bool) -> int:
     except OSError as error:
         return _refuse(path, [f"cannot be written: {error.strerror}"])
     what = "full configuration skeleton" if example is None else f"example configuration ({example})"
-    sys.stdout.write(f"Wrote {what} to {path}\n")
+    start = PROGRAM if path == Path(DEFAULT_PATH).expanduser() else f"{PROGRAM} --config {path}"
+    sys.stdout.write(f"Wrote {what} to {path}\nReview it, then start with: {start}\n")
     return 0
 
 
@@ -115,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES + environment,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {version('opensandbox-gateway')}")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version(DISTRIBUTION)}")
     _add_config(parser, None)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _add_config(commands.add_parser("serve", help="run the server (the default)"), argparse.SUPPRESS)

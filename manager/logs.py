@@ -15,6 +15,7 @@ from typing import Final
 
 from manager.settings.model import Settings
 from manager.settings.server import LogSettings
+from manager.settings.text import printable
 
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="-")
 """Set by the REST API for the time of one request."""
@@ -43,17 +44,10 @@ class LineFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         record.request_id = REQUEST_ID.get()
-        record.message = _one_line(record.message)
+        record.message = printable(record.message)
         line = super().formatMessage(record)
         code = _COLOURS.get(record.levelno) if self._colour else None
         return f"\x1b[{code}m{line}\x1b[0m" if code else line
-
-
-def _one_line(text: str) -> str:
-    """What a caller sent may be part of a message: it must not end the line or drive a terminal."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def configure(settings: Settings) -> None:

@@ -15,6 +15,7 @@ from manager.settings.model import CONFLICT, Settings
 from manager.settings.problem import Problem
 from manager.settings.spellings import copied
 from manager.settings.table import Table
+from manager.settings.text import dotted
 
 HIDDEN: Final = "(hidden)"
 _MAX_SHOWN: Final = 80
@@ -37,7 +38,7 @@ def explain(error: ValidationError, document: Mapping[str, Any], origins: Mappin
 
 def _as_written(problem: Problem, copies: Mapping[Path, Path], origins: Mapping[Path, str]) -> Problem:
     path = tuple(problem.key.split("."))
-    name = ".".join(copies.get(path, path))
+    name = dotted(copies[path]) if path in copies else problem.key
     origin = origins.get(path)
     return replace(problem, key=f"{name} (from {origin})" if origin else name)
 
@@ -52,18 +53,18 @@ def _problems(detail: ErrorDetails) -> Iterator[Problem]:
     elif detail["type"] == "missing":
         yield from (_missing(key, key.path) for key in _required(where, detail["loc"]))
     else:
-        yield Problem(_dotted(detail["loc"]), f"must be a table, written [{_dotted(detail['loc'])}]")
+        yield Problem(dotted(detail["loc"]), f"must be a table, written [{dotted(detail['loc'])}]")
 
 
 def _key_problem(key: Key, detail: ErrorDetails) -> Problem:
     if detail["type"] == "missing":
         return _missing(key, detail["loc"])
     text = str(detail["ctx"]["error"]) if detail["type"] == "value_error" else f"must be {key.allowed}"
-    return Problem(_dotted(detail["loc"]), text, HIDDEN if key.secret else toml_text(detail["input"]))
+    return Problem(dotted(detail["loc"]), text, HIDDEN if key.secret else toml_text(detail["input"]))
 
 
 def _missing(key: Key, location: Location) -> Problem:
-    return Problem(_dotted(location), f"is required; it must be {key.allowed}")
+    return Problem(dotted(location), f"is required; it must be {key.allowed}")
 
 
 def _required(table: type[Table], location: Location) -> Iterator[Key]:
@@ -83,13 +84,6 @@ def _find(location: Location) -> Key | type[Table]:
             return Key(tuple(map(str, location)), info)
         table = found[0]
     return table
-
-
-def _dotted(location: Location) -> str:
-    text = ""
-    for part in location:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return text
 
 
 def toml_text(value: Any, longest: int = _MAX_SHOWN) -> str | None:

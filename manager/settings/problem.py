@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from manager.settings.text import printable
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -14,4 +16,5 @@ class Problem:
     value: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.key}: {self.text}" if self.value is None else f"{self.key} = {self.value}: {self.text}"
+        line = f"{self.key}: {self.text}" if self.value is None else f"{self.key} = {self.value}: {self.text}"
+        return printable(line)

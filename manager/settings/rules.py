@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from manager.settings.problem import Problem
 from manager.settings.quantities import above_limit
 from manager.settings.spellings import SPELLINGS, Path, leaves_alone
+from manager.settings.text import dotted
 from manager.settings.values import ADDRESS_WORDS, parse_wildcard, split_address
 
 if TYPE_CHECKING:
@@ -160,7 +161,11 @@ def _secure_runtime(settings: Settings) -> Iterator[Problem]:
 def _egress(settings: Settings) -> Iterator[Problem]:
     egress = settings.egress
     for name in above_limit(egress.requests, egress.limits):
-        yield Problem(f"egress.requests.{name}", f"must not exceed egress.limits.{name}", _quote(egress.requests[name]))
+        yield Problem(
+            dotted(("egress", "requests", name)),
+            "must not exceed the same name of egress.limits",
+            _quote(egress.requests[name]),
+        )
     proxy = egress.upstream_proxy
     if proxy.url is None:
         if proxy.given:

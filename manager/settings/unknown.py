@@ -9,6 +9,7 @@ from typing import Any
 from manager.settings.keys import Kind, Path, inner, sections
 from manager.settings.model import Settings
 from manager.settings.table import Table
+from manager.settings.text import dotted
 
 
 def unknown_keys(document: Mapping[str, Any]) -> list[str]:
@@ -39,7 +40,7 @@ def _tables(value: Any, kind: Kind, path: Path) -> Iterator[tuple[Path, Mapping[
 
 
 def _sentence(path: Path) -> str:
-    text = f"{'.'.join(path)} is not a setting and has no effect"
+    text = f"{dotted(path)} is not a setting and has no effect"
     meant = suggestion(path)
     return f"{text}; did you mean {meant}?" if meant else text
 

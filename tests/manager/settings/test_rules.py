@@ -40,7 +40,7 @@ DOCKER_CONFLICTS = [
     ),
     (
         '[egress.requests]\ncpu = "2"\n[egress.limits]\ncpu = "1500m"',
-        'egress.requests.cpu = "2": must not exceed egress.limits.cpu',
+        'egress.requests.cpu = "2": must not exceed the same name of egress.limits',
     ),
     ('[egress.upstream_proxy]\nurl = "http://proxy:3128"', 'egress.upstream_proxy: needs egress.mode = "dns+nft"'),
     (UPSTREAM + 'authorization = "x"', "egress.upstream_proxy.url: is required"),
