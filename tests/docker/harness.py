@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -167,3 +169,13 @@ class EngineProxy:
             pass
         finally:
             writer.close()
+
+
+def wait_for_port(port: int, host: str = "127.0.0.1") -> None:
+    """Returns once something listens; for fixtures, outside any loop."""
+    deadline = time.monotonic() + DEADLINE
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection((host, port), 1):
+            return
+        time.sleep(0.02)
+    raise TimeoutError(f"nothing listens on {host}:{port}")

@@ -131,6 +131,8 @@ class Calls:
         credentials = {"username": auth.username, "password": auth.password} if auth else None
 
         def work(client: Any) -> None:
+            if credentials is None:
+                client.reload_config()  # what `docker login` has saved since the client was built
             for record in client.pull(ref, stream=True, decode=True, platform=platform, auth_config=credentials):
                 line(record)
 

@@ -36,7 +36,8 @@ class Images:
         """`registries` holds credentials by registry host; `limit` is the longest wait for one pull, in seconds."""
         self._calls = calls
         self._limit = limit
-        self._registries = registries
+        self._registries = {_host(name): auth for name, auth in registries.items()}
+        self._own_platform: Platform | None = None
         self._pulls: dict[tuple[object, ...], _Pull] = {}
 
     async def ensure(
@@ -50,8 +51,31 @@ class Images:
             local = await self._calls.inspect_image(image)
         except errors.Invalid as error:
             raise pull_error(image, error) from error
-        if local is not None and matches(local, platform):
+        if local is not None and matches(local, platform or await self._native()):
             return local
+        if local is not None and platform is None:
+            return await self._native_or(local, image, auth, progress)
+        return await self._pull(image, platform, auth, progress)
+
+    async def _native(self) -> Platform:
+        """The platform of the Engine itself."""
+        if self._own_platform is None:
+            info = await self._calls.info()
+            architecture = str(info.get("Architecture", ""))
+            self._own_platform = Platform(
+                str(info.get("OSType", "linux")), _ARCHITECTURES.get(architecture, architecture)
+            )
+        return self._own_platform
+
+    async def _native_or(self, local: Json, image: str, auth: RegistryAuth | None, progress: Progress) -> Json:
+        """The tag stands for another platform, for which somebody asked before; an own build may have no other."""
+        try:
+            return await self._pull(image, await self._native(), auth, progress)
+        except errors.ManagerError as error:
+            log.info("using %s as it is, for another platform: %s", image, error.message)
+            return local
+
+    async def _pull(self, image: str, platform: Platform | None, auth: RegistryAuth | None, progress: Progress) -> Json:
         await self._pull_once(image, platform, auth or self._registries.get(registry_of(image)), progress)
         pulled = await self._calls.inspect_image(image)
         if pulled is None:
@@ -154,6 +178,13 @@ def registry_of(image: str) -> str:
     """The registry host of a reference: the first segment if it looks like a host, else Docker's own."""
     first, slash, _ = image.partition("/")
     return first if slash and ("." in first or ":" in first or first == "localhost") else "docker.io"
+
+
+def _host(name: str) -> str:
+    """A registry as a configuration may write it (with scheme, with Docker Hub's old address) as its host."""
+    host = name.partition("://")[2] or name
+    host = host.partition("/")[0]
+    return "docker.io" if host in ("index.docker.io", "registry-1.docker.io") else host
 
 
 def _platform(platform: Platform | None) -> str | None:
