@@ -101,14 +101,21 @@ async def _network(calls: Calls, settings: Settings, remote_host: str | None) ->
     return _reach(settings, network, remote_host)
 
 
+def _from_a_container(settings: Settings, name: str) -> Finding:
+    text = f"{name}: this server runs in a container from which neither sandboxes nor their ports can be dialled"
+    remedy = "run the server's container with host networking (--network host)"
+    if settings.ingress.mode == "gateway":
+        return fail("network", text, remedy)
+    return warn("network", f"{text}; clients reach published ports, but nothing works through this server", remedy)
+
+
 def _reach(settings: Settings, network: Json, remote_host: str | None) -> Finding:
     name = str(network.get("Name"))
     ranges: list[dict[str, Any]] = (network.get("IPAM") or {}).get("Config") or []
     view = sight(remote_host)
     direct = any(view.reaches(entry.get("Gateway", "")) for entry in ranges)
     if not direct and remote_host is None and in_container():
-        text = f"{name}: this server runs in a container from which neither sandboxes nor their ports can be dialled"
-        return fail("network", text, "run the server's container with host networking (--network host)")
+        return _from_a_container(settings, name)
     if not direct:
         text = f"{name}: containers cannot be dialled from here; sandboxes are reached at published ports of "
         return ok("network", text + view.engine_host)
