@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from aiohttp import web
 
 from manager.api.body import MAX_BODY_BYTES
-from manager.api.call import SERVICES, read_call
-from manager.api.middleware import envelopes, finish_head, guard
+from manager.api.call import SCRAPE, SERVICES, read_call
+from manager.api.middleware import audit, envelopes, etags, finish_head, guard
 from manager.api.routes import ROUTES, Route
 from manager.services.bundle import Services
 from manager.settings.model import Settings
@@ -16,11 +17,10 @@ from manager.settings.model import Settings
 _logger = logging.getLogger(__name__)
 
 
-def build_app(services: Services, settings: Settings) -> web.Application:
-    """The application; warns once when anybody may call it."""
+def build_app(services: Services, settings: Settings, *, scrape: Callable[[], bytes] | None = None) -> web.Application:
+    """The application; warns once when anybody may call it. `scrape` renders the metrics for `/metrics`."""
     server = settings.server
-    key = server.api_key.get_secret_value() if server.api_key is not None else None
-    if not key:
+    if not services.keys:
         _logger.warning(
             "SECURITY: server.api_key is empty: everybody who reaches %s:%d may create and delete sandboxes. "
             'Set server.api_key, or server.host = "127.0.0.1" for this machine only.',
@@ -31,11 +31,15 @@ def build_app(services: Services, settings: Settings) -> web.Application:
         client_max_size=MAX_BODY_BYTES,
         middlewares=[
             envelopes,
-            guard(services, key or None, allow_sandbox_callers=server.allow_sandbox_callers),
+            etags,
+            audit,
+            guard(services, allow_sandbox_callers=server.allow_sandbox_callers),
         ],
     )
     app.on_response_prepare.append(finish_head)
     app[SERVICES] = services
+    if scrape is not None:
+        app[SCRAPE] = scrape
     for route in ROUTES:
         _serve(app, route)
     return app

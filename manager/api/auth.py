@@ -7,11 +7,11 @@ calls that come from a live sandbox's own address are always refused unless the 
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from manager.domain.errors import Forbidden, Unauthorized
+from manager.services.keys import ApiKey, ApiKeys, Guesses
 
 KEY_HEADER = "OPEN-SANDBOX-API-KEY"
 
@@ -20,7 +20,10 @@ WRONG = "INVALID_API_KEY"
 CROSS_ORIGIN = "CROSS_ORIGIN_FORBIDDEN"
 FROM_SANDBOX = "SANDBOX_CALLER_FORBIDDEN"
 
+READ_ONLY = "API_KEY_READ_ONLY"
+
 _BEARER = "bearer "
+_LOOKING = frozenset({"GET", "HEAD"})
 
 
 def presented_key(headers: Mapping[str, str]) -> str | None:
@@ -32,12 +35,22 @@ def presented_key(headers: Mapping[str, str]) -> str | None:
     return authorization[len(_BEARER) :].strip() if authorization[: len(_BEARER)].lower() == _BEARER else None
 
 
-def check_key(presented: str | None, expected: str) -> None:
-    """Raises Unauthorized unless the key is the one expected; takes the same time wherever they differ."""
+def identify(presented: str | None, keys: ApiKeys, guesses: Guesses, address: str, now: float) -> ApiKey:
+    """The key of the caller at `address`; raises Unauthorized, and TooMany after too many wrong ones."""
     if not presented:
         raise Unauthorized(MISSING, f"Authentication credentials are missing. Provide API key via {KEY_HEADER} header.")
-    if not hmac.compare_digest(presented.encode("utf-8", "surrogateescape"), expected.encode()):
+    guesses.check(address, now)
+    key = keys.find(presented)
+    if key is None:
+        guesses.failed(address, now)
         raise Unauthorized(WRONG, "Authentication credentials are invalid. Check your API key and try again.")
+    return key
+
+
+def check_scope(key: ApiKey, method: str) -> None:
+    """Raises Forbidden when the key may only look."""
+    if key.read_only and method not in _LOOKING:
+        raise Forbidden(READ_ONLY, f"The API key {key.name!r} may only read.")
 
 
 def check_origin(headers: Mapping[str, str]) -> None:

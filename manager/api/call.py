@@ -22,8 +22,14 @@ from manager.services.bundle import Services
 from manager.services.codes import INVALID_PARAMETER
 
 SERVICES = web.AppKey("services", Services)
-CALLER = "caller"
+SCRAPE: web.AppKey[Callable[[], bytes]] = web.AppKey("scrape")
+"""What renders the metrics, where somebody does."""
+
+CALLER = web.RequestKey("caller", str)
 """Under this name a request keeps the name of its key."""
+
+SUBJECT = web.RequestKey("subject", str)
+"""Under this name a request keeps the id of what it made, for the audit."""
 
 PREFIX = "/v1"
 
@@ -56,7 +62,14 @@ class Call(Generic[Q, B]):
     @property
     def caller(self) -> str:
         """The name of the key that was presented; empty where no key is asked for."""
-        return str(self.request.get(CALLER, ""))
+        name: str = self.request.get(CALLER, "")
+        return name
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the caller's key may only look."""
+        key = self.services.keys.named(self.caller)
+        return key is not None and key.read_only
 
     def sandbox_id(self) -> str:
         """The id in the path; raises NotFound for a text that is none, since no sandbox has it."""

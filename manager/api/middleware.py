@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
+import time
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from manager import logs
-from manager.api.auth import FROM_SANDBOX, check_key, check_origin, presented_key
-from manager.api.errors import UNKNOWN_ERROR, answer, envelope
+from manager.api.auth import FROM_SANDBOX, check_origin, check_scope, identify, presented_key
+from manager.api.call import CALLER, SUBJECT
+from manager.api.errors import UNKNOWN_ERROR, answer, envelope, status_of
 from manager.api.routes import OPEN_PATHS
 from manager.domain.errors import Forbidden, ManagerError
 from manager.services.bundle import Services
@@ -23,6 +26,8 @@ REQUEST_ID = "X-Request-ID"
 """Both are set by the gateway alone: what a client sends under these names never gets here."""
 
 _logger = logging.getLogger(__name__)
+_audit = logging.getLogger("manager.audit")
+_LOOKING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 _ROUTER_CODES = {404: "GENERAL::NOT_FOUND", 405: "GENERAL::METHOD_NOT_ALLOWED"}
 
@@ -54,25 +59,75 @@ async def finish_head(request: web.Request, response: web.StreamResponse) -> Non
         response.headers[REQUEST_ID] = request.headers[REQUEST_ID]
 
 
-def guard(services: Services, api_key: str | None, *, allow_sandbox_callers: bool) -> Middleware:
-    """A middleware that lets only those pass who may."""
+def guard(services: Services, *, allow_sandbox_callers: bool) -> Middleware:
+    """A middleware that lets only those pass who may, and remembers who they are."""
 
     @web.middleware
     async def check(request: web.Request, handler: Next) -> web.StreamResponse:
         if request.path in OPEN_PATHS:
             return await handler(request)
-        if not allow_sandbox_callers and services.inventory.owns_address(request.headers.get(PEER_HEADER, "")):
+        peer = request.headers.get(PEER_HEADER, "")
+        if not allow_sandbox_callers and services.inventory.owns_address(peer):
             raise Forbidden(
                 FROM_SANDBOX,
                 "Code inside a sandbox may not call this API. server.allow_sandbox_callers = true would allow it.",
             )
-        if api_key is None:
-            check_origin(request.headers)
+        if services.keys:
+            presented = presented_key(request.headers)
+            key = identify(presented, services.keys, services.guesses, peer, time.monotonic())
+            check_scope(key, request.method)
+            request[CALLER] = key.name
         else:
-            check_key(presented_key(request.headers), api_key)
+            check_origin(request.headers)
         return await handler(request)
 
     return check
+
+
+@web.middleware
+async def audit(request: web.Request, handler: Next) -> web.StreamResponse:
+    """Logs one line for every change, with who made it; refusals are lines too."""
+    if request.method in _LOOKING:
+        return await handler(request)
+    try:
+        response = await handler(request)
+    except ManagerError as error:
+        _write_audit(request, f"{status_of(error)} {error.code}")
+        raise
+    _write_audit(request, str(response.status))
+    return response
+
+
+def _write_audit(request: web.Request, outcome: str) -> None:
+    if request.match_info.http_exception is None:
+        _audit.info(
+            "%s %s by key %s from %s: %s%s",
+            request.method,
+            request.path,
+            request.get(CALLER) or "-",
+            request.headers.get(PEER_HEADER, "-"),
+            outcome,
+            f" {request[SUBJECT]}" if SUBJECT in request else "",
+        )
+
+
+@web.middleware
+async def etags(request: web.Request, handler: Next) -> web.StreamResponse:
+    """Marks what was read with an ETag, and answers 304 to whoever has it already."""
+    response = await handler(request)
+    if request.method not in _LOOKING or response.status != 200 or not isinstance(response, web.Response):
+        return response
+    body = response.body
+    if not isinstance(body, bytes):
+        return response
+    tag = hashlib.blake2b(body, digest_size=12).hexdigest()
+    response.etag = tag
+    wanted = request.if_none_match
+    if wanted is not None and any(item.value in (tag, "*") for item in wanted):
+        unchanged = web.Response(status=304)
+        unchanged.etag = tag
+        return unchanged
+    return response
 
 
 def _router_answer(request: web.Request, error: web.HTTPException) -> web.Response:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
+from gateway.table import SandboxRoute
 from manager.api.schemas.sandbox import (
     CreatedSandbox,
     EndpointView,
@@ -13,12 +15,13 @@ from manager.api.schemas.sandbox import (
     SandboxList,
     SandboxView,
     StatusView,
+    TrafficView,
 )
 from manager.api.schemas.snapshot import SnapshotList, SnapshotView
 from manager.domain import extensions
 from manager.domain.sandbox import Platform, Sandbox, SandboxStatus
 from manager.domain.snapshot import Snapshot
-from manager.services.endpoints import Endpoint
+from manager.services.endpoints import INGRESS_HEADER, Endpoint
 from manager.services.filters import Page
 
 
@@ -78,9 +81,22 @@ def pagination(page: Page[Any]) -> Pagination:
     )
 
 
-def endpoint_view(endpoint: Endpoint) -> EndpointView:
-    """An address with its headers, if there are any."""
-    return EndpointView(endpoint=endpoint.address, headers=dict(endpoint.headers) or None)
+def endpoint_view(endpoint: Endpoint, *, credentials: bool = True) -> EndpointView:
+    """An address with its headers, if there are any; without `credentials` only those that say where."""
+    headers = {name: value for name, value in endpoint.headers.items() if credentials or name == INGRESS_HEADER}
+    return EndpointView(endpoint=endpoint.address, headers=headers or None)
+
+
+def traffic_view(route: SandboxRoute, loop_now: float, now: datetime) -> TrafficView:
+    """What the gateway has counted; its clock is the loop's, callers are told the wall's."""
+    last = now - timedelta(seconds=loop_now - route.last_active) if route.last_active else None
+    return TrafficView(
+        requests=route.requests,
+        bytes_in=route.bytes_in,
+        bytes_out=route.bytes_out,
+        open_connections=len(route.live),
+        last_activity_at=last,
+    )
 
 
 def snapshot_view(snapshot: Snapshot) -> SnapshotView:

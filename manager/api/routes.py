@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from manager.api.call import PREFIX, Handler
 from manager.api.handlers import diagnostics, elsewhere, events, sandboxes, server, snapshots
 from manager.api.schemas.diagnostics import DiagnosticsView
-from manager.api.schemas.sandbox import CreatedSandbox, EndpointView, RenewAnswer, SandboxList, SandboxView
+from manager.api.schemas.sandbox import CreatedSandbox, EndpointView, RenewAnswer, SandboxList, SandboxView, TrafficView
 from manager.api.schemas.server import Health, Readiness, Version
 from manager.api.schemas.snapshot import SnapshotList, SnapshotView
 
@@ -65,6 +65,7 @@ def _table() -> Iterable[Route]:
                errors=(400, 404, 409, 413, 503))  # fmt: skip
     yield Route("GET", f"{one}/endpoints/{{port}}", sandboxes.endpoint, 200, EndpointView, tag=tag,
                errors=(400, 404, 500, 503))  # fmt: skip
+    yield Route("GET", f"{one}/traffic", sandboxes.traffic, 200, TrafficView, tag=tag, errors=(404, 503))
 
     tag = "Snapshots"
     yield Route("POST", f"{one}/snapshots", snapshots.create, 202, SnapshotView, tag=tag,
@@ -84,6 +85,7 @@ def _table() -> Iterable[Route]:
     yield Route("GET", "/health", server.health, 200, Health, tag=tag, open=True)
     yield Route("GET", "/ready", server.ready, 200, Readiness, tag=tag, open=True, errors=(503,))
     yield Route("GET", "/version", server.show_version, 200, Version, tag=tag, open=True)
+    yield Route("GET", "/metrics", server.metrics, 200, tag=tag, media="text/plain", bare=True, errors=(404,))
     yield Route("POST", "/metrics/events", server.metrics_event, 204, tag=tag, bare=False,
                errors=(400, 413))  # fmt: skip
 

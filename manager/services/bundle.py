@@ -15,9 +15,11 @@ from manager.services.expiry import Expiry
 from manager.services.idempotency import IdempotentCreates
 from manager.services.inventory import Inventory
 from manager.services.journal import Journal
+from manager.services.keys import ApiKeys, Guesses, keys_of
 from manager.services.publish import Publisher, RouteResolver
 from manager.services.sandboxes import Sandboxes
 from manager.services.snapshots import Snapshots
+from manager.services.tallies import Tallies
 from manager.services.tasks import Tasks
 from manager.services.turns import Turns
 from manager.services.waiting import Waiting
@@ -49,6 +51,10 @@ class Services:
     watch: Watch
     store: Store
     tasks: Tasks
+    tallies: Tallies
+    keys: ApiKeys
+    guesses: Guesses
+    table: RouteTable
 
     async def start(self) -> None:
         """Reads the store, then begins to watch the runtime; returns before the runtime has answered.
@@ -64,6 +70,7 @@ class Services:
             await store.doomed.all(),
         )
         self.tasks.spawn(self.expiry.run(), "expiry")
+        self.watch.begin()
         await self.runtime.start(self.watch.on_event)
 
     def drain(self) -> None:
@@ -91,8 +98,8 @@ def build_services(
     """Puts the services together; nothing runs before `Services.start`."""
     inventory, tasks, journal, waiting = Inventory(), Tasks(), Journal(clock), Waiting()
     publisher = Publisher(table)
-    turns = Turns()
-    sandboxes = Sandboxes(runtime, store, inventory, turns, clock)
+    turns, tallies = Turns(), Tallies()
+    sandboxes = Sandboxes(runtime, store, inventory, turns, tallies, clock)
     snapshots = Snapshots(runtime, store, sandboxes, turns, tasks, clock)
     keys = IdempotentCreates(store, sandboxes, clock)
     diagnostics = Diagnostics(runtime, sandboxes, journal)
@@ -104,7 +111,7 @@ def build_services(
         runtime=runtime,
         codes=Codes(runtime.name),
         inventory=inventory,
-        creation=Creation(settings, runtime, store, inventory, snapshots, keys, tasks, clock),
+        creation=Creation(settings, runtime, store, inventory, snapshots, keys, tasks, tallies, clock),
         sandboxes=sandboxes,
         snapshots=snapshots,
         diagnostics=diagnostics,
@@ -116,4 +123,8 @@ def build_services(
         watch=Watch(runtime, store, inventory, snapshots, tasks, publisher.synced),
         store=store,
         tasks=tasks,
+        tallies=tallies,
+        keys=ApiKeys(keys_of(settings)),
+        guesses=Guesses(),
+        table=table,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from dataclasses import replace
 from datetime import timedelta
 
@@ -22,6 +23,7 @@ from manager.services.codes import DRAINING, Codes
 from manager.services.idempotency import IdempotentCreates, KeyUse
 from manager.services.inventory import Ending, Inventory
 from manager.services.snapshots import Snapshots
+from manager.services.tallies import Tallies
 from manager.services.tasks import Tasks
 from manager.settings.model import Settings
 from manager.store.failures import Failure
@@ -44,6 +46,7 @@ class Creation:
         snapshots: Snapshots,
         keys: IdempotentCreates,
         tasks: Tasks,
+        tallies: Tallies,
         clock: Clock,
     ) -> None:
         self._settings = settings
@@ -55,6 +58,7 @@ class Creation:
         self._clock = clock
         self._codes = Codes(runtime.name)
         self._keys = keys
+        self._tallies = tallies
         self._work: dict[str, asyncio.Task[Sandbox]] = {}
         self.draining = False
         """Set when the server stops: nothing new is begun."""
@@ -110,6 +114,7 @@ class Creation:
         )
 
     async def _provision(self, spec: SandboxSpec, pending: Sandbox, key: KeyUse | None) -> Sandbox:
+        began = time.monotonic()
         try:
             sandbox = await self._runtime.create(spec, lambda message: self._inventory.progress(spec.id, message))
         except asyncio.CancelledError:
@@ -122,6 +127,8 @@ class Creation:
             unknown = ManagerError(self._codes.internal, "the server could not create the sandbox; its log says why")
             await self._record(pending, unknown, key)
             raise
+        self._tallies.creates_ok += 1
+        self._tallies.create_seconds += time.monotonic() - began
         if self._inventory.is_doomed(spec.id):
             await self._runtime.delete(spec.id)
             await self._end_doom(spec.id)
@@ -136,6 +143,7 @@ class Creation:
 
         Its key is free again: the caller may try the same create once more.
         """
+        self._tallies.creates_failed += 1
         if key is not None:
             await self._keys.release(key)
         lifetime = self._settings.runtime.pending_failure_ttl_seconds

@@ -51,6 +51,7 @@ class Inventory:
         self._shown: dict[str, Sandbox] = {}
         self._order: list[tuple[datetime, str]] = []
         self._addresses: Counter[str] = Counter()
+        self._states: Counter[SandboxState] = Counter()
         # Where what is shown comes from.
         self._reported: dict[str, Sandbox] = {}
         self._creating: dict[str, Sandbox] = {}
@@ -76,6 +77,14 @@ class Inventory:
 
     def __len__(self) -> int:
         return len(self._shown)
+
+    def states(self) -> dict[SandboxState, int]:
+        """How many sandboxes are shown in each state."""
+        return {state: self._states[state] for state in SandboxState}
+
+    def existing(self) -> int:
+        """How many sandboxes exist or are being made; records of failed creations are none."""
+        return len(self._reported.keys() | self._creating.keys())
 
     def owns_address(self, address: str) -> bool:
         """Whether a live sandbox's own connections come from this address."""
@@ -263,11 +272,13 @@ class Inventory:
     def _show(self, sandbox: Sandbox) -> None:
         self._shown[sandbox.id] = sandbox
         insort(self._order, (sandbox.created_at, sandbox.id))
+        self._states[sandbox.status.state] += 1
         self._addresses.update(_live_addresses(sandbox))
 
     def _drop(self, sandbox: Sandbox) -> None:
         del self._shown[sandbox.id]
         del self._order[bisect_left(self._order, (sandbox.created_at, sandbox.id))]
+        self._states[sandbox.status.state] -= 1
         for address in _live_addresses(sandbox):
             self._addresses[address] -= 1
             if not self._addresses[address]:

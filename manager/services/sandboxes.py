@@ -18,6 +18,7 @@ from manager.services.clock import Clock
 from manager.services.codes import INVALID_METADATA_LABEL, RESERVED_METADATA_LABEL, Codes
 from manager.services.filters import Page, Paging, SandboxFilter, page_of
 from manager.services.inventory import Ending, Inventory
+from manager.services.tallies import Tallies
 from manager.services.turns import Busy, Turns
 from manager.store.store import Store
 
@@ -27,13 +28,16 @@ _logger = logging.getLogger(__name__)
 class Sandboxes:
     """What callers do with sandboxes."""
 
-    def __init__(self, runtime: Runtime, store: Store, inventory: Inventory, turns: Turns, clock: Clock) -> None:
+    def __init__(
+        self, runtime: Runtime, store: Store, inventory: Inventory, turns: Turns, tallies: Tallies, clock: Clock
+    ) -> None:
         self._runtime = runtime
         self._store = store
         self._inventory = inventory
         self._clock = clock
         self._codes = Codes(runtime.name)
         self._turns = turns
+        self._tallies = tallies
         # Expiry and metadata change in the store only, so they need not wait for a slow runtime.
         self._facts = Turns()
 
@@ -99,6 +103,7 @@ class Sandboxes:
                 raise Conflict(code, f"Sandbox {sandbox_id} does not have automatic expiration enabled.")
             await self._store.renewals.put(sandbox_id, expires_at)
             self._inventory.renew(sandbox_id, expires_at)
+            self._tallies.renewals += 1
         return expires_at
 
     async def patch_metadata(self, sandbox_id: str, patch: Mapping[str, str | None]) -> Sandbox:
@@ -151,6 +156,8 @@ class Sandboxes:
             self._inventory.settle(sandbox.id)
             raise
         self._inventory.removed(sandbox.id, ending)
+        self._tallies.deletes += ending is Ending.DELETED
+        self._tallies.expiries += ending is Ending.EXPIRED
         await self._forget([sandbox.id])
 
     def _show_stopping(self, sandbox: Sandbox, ending: Ending) -> None:

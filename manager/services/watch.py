@@ -7,6 +7,7 @@ once more before they are given up.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 
 from manager.domain.errors import ManagerError
@@ -41,6 +42,7 @@ class Watch:
         self._tell_synced = synced
         self.reason: str | None = "the runtime has not been reached yet"
         """Why what we know may be out of date; None while events are live."""
+        self._lost_at: float | None = None
 
     def on_event(self, event: RuntimeEvent) -> None:
         """Takes one event; called on the loop, in order."""
@@ -63,7 +65,17 @@ class Watch:
         _logger.info("in step with the runtime: %d sandboxes", len(there))
         self._tasks.spawn(self._reconcile(missing), "reconcile")
 
+    def age(self) -> float:
+        """How many seconds what we know may be out of date; 0 while events are live."""
+        return 0.0 if self.reason is None or self._lost_at is None else time.monotonic() - self._lost_at
+
+    def begin(self) -> None:
+        """The runtime is about to be watched."""
+        self._lost_at = time.monotonic()
+
     def _set_synced(self, reason: str | None) -> None:
+        if reason is not None and self.reason is None:
+            self._lost_at = time.monotonic()
         self.reason = reason
         self._inventory.in_sync = reason is None
         self._tell_synced(reason is None)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
+from datetime import UTC, datetime
 
 from aiohttp import web
 from pydantic import RootModel
 
 from manager.api import present
-from manager.api.call import PREFIX, Call, NoBody, NoQuery, json_answer
+from manager.api.call import PREFIX, SUBJECT, Call, NoBody, NoQuery, json_answer
 from manager.api.schemas.create import CreateSandboxRequest
-from manager.api.schemas.sandbox import EndpointQuery, ListQuery, RenewAnswer, RenewRequest, WaitQuery
+from manager.api.schemas.sandbox import EndpointQuery, ListQuery, RenewAnswer, RenewRequest, TrafficView, WaitQuery
 from manager.api.translate import create_request
 from manager.domain.errors import Invalid
 from manager.domain.sandbox import Sandbox, SandboxState
@@ -34,8 +36,10 @@ async def create(call: Call[NoQuery, CreateSandboxRequest]) -> web.Response:
     key = _key_use(call)
     if not _prefers_async(call.request):
         sandbox = await creation.create(request, key)
+        call.request[SUBJECT] = sandbox.id
         return json_answer(present.created_view(sandbox), 202)
     sandbox = await creation.begin(request, key)
+    call.request[SUBJECT] = sandbox.id
     response = json_answer(present.created_view(sandbox), 202)
     response.headers["Location"] = f"{PREFIX}/sandboxes/{sandbox.id}"
     response.headers["Preference-Applied"] = "respond-async"
@@ -104,7 +108,16 @@ async def endpoint(call: Call[EndpointQuery, NoBody]) -> web.Response:
         server_proxy=call.query.use_server_proxy,
         expires=call.query.expires,
     )
-    return json_answer(present.endpoint_view(endpoint))
+    return json_answer(present.endpoint_view(endpoint, credentials=not call.read_only))
+
+
+async def traffic(call: Call[NoQuery, NoBody]) -> web.Response:
+    """Tells what has passed through the gateway to a sandbox since its container started."""
+    sandbox = await call.services.sandboxes.get(call.sandbox_id())
+    route = call.services.table.get(sandbox.id.encode())
+    if route is None:
+        return json_answer(TrafficView())
+    return json_answer(present.traffic_view(route, asyncio.get_running_loop().time(), datetime.now(UTC)))
 
 
 _ENDED = frozenset({SandboxState.FAILED, SandboxState.TERMINATED})

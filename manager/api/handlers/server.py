@@ -7,8 +7,9 @@ from importlib.metadata import PackageNotFoundError, version
 
 from aiohttp import web
 
-from manager.api.call import Call, NoBody, NoQuery, json_answer
+from manager.api.call import SCRAPE, Call, NoBody, NoQuery, json_answer
 from manager.api.schemas.server import Health, MetricsEvent, Readiness, Version
+from manager.domain.errors import NotFound
 
 DISTRIBUTION = "opensandbox-gateway"
 
@@ -49,3 +50,11 @@ async def metrics_event(call: Call[NoQuery, MetricsEvent]) -> web.Response:
     event = call.body
     _logger.debug("a client's create took %d ms, success: %s", event.create_duration_ms, event.success)
     return web.Response(status=204)
+
+
+async def metrics(call: Call[NoQuery, NoBody]) -> web.Response:
+    """Shows every metric in the text format of Prometheus."""
+    scrape = call.request.app.get(SCRAPE)
+    if scrape is None:
+        raise NotFound("GENERAL::NOT_FOUND", "This server renders no metrics here.")
+    return web.Response(body=scrape(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})

@@ -87,6 +87,16 @@ class EndpointView(Wire):
     headers: dict[str, str] | None = None
 
 
+class TrafficView(Wire):
+    """What has passed through the gateway to one sandbox."""
+
+    requests: int = 0
+    bytes_in: int = Field(default=0, description="Bytes of requests.")
+    bytes_out: int = Field(default=0, description="Bytes of answers.")
+    open_connections: int = 0
+    last_activity_at: Timestamp | None = None
+
+
 class PageQuery(Wire):
     """Which page, of how many items."""
 

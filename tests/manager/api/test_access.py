@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from tests.manager.api.conftest import Api, OpenApi
+from manager.domain.errors import TooMany
+from manager.services.keys import GUESSES, ApiKey, Guesses
+from tests.manager.api.conftest import Api, OpenApi, plain
 from tests.manager.fake_runtime import running
 
 KEY = "k3y-with-ümlaut"
+LOOK = "look-but-do-not-touch"
 SERVER = {"api_key": KEY}
 OPEN = ["/health", "/ready", "/version"]
 CLOSED = ["/sandboxes", "/v1/sandboxes", "/healthzzz", "/health/", "/v1/health", "/nothing", "/sandboxes/x/proxy/80"]
@@ -94,3 +97,77 @@ async def test_an_open_server_warns(open_api: OpenApi, caplog: pytest.LogCapture
     """Loudly, once."""
     await open_api()
     assert sum("server.api_key is empty" in record.getMessage() for record in caplog.records) == 1
+
+
+@pytest.fixture
+async def keyed(open_api: OpenApi) -> Api:
+    """The API with a key that may do everything and one that may only look."""
+    api = await open_api(
+        server=SERVER, ingress={"mode": "gateway", "gateway": {"address": "gw", "route": {"mode": "header"}}}
+    )
+    api.house.services.keys.replace([ApiKey("ops", KEY), ApiKey("dash", LOOK, read_only=True)])
+    return api
+
+
+async def test_a_key_that_may_only_look(keyed: Api) -> None:
+    """GET and HEAD pass, changes are 403, and no credential of a sandbox is shown."""
+    full, look = {"OPEN-SANDBOX-API-KEY": KEY}, {"OPEN-SANDBOX-API-KEY": LOOK}
+    _, made = await keyed.call("POST", "/sandboxes", json=plain(secureAccess=True), headers=full)
+    path = f"/sandboxes/{made['id']}"
+    assert (await keyed.call("GET", path, headers=look))[0] == 200
+    for method, tail in (("DELETE", ""), ("POST", "/pause"), ("PATCH", "/metadata")):
+        status, body = await keyed.call(method, path + tail, headers=look)
+        assert (status, body["code"]) == (403, "API_KEY_READ_ONLY")
+    assert set((await keyed.call("GET", f"{path}/endpoints/80", headers=full))[1]["headers"]) == {
+        "OpenSandbox-Ingress-To",
+        "OpenSandbox-Secure-Access",
+    }
+    assert set((await keyed.call("GET", f"{path}/endpoints/80", headers=look))[1]["headers"]) == {
+        "OpenSandbox-Ingress-To"
+    }
+
+
+async def test_keys_are_replaced_while_running(keyed: Api) -> None:
+    """A reload makes the old key worthless and the new one good, at once."""
+    keyed.house.services.keys.replace([ApiKey("new", "another-key")])
+    assert (await keyed.call("GET", "/sandboxes", headers={"OPEN-SANDBOX-API-KEY": KEY}))[0] == 401
+    assert (await keyed.call("GET", "/sandboxes", headers={"OPEN-SANDBOX-API-KEY": "another-key"}))[0] == 200
+
+
+async def test_guessing_is_slowed_down_per_address(locked: Api) -> None:
+    """After twenty wrong keys an address hears 429 with Retry-After, whatever it sends; others do not notice."""
+    wrong = {"OPEN-SANDBOX-API-KEY": "guess", "X-Gateway-Peer": "198.51.100.1"}
+    for _ in range(GUESSES):
+        assert (await locked.call("GET", "/sandboxes", headers=wrong))[0] == 401
+    async with locked.client.get("/sandboxes", headers={**wrong, "OPEN-SANDBOX-API-KEY": KEY}) as response:
+        assert response.status == 429
+        assert int(response.headers["Retry-After"]) >= 1
+    other = {"OPEN-SANDBOX-API-KEY": KEY, "X-Gateway-Peer": "198.51.100.2"}
+    assert (await locked.call("GET", "/sandboxes", headers=other))[0] == 200
+
+
+def test_guesses_come_back_with_time() -> None:
+    """One a second, up to the whole bucket; addresses that were quiet are forgotten in the end."""
+    guesses = Guesses()
+    for _ in range(GUESSES):
+        guesses.failed("a", 0.0)
+    with pytest.raises(TooMany):
+        guesses.check("a", 0.5)
+    guesses.check("a", 1.0)
+    for number in range(20_000):
+        guesses.failed(str(number), 2.0)
+    assert len(guesses._spent) == 10_000
+
+
+async def test_changes_are_audited(keyed: Api, caplog: pytest.LogCaptureFixture) -> None:
+    """One line per change with the name of the key, the address, the outcome and the id; no line for reads, no key."""
+    caplog.set_level("INFO", "manager.audit")
+    headers = {"OPEN-SANDBOX-API-KEY": KEY, "X-Gateway-Peer": "198.51.100.7"}
+    _, made = await keyed.call("POST", "/sandboxes", json=plain(), headers=headers)
+    await keyed.call("GET", "/sandboxes", headers=headers)
+    await keyed.call("DELETE", "/sandboxes/nobody", headers=headers)
+    lines = [record.getMessage() for record in caplog.records if record.name == "manager.audit"]
+    assert lines == [
+        f"POST /sandboxes by key ops from 198.51.100.7: 202 {made['id']}",
+        "DELETE /sandboxes/nobody by key ops from 198.51.100.7: 404 DOCKER::SANDBOX_NOT_FOUND",
+    ]

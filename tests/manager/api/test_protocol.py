@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from collections.abc import AsyncIterator
 from importlib.metadata import version
 
 import pytest
+from aiohttp.test_utils import TestClient, TestServer
 
+from manager.api.app import build_app
 from manager.api.errors import STATUSES
 from manager.api.routes import ROUTES
 from manager.domain import errors
-from tests.manager.api.conftest import Api, plain
+from manager.domain.sandbox import SandboxState
+from tests.manager.api.conftest import Api, OpenApi, plain
 from tests.manager.fake_runtime import running
 
 JSON = {"Content-Type": "application/json"}
@@ -162,3 +166,60 @@ async def test_every_route_answers_in_the_envelope(api: Api) -> None:
         status, body = await api.call(route.method, path, data=b"{}", headers=JSON)
         assert status in {200, 204, 400, 404, 501, 503}, (route.path, status)
         assert status < 400 or set(body) == {"code", "message"}
+
+
+async def test_etags(api: Api) -> None:
+    """Who has the answer already is told so; a change changes the tag."""
+    made = await api.create()
+    path = f"/sandboxes/{made['id']}"
+    async with api.client.get(path) as response:
+        tag = response.headers["ETag"]
+    async with api.client.get(path, headers={"If-None-Match": f'"x", {tag}'}) as response:
+        assert (response.status, await response.read(), response.headers["ETag"]) == (304, b"", tag)
+    await api.call("POST", f"{path}/pause")
+    async with api.client.get(path, headers={"If-None-Match": tag}) as response:
+        assert response.status == 200
+        assert response.headers["ETag"] != tag
+
+
+async def test_metrics(open_api: OpenApi) -> None:
+    """What somebody renders is shown; where nobody does it is 404."""
+    api = await open_api()
+    assert (await api.call("GET", "/metrics"))[0] == 404
+    app = build_app(api.house.services, api.house.services.settings, scrape=lambda: b"up 1\n")
+    async with TestClient(TestServer(app)) as client, client.get("/metrics") as response:
+        assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+        assert await response.read() == b"up 1\n"
+
+
+async def test_traffic(api: Api) -> None:
+    """What the gateway has counted, in the words of the API; nobody is 404."""
+    made = await api.create()
+    path = f"/sandboxes/{made['id']}/traffic"
+    quiet = {"requests": 0, "bytesIn": 0, "bytesOut": 0, "openConnections": 0}
+    assert await api.call("GET", path) == (200, quiet)
+    route = api.house.table.get(made["id"].encode())
+    assert route is not None
+    route.requests, route.bytes_in, route.bytes_out, route.last_active = 1, 2, 3, asyncio.get_running_loop().time()
+    _, body = await api.call("GET", path)
+    assert (body["requests"], body["bytesIn"], body["bytesOut"]) == (1, 2, 3)
+    assert "lastActivityAt" in body
+    assert (await api.call("GET", "/sandboxes/nobody/traffic"))[0] == 404
+
+
+async def test_tallies(api: Api) -> None:
+    """Plain counts of what was done."""
+    made = await api.create()
+    api.house.runtime.fail("create", errors.Failed("X", "no space"))
+    await api.call("POST", "/sandboxes", json=plain())
+    await api.call("DELETE", f"/sandboxes/{made['id']}")
+    tallies = api.house.services.tallies
+    assert (tallies.creates_ok, tallies.creates_failed, tallies.deletes) == (1, 1, 1)
+    assert api.house.services.inventory.states()[SandboxState.FAILED] == 1
+    assert api.house.services.watch.age() == 0.0
+
+
+async def test_the_server_does_not_name_itself(api: Api) -> None:
+    """No word on what runs here."""
+    async with api.client.get("/health") as response:
+        assert "Server" not in response.headers
