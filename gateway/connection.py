@@ -112,6 +112,7 @@ class ClientConnection(asyncio.Protocol):
         counters.connections += 1
         plane.clients.add(self)
         plane.deadlines.add(self)
+        self._exchange.write = self.transport.write
         self._phase = Phase.HEAD
         self.deadline = plane.deadlines.now + plane.limits.head_timeout + 1.0
         if counters.connections > plane.limits.max_connections:
@@ -199,17 +200,17 @@ class ClientConnection(asyncio.Protocol):
         self._buffer = data
 
     def _start(self, request: RequestHead, rest: bytes) -> None:
-        plane = self._plane
         length = request.length
         if length == 0:
+            # The deadline of the idle phase stands: when it passes, `expire` looks at when bytes last moved.
             self._phase = _AWAIT
-            self.deadline = plane.deadlines.now + self._stream_idle()
             if rest:
                 self._buffer = rest
                 self.valve.hold(NOT_READY)
             self._exchange.begin(request, b"", complete=True)
             return
         self._phase = _BODY
+        plane = self._plane
         self.deadline = plane.deadlines.now + plane.limits.body_idle_timeout
         if length == CHUNKED:
             self._chunks = ChunkedDecoder()
@@ -219,7 +220,6 @@ class ClientConnection(asyncio.Protocol):
             return
         if len(rest) >= length:
             self._phase = _AWAIT
-            self.deadline = plane.deadlines.now + self._stream_idle()
             if len(rest) > length:
                 self._buffer = rest[length:]
                 self.valve.hold(NOT_READY)
@@ -262,14 +262,10 @@ class ClientConnection(asyncio.Protocol):
         if self._phase is not _BODY:
             return  # the exchange has ended over what was just sent
         self._phase = _AWAIT
-        self.deadline = self._plane.deadlines.now + self._stream_idle()
         if rest:
             self._buffer = rest
             self.valve.hold(NOT_READY)
         self._exchange.end_body(trailers)
-
-    def _stream_idle(self) -> float:
-        return self._plane.limits.stream_idle_timeout or NEVER
 
     def _fail(self, error: GatewayError) -> None:
         if self._exchange.request is not None:
@@ -299,6 +295,8 @@ class ClientConnection(asyncio.Protocol):
             self.valve.hold(NOT_READY)
         elif self._buffer:
             self._pump()
+        elif self.valve.reasons:
+            self.valve.release(NOT_READY)
 
     def _pump(self) -> None:
         """Serves what was read ahead; a loop, since answers may be complete before the call that began them returns."""
@@ -347,7 +345,6 @@ class ClientConnection(asyncio.Protocol):
         self._tunnel = tunnel
         self._plane.counters.tunnels += 1
         self._plane.counters.tunnels_total += 1
-        self.deadline = self._plane.deadlines.now + self._stream_idle()
         early, self._buffer = self._buffer, b""
         self.valve.release(NOT_READY)
         return early
@@ -383,8 +380,6 @@ class ClientConnection(asyncio.Protocol):
             return
         counters = self._plane.counters
         counters.tunnels -= 1
-        counters.bytes_from_clients += tunnel.bytes_in
-        counters.bytes_to_clients += tunnel.bytes_out
         tunnel.client_lost()
 
     # Time and shutdown.
@@ -399,7 +394,7 @@ class ClientConnection(asyncio.Protocol):
                 self._phase = _CLOSED
                 self.transport.close()
         elif phase is _BODY:
-            if self.valve.held:
+            if self.valve.reasons:
                 self.deadline = now + self._plane.limits.body_idle_timeout
             else:
                 self._fail(BodyTimeout())
@@ -412,7 +407,7 @@ class ClientConnection(asyncio.Protocol):
             self.deadline = NEVER
 
     def _expire_stream(self, now: float, moved: float) -> None:
-        idle = self._stream_idle()
+        idle = self._plane.stream_idle
         if now - moved < idle:
             self.deadline = moved + idle
         elif self._tunnel is not None:

@@ -36,7 +36,7 @@ def tcp(target: Target, limits: Limits, deadlines: Deadlines, counters: Counters
             try:
                 async with asyncio.timeout(limits.connect_timeout):
                     _, connection = await loop.create_connection(
-                        lambda: UpstreamConnection(pool, limits.max_head_bytes), target.host, target.port
+                        lambda: UpstreamConnection(pool, limits), target.host, target.port
                     )
             except OSError as error:  # TimeoutError is one of them
                 counters.dial_failures += 1
@@ -75,7 +75,7 @@ def in_process(application: Callable[[], asyncio.Protocol], limits: Limits, dead
         ours.setblocking(False)
         theirs.setblocking(False)
         await loop.connect_accepted_socket(application, theirs)
-        _, connection = await loop.create_connection(lambda: UpstreamConnection(pool, limits.max_head_bytes), sock=ours)
+        _, connection = await loop.create_connection(lambda: UpstreamConnection(pool, limits), sock=ours)
         deadlines.add(connection)
         return connection
 

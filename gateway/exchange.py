@@ -27,6 +27,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from gateway import access, framing
@@ -116,6 +117,8 @@ class Exchange:
         "_forwarded_host",
         "_held",
         "_held_size",
+        "_id_count",
+        "_irregular",
         "_keep",
         "_outgoing",
         "_pending",
@@ -123,7 +126,6 @@ class Exchange:
         "_pool",
         "_repeated",
         "_request",
-        "_request_id",
         "_route",
         "_started",
         "_status",
@@ -133,7 +135,11 @@ class Exchange:
         "moved",
         "request_sent",
         "state",
+        "write",
     )
+
+    write: Callable[[bytes], None]
+    """To the client: the transport's own method, bound once per connection."""
 
     def __init__(self, plane: Plane, client: Client) -> None:
         # process
@@ -144,7 +150,7 @@ class Exchange:
         self._forwarded = b""
         # request
         self._request: RequestHead | None = None
-        self._request_id = b""
+        self._id_count = 0
         self._address: Route | None = None
         self._route: SandboxRoute | None = None
         self._upstream: UpstreamConnection | None = None
@@ -156,6 +162,8 @@ class Exchange:
         """Head and first bytes of the answer, for the moment it takes to see whether they are all of it."""
         self._pool: Pool | None = None
         self._trailers = b""
+        self._irregular = False
+        """Whether this exchange has set something that most do not, and that has to be forgotten after it."""
         self._chunked = False
         self._endless = False
         self._keep = True
@@ -231,15 +239,15 @@ class Exchange:
         _, _, port, _, target, prefix, _ = address
         pool = route.pools.get(port) or plane.pool(route, port)
         if request.authorization is not None and request.authorization in plane.own_credentials:
-            lines = request.lines_without_authorization()
+            lines = request.passing_without_authorization()
         else:
-            lines = request.lines()
+            lines = request.passing()
         if pool.prefix:
             target = pool.prefix + target
         self._go(route, pool, request, build_request(request, target, lines, self._forwarding(request, prefix)), body)
 
     def _enter_api(self, api: SandboxRoute, request: RequestHead, body: bytes) -> None:
-        head = build_request(request, request.target, request.own_lines(), self._api_lines(request))
+        head = build_request(request, request.target, request.passing_to_us(), self._api_lines(request))
         self._go(api, api.pools[0], request, head, body)
 
     def _go(self, route: SandboxRoute, pool: Pool, request: RequestHead, head: bytes, body: bytes) -> None:
@@ -295,6 +303,7 @@ class Exchange:
         return framing.chunk(body) if request is not None and request.length == framing.CHUNKED else body
 
     def _hold(self, body: bytes) -> None:
+        self._irregular = True
         if body:
             self._held.append(body)
             self._held_size += len(body)
@@ -320,6 +329,7 @@ class Exchange:
         self.request_sent = True
         self.moved = self._plane.deadlines.now
         if self._request is not None and self._request.length == framing.CHUNKED:
+            self._irregular = True
             self._trailers = filter_trailers(trailers)
             if self._upstream is not None:
                 self._upstream.transport.write(framing.last_chunk(self._trailers))
@@ -339,8 +349,10 @@ class Exchange:
             lines = b"%bX-Forwarded-Prefix: %b\r\n" % (lines, prefix)
         if request.request_id is not None:
             return lines
-        self._request_id = request_id = self._plane.request_id()
-        return b"%bX-Request-ID: %b\r\n" % (lines, request_id)
+        plane = self._plane
+        plane.id_counter = count = plane.id_counter + 1
+        self._id_count = count
+        return b"%bX-Request-ID: %b%016x\r\n" % (lines, plane.id_prefix, count)
 
     def _api_lines(self, request: RequestHead) -> bytes:
         client = self._client
@@ -351,9 +363,8 @@ class Exchange:
                 peer = self._plane.trusted.client(peer, chain)
             scheme = request.forwarded.get(b"x-forwarded-proto", scheme)
         lines = b"X-Gateway-Peer: %b\r\nX-Gateway-Scheme: %b\r\n" % (peer, scheme)
-        self._request_id = request.request_id or self._plane.request_id()
         if request.request_id is None:
-            lines += b"X-Request-ID: %b\r\n" % self._request_id
+            lines += b"X-Request-ID: %b\r\n" % self.request_id
         return lines
 
     # The response, from the sandbox (upstream.Sink).
@@ -361,7 +372,7 @@ class Exchange:
     def on_interim(self, response: ResponseHead) -> None:
         """100, 102 and 103 go to clients that know them."""
         if self._request is not None and self._request.minor == 1:
-            self._client.transport.write(build_response(response, b""))
+            self.write(build_response(response, b""))
 
     def on_head(self, response: ResponseHead, body: bytes) -> None:
         """The final answer begins: head and first body bytes leave in one write."""
@@ -374,10 +385,10 @@ class Exchange:
         added = b""
         if response.length < 0:
             if request.minor == 1:
-                self._chunked = True
+                self._irregular = self._chunked = True
                 added = b"Transfer-Encoding: chunked\r\n"
             else:
-                self._endless = True
+                self._irregular = self._endless = True
                 keep = False
         self._keep = keep
         if not keep:
@@ -394,7 +405,7 @@ class Exchange:
         """The answer is not complete yet: what there is of it goes out."""
         pending, self._pending = self._pending, b""
         if pending:
-            self._client.transport.write(pending)
+            self.write(pending)
 
     def on_data(self, data: bytes) -> None:
         """More body bytes, on their way as they come."""
@@ -402,20 +413,19 @@ class Exchange:
         route = self._route
         if route is not None:
             self.moved = route.last_active = self._plane.deadlines.now
-        self._client.transport.write(framing.chunk(data) if self._chunked else data)
+        self.write(framing.chunk(data) if self._chunked else data)
 
     def on_end(self, trailers: bytes) -> None:
         """The answer is complete."""
         last = self._pending
         if self._chunked:
             last += framing.last_chunk(filter_trailers(trailers))
-        client = self._client
         if last:
-            client.transport.write(last)
+            self.write(last)
         self._upstream = None
         keep = self._keep
         self._close_book(self._status // 100 - 1)
-        client.exchange_done(keep=keep)
+        self._client.exchange_done(keep=keep)
 
     def on_switch(self, response: ResponseHead, data: bytes) -> None:
         """101: the two connections become a tunnel."""
@@ -433,7 +443,7 @@ class Exchange:
         self._upstream = None
         self._close_book(0)
         route.live.add(tunnel)
-        self._client.transport.write(head)
+        self.write(head)
         early = self._client.became_tunnel(tunnel)
         if data:
             tunnel.on_data(data)
@@ -456,7 +466,7 @@ class Exchange:
             and request.method in REPLAYABLE
             and not request.length
         ):
-            self._repeated = True
+            self._irregular = self._repeated = True
             self._plane.counters.retries += 1
             self.state = _DIALING
             self._task = self._plane.spawn(self._dial(self._pool))
@@ -523,10 +533,14 @@ class Exchange:
     @property
     def request_id(self) -> bytes:
         """The id of the request being served: the client's own, or one made for it."""
-        if not self._request_id:
-            request = self._request
-            self._request_id = (request.request_id if request is not None else None) or self._plane.request_id()
-        return self._request_id
+        request = self._request
+        if request is not None and request.request_id is not None:
+            return request.request_id
+        plane = self._plane
+        if not self._id_count:
+            plane.id_counter += 1
+            self._id_count = plane.id_counter
+        return plane.id_of(self._id_count)
 
     @property
     def request(self) -> RequestHead | None:
@@ -552,21 +566,21 @@ class Exchange:
         seconds = plane.clock() - self._started
         counters.duration_seconds += seconds
         counters.durations[int(seconds * 1e6).bit_length()] += 1
-        counters.bytes_from_clients += bytes_in
-        counters.bytes_to_clients += bytes_out
         if route is not None:
             route.bytes_in += bytes_in
             route.bytes_out += bytes_out
             route.live.discard(self)
         if plane.access_log is not None:
             self._log(seconds, aborted=outcome == ABORTED)
-        self._request = self._address = self._route = self._pool = None
-        self._request_id = self._outgoing = self._pending = self._trailers = b""
-        self._chunked = self._endless = self._repeated = False
-        self._status = self._bytes_out = 0
-        if self._held:
+        self._request = self._address = self._route = None
+        self._id_count = self._bytes_out = 0
+        self._pending = b""
+        if self._irregular:
+            self._irregular = self._chunked = self._endless = self._repeated = False
+            self._outgoing = self._trailers = b""
             self._held.clear()
             self._held_size = 0
+            self._pool = None
         self.state = _IDLE
 
     def _log(self, seconds: float, *, aborted: bool) -> None:

@@ -18,27 +18,23 @@ NOT_READY: Final = 2
 class Valve:
     """The reading half of one transport."""
 
-    __slots__ = ("_reasons", "_transport")
+    __slots__ = ("_transport", "reasons")
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
-        self._reasons = 0
+        self.reasons = 0
+        """Why reading stands still, as a sum of reasons; 0 when it does not."""
 
     def hold(self, reason: int) -> None:
         """Stops reading for this reason."""
-        if self._reasons == 0 and not self._transport.is_closing():
+        if self.reasons == 0 and not self._transport.is_closing():
             self._transport.pause_reading()
-        self._reasons |= reason
+        self.reasons |= reason
 
     def release(self, reason: int) -> None:
         """Takes the reason back; reading goes on when it was the last."""
-        if self._reasons == 0:
+        if self.reasons == 0:
             return
-        self._reasons &= ~reason
-        if self._reasons == 0 and not self._transport.is_closing():
+        self.reasons &= ~reason
+        if self.reasons == 0 and not self._transport.is_closing():
             self._transport.resume_reading()
-
-    @property
-    def held(self) -> bool:
-        """Whether reading stands still."""
-        return self._reasons != 0

@@ -1,21 +1,23 @@
 """Heads: taken apart once, and written anew for the other side.
 
-A head is parsed by llhttp after `framing` has held its raw bytes against one strict grammar. What travels on is the
-sender's own lines, byte for byte and in their order; only whole lines are taken out (hop-by-hop fields of RFC 9110
-§7.6.1, whatever `Connection` names, credentials and marks meant for us) and whole lines are put behind the last.
-Nothing is decoded, folded, merged or re-cased.
+Every head is held against one strict grammar line by line (`fields`) and passes llhttp, so two parsers have to agree
+before anything is believed. What travels on is the sender's own lines, byte for byte and in their order; only whole
+lines are taken out (hop-by-hop fields of RFC 9110 §7.6.1, whatever `Connection` names, credentials and marks meant for
+us) and whole lines are put behind the last. Nothing is decoded, folded, merged or re-cased.
+
+What a head says is a pure function of its bytes. A keep-alive client repeats its header block, and a polled server its
+answer, often to the byte; so each connection remembers the last head it has read, beside the lines that `fields` keeps.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Final
 
 import httptools
 
 from gateway import framing
-from gateway.access import CREDENTIALS
 from gateway.errors import (
     BadRequest,
     BadRoute,
@@ -26,130 +28,85 @@ from gateway.errors import (
     UpstreamInvalid,
     UriTooLong,
 )
+from gateway.fields import (
+    AUTHORIZATION,
+    CODING,
+    CONNECTION,
+    EXPECT,
+    FORWARDED,
+    HOST,
+    INGRESS_OLD,
+    INGRESS_TO,
+    LENGTH,
+    RENEW,
+    REQUEST_ID,
+    TE,
+    TOKEN,
+    TWIN,
+    UPGRADE,
+    Field,
+    filter_trailers,
+    request_lines,
+    response_lines,
+)
 from gateway.limits import Limits
 
-# What a header line means to us. Names that are not here pass untouched.
-_HOST: Final = 1
-_LENGTH: Final = 2
-_CODING: Final = 3
-_CONNECTION: Final = 4
-_UPGRADE: Final = 5
-_EXPECT: Final = 6
-_TE: Final = 7
-_HOP: Final = 8
-_FORWARDED: Final = 9
-_REQUEST_ID: Final = 10
-_AUTHORIZATION: Final = 11
-_TWIN: Final = 12
-# From here on: for this platform only, never for a sandbox.
-_INGRESS_TO: Final = 13
-_INGRESS_OLD: Final = 14
-_TOKEN: Final = 15
-_RENEW: Final = 16
-_CREDENTIAL: Final = 17
+__all__ = [
+    "REPLAYABLE",
+    "RequestHead",
+    "RequestReader",
+    "ResponseHead",
+    "ResponseReader",
+    "build_request",
+    "build_response",
+    "filter_trailers",
+    "parse_request",
+    "parse_response",
+]
 
-_HOP_BY_HOP = (b"keep-alive", b"proxy-connection", b"proxy-authorization", b"proxy-authenticate", b"http2-settings")
-FORWARDED_HEADERS = (
-    b"x-forwarded-for",
-    b"x-forwarded-proto",
-    b"x-forwarded-host",
-    b"x-forwarded-port",
-    b"x-forwarded-prefix",
-    b"x-real-ip",
-    b"forwarded",
-)
-PEER_HEADER = b"x-gateway-peer"
-SCHEME_HEADER = b"x-gateway-scheme"
+REPLAYABLE: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE", b"PROPFIND"))
+"""Methods a client may send again without harm (RFC 9110 §9.2.2), so that we may too when nothing was answered."""
 
-_REQUEST_KINDS: dict[bytes, int] = {
-    b"host": _HOST,
-    b"content-length": _LENGTH,
-    b"transfer-encoding": _CODING,
-    b"connection": _CONNECTION,
-    b"upgrade": _UPGRADE,
-    b"expect": _EXPECT,
-    b"te": _TE,
-    **dict.fromkeys(_HOP_BY_HOP, _HOP),
-    **dict.fromkeys(CREDENTIALS, _CREDENTIAL),
-    b"opensandbox-ingress-to": _INGRESS_TO,
-    b"open-sandbox-ingress": _INGRESS_OLD,
-    b"opensandbox-secure-access": _TOKEN,
-    b"opensandbox-access-renew": _RENEW,
-    **dict.fromkeys(FORWARDED_HEADERS, _FORWARDED),
-    b"x-request-id": _REQUEST_ID,
-    b"authorization": _AUTHORIZATION,
-    PEER_HEADER: _HOP,
-    SCHEME_HEADER: _HOP,
-}
-
-_RESPONSE_KINDS: dict[bytes, int] = {
-    b"content-length": _LENGTH,
-    b"transfer-encoding": _CODING,
-    b"connection": _CONNECTION,
-    b"upgrade": _UPGRADE,
-    b"keep-alive": _HOP,
-    b"proxy-connection": _HOP,
-    b"proxy-authenticate": _HOP,
-}
+MAX_REQUEST_ID: Final = 128
+_REMEMBERED_HEAD: Final = 2048
+_REMEMBERED_STATUSES: Final = 1024
 
 # Fields that `Connection` may not name away: they frame or route the message.
 _PROTECTED = frozenset((b"host", b"content-length", b"transfer-encoding", b"expect", b"x-request-id"))
-# A server behind us that reads `_` as `-` (CGI, WSGI) would take these for the real ones.
-_NO_TWIN = frozenset(_REQUEST_KINDS) - {b"host", b"te", b"upgrade", b"connection", b"expect", b"authorization"}
-# Trailers may add facts about the content, never about framing, routing or credentials (RFC 9110 §6.5.1).
-_NO_TRAILER = frozenset(_REQUEST_KINDS) | {b"trailer", b"cookie", b"set-cookie", b"content-encoding", b"content-type"}
+_request_fields = request_lines(BadRequest)
+_response_fields = response_lines(UpstreamInvalid)
 
-REPLAYABLE = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE", b"PROPFIND"))
-"""Methods a client may send again without harm (RFC 9110 §9.2.2), so that we may too when nothing was answered."""
+_is_request_line = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++ [!-~]++ HTTP/1\.[01]").fullmatch
+_is_path = re.compile(rb"/[!-~]*+").fullmatch
+_is_version = re.compile(rb"HTTP/[0-9](?:\.[0-9])?").fullmatch
+_is_status_line = re.compile(rb"HTTP/1\.[01] [1-5][0-9][0-9](?: [^\x00-\x08\x0a-\x1f\x7f]*+)?").fullmatch
 
-MAX_REQUEST_ID = 128
-_REMEMBERED_NAMES = 4096
-
-
-class _Kinds(dict[bytes, int]):
-    """Header names as they are spelled → what they mean to us; 0 for those that pass.
-
-    Names come in few spellings, so each is lower-cased once and then remembered; the bound is there because clients
-    choose the names.
-    """
-
-    def __init__(self, known: Mapping[bytes, int], twins: frozenset[bytes]) -> None:
-        super().__init__()
-        self._known = known
-        self._twins = twins
-
-    def __missing__(self, name: bytes) -> int:
-        lower = name.lower()
-        kind = self._known.get(lower, 0)
-        if not kind and b"_" in lower and lower.replace(b"_", b"-") in self._twins:
-            kind = _TWIN
-        if len(self) >= _REMEMBERED_NAMES:
-            self.clear()
-        if len(name) <= 64:
-            self[name] = kind
-        return kind
+_methods: set[bytes] = set()
+"""Methods that llhttp has accepted."""
 
 
-_request_kinds = _Kinds(_REQUEST_KINDS, _NO_TWIN)
-_response_kinds = _Kinds(_RESPONSE_KINDS, frozenset())
+class _Silent:
+    """What llhttp reports to when only its verdict counts."""
+
+
+_SILENT = _Silent()
 
 
 class RequestHead:
     """One request head: the facts we act on, and the lines that travel on."""
 
     __slots__ = (
-        "_block",
         "_credentials",
         "_drop",
-        "_lines",
-        "_notes",
+        "_fields",
+        "_passing",
         "authorization",
         "forwarded",
-        "headers",
         "host",
         "ingress_to",
         "keep_alive",
         "length",
+        "lines",
         "method",
         "minor",
         "request_id",
@@ -159,18 +116,17 @@ class RequestHead:
         "upgrade",
     )
 
-    method: bytes
-    target: bytes
-    minor: int
-    _block: bytes
-
-    def __init__(self) -> None:
-        self.headers: list[bytes] = []
-        """Names and values in turn, as they came."""
-        self._notes: list[tuple[int, int, bytes]] = []
+    def __init__(self, method: bytes, target: bytes, minor: int, lines: list[bytes]) -> None:
+        self.method = method
+        self.target = target
+        self.minor = minor
+        """The 1 of HTTP/1.1, or the 0 of HTTP/1.0."""
+        self.lines = lines
+        """The header lines as they came, without their ends."""
+        self._fields: list[tuple[int, Field]] = []
         self._drop: list[int] = []
         self._credentials: list[int] = []
-        self._lines: bytes | None = None
+        self._passing: bytes | None = None
         self.host = b""
         self.length = 0
         """Body length in bytes, or framing.CHUNKED."""
@@ -186,56 +142,42 @@ class RequestHead:
         self.forwarded: dict[bytes, bytes] | None = None
         """Forwarding marks that the client sent, by lower-case name; only a trusted proxy's are believed."""
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Called by llhttp for each header line."""
-        headers = self.headers
-        kind = _request_kinds[name]
-        if kind:
-            self._notes.append((kind, len(headers) >> 1, value))
-        headers.append(name)
-        headers.append(value)
-
     def find(self, name: bytes) -> bytes | None:
         """The first value of a header, by its lower-case name; for the rare questions."""
-        headers = self.headers
-        for at in range(0, len(headers), 2):
-            if headers[at].lower() == name:
-                return headers[at + 1]
+        for line in self.lines:
+            candidate, _, value = line.partition(b":")
+            if candidate.lower() == name:
+                return value.strip(b" \t")
         return None
 
-    def lines(self) -> bytes:
-        """The client's lines that a sandbox may see."""
-        lines = self._lines
-        if lines is None:
-            lines = self._lines = _without(self._block, self._drop + self._credentials)
-        return lines
+    def passing(self) -> bytes:
+        """The client's lines that a sandbox may see, each with its end."""
+        passing = self._passing
+        if passing is None:
+            passing = self._passing = _joined(self.lines, self._drop + self._credentials)
+        return passing
 
-    def lines_without_authorization(self) -> bytes:
+    def passing_without_authorization(self) -> bytes:
         """The same, when Authorization turned out to be a credential of ours."""
-        names = self.headers[::2]
-        authorization = [index for index, name in enumerate(names) if name.lower() == b"authorization"]
-        return _without(self._block, self._drop + self._credentials + authorization)
+        authorization = [index for index, field in self._fields if field.kind == AUTHORIZATION]
+        return _joined(self.lines, self._drop + self._credentials + authorization)
 
-    def own_lines(self) -> bytes:
+    def passing_to_us(self) -> bytes:
         """The client's lines that our own API gets to see, credentials among them."""
-        return _without(self._block, self._drop)
+        return _joined(self.lines, self._drop)
 
 
-def _without(block: bytes, drop: list[int]) -> bytes:
-    if not drop:
-        return block
-    lines = block.split(b"\r\n")
-    for index in sorted(drop, reverse=True):
-        del lines[index]
-    return b"\r\n".join(lines)
+def _joined(lines: list[bytes], drop: list[int]) -> bytes:
+    """The lines but for those in `drop`, as they stand on the wire."""
+    if drop:
+        lines = lines.copy()
+        for index in sorted(drop, reverse=True):
+            del lines[index]
+    return b"\r\n".join((*lines, b"")) if lines else b""
 
 
 class RequestReader:
-    """Reads the request heads of one client connection.
-
-    A keep-alive client repeats its header block from request to request, often to the byte. The facts of a block are a
-    pure function of its bytes, so the last one is remembered, and only the request line of the next is read.
-    """
+    """Reads the request heads of one client connection, remembering the last header block."""
 
     __slots__ = ("_last", "_tail")
 
@@ -244,9 +186,9 @@ class RequestReader:
         self._last: RequestHead | None = None
 
     def read(self, head: bytes, limits: Limits) -> RequestHead:
-        """The request of one whole head (through the empty line).
+        """The request of one whole head (through the empty line); valid until the next is read.
 
-        Raises BadRequest, UriTooLong, HeadTooLarge, UnknownMethod, UnsupportedVersion.
+        Raises BadRequest, BadRoute, UriTooLong, HeadTooLarge, UnknownMethod, UnsupportedVersion.
         """
         method, _, rest = head.partition(b" ")
         target, _, tail = rest.partition(b" ")
@@ -269,142 +211,149 @@ class RequestReader:
         return request
 
 
-_REMEMBERED_HEAD = 2048
-_is_path = re.compile(rb"/[!-~]*+").fullmatch
-_methods: set[bytes] = set()
-"""Methods that the parser has accepted."""
-
-
 def parse_request(head: bytes, limits: Limits) -> RequestHead:
     """Takes apart one whole request head (through the empty line).
 
-    Raises BadRequest, UriTooLong, HeadTooLarge, UnknownMethod, UnsupportedVersion.
+    Raises BadRequest, BadRoute, UriTooLong, HeadTooLarge, UnknownMethod, UnsupportedVersion.
     """
-    if framing.is_request_head(head) is None:
-        raise _diagnose(head)
-    line_end = head.index(b"\r\n")
-    request = RequestHead()
-    request.method, target, version = head[:line_end].split(b" ")
+    lines = head[:-4].split(b"\r\n")
+    line = lines.pop(0)
+    if _is_request_line(line) is None:
+        raise _diagnose(line)
+    method, target, version = line.split(b" ")
     if len(target) > limits.max_url_bytes:
         raise UriTooLong
-    try:
-        httptools.HttpRequestParser(request).feed_data(head)
-    except httptools.HttpParserUpgrade:
-        if request.method == b"CONNECT":
-            raise UnknownMethod("This gateway is no forward proxy: CONNECT is not offered.") from None
-    except httptools.HttpParserInvalidMethodError:
-        raise UnknownMethod from None
-    except httptools.HttpParserError:
-        raise BadRequest from None
-    if len(request.headers) > 2 * limits.max_headers:
+    if len(lines) > limits.max_headers:
         raise HeadTooLarge
-    _methods.add(request.method)
-    request.target = target
-    request.minor = version[-1] - 0x30
-    request._block = head[line_end + 2 : -2]
+    request = RequestHead(method, target, version[-1] - 0x30, lines)
     _classify(request)
+    _ask_llhttp(head, method)
     if target[0] != 0x2F:
         _normalise_target(request)
     return request
 
 
+def _ask_llhttp(head: bytes, method: bytes) -> None:
+    try:
+        httptools.HttpRequestParser(_SILENT).feed_data(head)
+    except httptools.HttpParserUpgrade:
+        if method == b"CONNECT":
+            raise UnknownMethod("This gateway is no forward proxy: CONNECT is not offered.") from None
+    except httptools.HttpParserInvalidMethodError:
+        raise UnknownMethod from None
+    except httptools.HttpParserError:
+        raise BadRequest from None
+    _methods.add(method)
+
+
 def _classify(request: RequestHead) -> None:
+    known = _request_fields
+    found = request._fields
+    for index, line in enumerate(request.lines):
+        field = known[line]
+        if field is not None:
+            found.append((index, field))
     hosts = 0
     lengths: list[bytes] = []
     codings: list[bytes] = []
     connection: list[bytes] = []
     drop = request._drop
-    ingress_old: bytes | None = None
-    upgrade: bytes | None = None
-    for kind, index, value in request._notes:
-        if kind == _HOST:
+    for index, field in found:
+        kind, _, value = field
+        if kind == HOST:
             hosts += 1
             request.host = value
-        elif kind == _LENGTH:
+        elif kind == LENGTH:
             lengths.append(value)
-        elif kind == _AUTHORIZATION:
-            request.authorization = value
-        elif kind == _REQUEST_ID and request.request_id is None and 0 < len(value) <= MAX_REQUEST_ID:
-            request.request_id = value
-        elif kind == _TE and b"trailers" in value.lower():
-            pass  # only "trailers" means the same on both of our sides; codings are negotiated hop by hop
-        elif kind == _TWIN:
-            raise BadRequest("a header name spells a reserved one with underscores")
-        elif kind >= _INGRESS_TO:
-            request._credentials.append(index)
-            if kind == _INGRESS_TO:
-                if request.ingress_to is not None:
-                    raise BadRoute("There must be one OpenSandbox-Ingress-To header only.")
-                request.ingress_to = value
-            elif kind == _TOKEN:
-                if request.token is not None:
-                    raise BadRequest("there must be one OpenSandbox-Secure-Access only")
-                request.token = value
-            elif kind == _RENEW:
-                request.skips_renewal = value == b"skip"
-            elif kind == _INGRESS_OLD:
-                if ingress_old is not None:
-                    raise BadRoute("There must be one OPEN-SANDBOX-INGRESS header only.")
-                ingress_old = value
-        elif kind == _EXPECT:
-            if value.lower() != b"100-continue":
-                raise BadRequest("the only expectation there is, is 100-continue")
-            if request.minor == 0:
-                drop.append(index)
-        else:
+        elif kind == CONNECTION:
+            connection.append(value)
             drop.append(index)
-            if kind == _CONNECTION:
-                connection.append(value)
-            elif kind == _CODING:
-                codings.append(value)
-            elif kind == _UPGRADE:
-                upgrade = value if upgrade is None else upgrade + b", " + value
-            elif kind == _FORWARDED:
-                _note_forwarded(request, index, value)
-    if request.ingress_to is None:
-        request.ingress_to = ingress_old
-    elif ingress_old is not None and ingress_old != request.ingress_to:
-        raise BadRoute("OpenSandbox-Ingress-To and OPEN-SANDBOX-INGRESS name different sandboxes. Send the first only.")
+        elif kind == CODING:
+            codings.append(value)
+            drop.append(index)
+        else:
+            _note(request, index, field)
+    if request._credentials:
+        _note_routing(request)
     # HTTP/1.0 has no Host (probes of old load balancers send none); everything else has exactly one.
     if (hosts or request.minor) and (hosts != 1 or framing.is_host(request.host) is None):
         raise BadRequest("there must be one valid Host")
-    length = framing.body_length(lengths, codings, request.minor) if lengths or codings else None
-    request.length = length or 0
+    if lengths or codings:
+        request.length = framing.body_length(lengths, codings, request.minor) or 0
     if connection:
-        _read_connection(request, b",".join(connection).lower(), upgrade)
+        _read_connection(request, b",".join(connection).lower())
     elif request.minor == 0:
         request.keep_alive = False
 
 
-def _note_forwarded(request: RequestHead, index: int, value: bytes) -> None:
-    if request.forwarded is None:
-        request.forwarded = {}
-    name = request.headers[2 * index].lower()
-    held = request.forwarded.get(name)
-    request.forwarded[name] = value if held is None else held + b", " + value
+def _note(request: RequestHead, index: int, field: Field) -> None:
+    """The rarer lines."""
+    kind, name, value = field
+    if kind >= INGRESS_TO:
+        request._credentials.append(index)
+    elif kind == AUTHORIZATION:
+        request.authorization = value
+    elif kind == REQUEST_ID and request.request_id is None and 0 < len(value) <= MAX_REQUEST_ID:
+        request.request_id = value
+    elif kind == TE and b"trailers" in value.lower():
+        pass  # only "trailers" means the same on both of our sides; codings are negotiated hop by hop
+    elif kind == TWIN:
+        raise BadRequest("a header name spells a reserved one with underscores")
+    elif kind == EXPECT:
+        if value.lower() != b"100-continue":
+            raise BadRequest("the only expectation there is, is 100-continue")
+        if request.minor == 0:
+            request._drop.append(index)
+    else:
+        request._drop.append(index)
+        if kind == FORWARDED:
+            if request.forwarded is None:
+                request.forwarded = {}
+            held = request.forwarded.get(name)
+            request.forwarded[name] = value if held is None else held + b", " + value
 
 
-def _read_connection(request: RequestHead, value: bytes, upgrade: bytes | None) -> None:
+def _note_routing(request: RequestHead) -> None:
+    """The lines meant for this platform."""
+    ingress: dict[int, bytes] = {}
+    for _, (kind, _, value) in request._fields:
+        if kind == RENEW:
+            request.skips_renewal = value == b"skip"
+        elif kind == TOKEN:
+            if request.token is not None:
+                raise BadRequest("there must be one OpenSandbox-Secure-Access only")
+            request.token = value
+        elif kind in (INGRESS_TO, INGRESS_OLD):
+            if kind in ingress:
+                raise BadRoute("There must be one header only that names the sandbox.")
+            ingress[kind] = value
+    if len(set(ingress.values())) > 1:
+        raise BadRoute("OpenSandbox-Ingress-To and OPEN-SANDBOX-INGRESS name different sandboxes. Send the first only.")
+    request.ingress_to = next(iter(ingress.values()), None)
+
+
+def _read_connection(request: RequestHead, value: bytes) -> None:
+    if value == b"keep-alive":
+        return
     tokens = {token.strip(b" \t") for token in value.split(b",")}
     request.keep_alive = b"close" not in tokens and (request.minor == 1 or b"keep-alive" in tokens)
-    if (
-        upgrade is not None
-        and b"upgrade" in tokens
-        and not request.length
-        and request.minor == 1
+    if b"upgrade" in tokens and not request.length and request.minor == 1:
+        offers = b", ".join(field.value for _, field in request._fields if field.kind == UPGRADE)
         # h2c would hand the connection to a protocol whose requests we could not see (RFC 9113 dropped it).
-        and not any(offer.strip(b" \t").startswith(b"h2") for offer in upgrade.lower().split(b","))
-    ):
-        request.upgrade = upgrade
+        if not any(offer.strip(b" \t").startswith(b"h2") for offer in offers.lower().split(b",")):
+            request.upgrade = offers
     named = tokens - {b"", b"close", b"keep-alive", b"upgrade", b"te", b"http2-settings"}
     if named:
         if named & _PROTECTED:
             raise BadRequest("Connection names a header that frames or routes the message")
-        request._drop.extend(
-            index
-            for index, name in enumerate(request.headers[::2])
-            if name.lower() in named and index not in request._drop and index not in request._credentials
-        )
+        request._drop.extend(_named(request.lines, named, request._drop + request._credentials))
+
+
+def _named(lines: Sequence[bytes], names: set[bytes], known: Sequence[int]) -> list[int]:
+    """Where lines with these lower-case names stand, but for those in `known`."""
+    return [
+        index for index, line in enumerate(lines) if line.partition(b":")[0].lower() in names and index not in known
+    ]
 
 
 def _normalise_target(request: RequestHead) -> None:
@@ -414,87 +363,58 @@ def _normalise_target(request: RequestHead) -> None:
         if request.method != b"OPTIONS":
             raise BadRequest("the request target '*' goes with OPTIONS only")
         return
-    scheme, found, rest = target.partition(b"://")
-    if not found or scheme.lower() not in (b"http", b"https"):
+    match = _ABSOLUTE(target)
+    if match is None:
         raise BadRequest("the request target must be a path")
-    for at, byte in enumerate(rest):
-        if byte in b"/?":
-            authority, path = rest[:at], rest[at:]
-            break
-    else:
-        authority, path = rest, b"/"
+    authority, path = match.groups()
     if authority.lower() != request.host.lower():
         raise BadRequest("the request target names another host than the Host header")
-    request.target = path if path[0] == 0x2F else b"/" + path
+    request.target = path if path[:1] == b"/" else b"/" + path
 
 
-_is_version = re.compile(rb"HTTP/[0-9](?:\.[0-9])?").fullmatch
+_ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?#]*)(.*)").fullmatch
 
 
-def _diagnose(head: bytes) -> GatewayError:
-    line = head.partition(b"\r\n")[0]
+def _diagnose(line: bytes) -> GatewayError:
     words = line.split(b" ")
     if len(words) == 3 and _is_version(words[2]) and words[2] not in (b"HTTP/1.1", b"HTTP/1.0"):
         return UnsupportedVersion()
-    return BadRequest("the request head is malformed")
+    return BadRequest("the request line is malformed")
 
 
 def build_request(request: RequestHead, target: bytes, lines: bytes, added: bytes) -> bytes:
     """The head that goes upstream: `lines` of the client, then `added`; whole lines, each ending in CR LF."""
-    if not request.host:
-        added += b"Host: localhost\r\n"
     if request.length == framing.CHUNKED:
         added += b"Transfer-Encoding: chunked\r\n"
     elif request.upgrade:
         added += b"Connection: Upgrade\r\nUpgrade: %b\r\n" % request.upgrade
+    if not request.host:
+        added += b"Host: localhost\r\n"
     return b"%b %b HTTP/1.1\r\n%b%b\r\n" % (request.method, target, lines, added)
 
 
 class ResponseHead:
     """One response head of a sandbox: the facts we act on, and the lines that travel on."""
 
-    __slots__ = (
-        "_added",
-        "_block",
-        "_built",
-        "_drop",
-        "_names",
-        "_notes",
-        "_status_line",
-        "keep_alive",
-        "length",
-        "minor",
-        "status",
-        "upgrade",
-    )
+    __slots__ = ("_added", "_built", "_drop", "_start", "keep_alive", "length", "lines", "minor", "status", "upgrade")
 
-    status: int
-    minor: int
-    length: int
-    """Number of body bytes, or framing.CHUNKED, or framing.UNTIL_CLOSE."""
-    _status_line: bytes
-    _block: bytes
-
-    def __init__(self) -> None:
+    def __init__(self, start: bytes, status: int, minor: int, lines: list[bytes]) -> None:
+        self._start = start
+        self.status = status
+        self.minor = minor
+        self.lines = lines
+        """The header lines as they came, without their ends."""
+        self.length = 0
+        """Number of body bytes, or framing.CHUNKED, or framing.UNTIL_CLOSE."""
+        self.keep_alive = minor == 1
+        self.upgrade = b""
+        self._drop: list[int] = []
         self._added: bytes | None = None
         self._built = b""
-        self._names: list[bytes] = []
-        self._notes: list[tuple[int, int, bytes]] = []
-        self._drop: list[int] = []
-        self.keep_alive = True
-        self.upgrade = b""
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Called by llhttp for each header line."""
-        names = self._names
-        kind = _response_kinds[name]
-        if kind:
-            self._notes.append((kind, len(names), value))
-        names.append(name)
 
 
 class ResponseReader:
-    """Reads the response heads of one upstream connection, remembering the last: polls are answered alike."""
+    """Reads the response heads of one upstream connection, remembering the last."""
 
     __slots__ = ("_head", "_last", "_to_head")
 
@@ -513,53 +433,67 @@ class ResponseReader:
         return response
 
 
+class _StatusLines(dict[bytes, tuple[bytes, int, int]]):
+    """Status lines → the line as we send it, status and minor version; learned once per spelling."""
+
+    def __missing__(self, line: bytes) -> tuple[bytes, int, int]:
+        if _is_status_line(line) is None:
+            raise UpstreamInvalid
+        known = (b"HTTP/1.1" + line[8:], int(line[9:12]), line[7] - 0x30)
+        if len(self) >= _REMEMBERED_STATUSES:
+            self.clear()
+        if len(line) <= 64:
+            self[line] = known
+        return known
+
+
+_status_lines = _StatusLines()
+
+
 def parse_response(head: bytes, *, to_head: bool) -> ResponseHead:
     """Takes apart one whole response head; `to_head` says the request was HEAD, whose answers have no body.
 
     Raises UpstreamInvalid.
     """
-    if framing.is_response_head(head) is None:
-        raise UpstreamInvalid
-    line_end = head.index(b"\r\n")
-    response = ResponseHead()
+    lines = head[:-4].split(b"\r\n")
+    start, status, minor = _status_lines[lines.pop(0)]
+    response = ResponseHead(start, status, minor, lines)
+    length = _read_response_lines(response)
     try:
-        httptools.HttpResponseParser(response).feed_data(head)
+        httptools.HttpResponseParser(_SILENT).feed_data(head)
     except httptools.HttpParserUpgrade:
         pass
     except httptools.HttpParserError:
         raise UpstreamInvalid from None
-    response.status = status = int(head[9:12])
-    response.minor = minor = head[7] - 0x30
-    response.keep_alive = minor == 1
-    response._status_line = head[8:line_end]
-    response._block = head[line_end + 2 : -2]
-    length = _read_response_notes(response)
     if status >= 200 and status != 204 and status != 304 and not to_head:
         response.length = framing.UNTIL_CLOSE if length is None else length
     elif length == framing.CHUNKED and not to_head:
         raise UpstreamInvalid  # RFC 9112 §6.1: these have no body, so a coding can only be a misunderstanding
-    else:
-        response.length = 0
     return response
 
 
-def _read_response_notes(response: ResponseHead) -> int | None:
+def _read_response_lines(response: ResponseHead) -> int | None:
+    known = _response_fields
     lengths: list[bytes] = []
     codings: list[bytes] = []
     connection: list[bytes] = []
     drop = response._drop
-    for kind, index, value in response._notes:
-        if kind == _LENGTH:
+    for index, line in enumerate(response.lines):
+        field = known[line]
+        if field is None:
+            continue
+        kind, _, value = field
+        if kind == LENGTH:
             lengths.append(value)
             continue
-        if kind == _UPGRADE:
+        if kind == UPGRADE:
             response.upgrade = value
             if response.status == 426:
                 continue  # has to name what it asks for (RFC 9110 §15.5.22), though hop-by-hop elsewhere
         drop.append(index)
-        if kind == _CONNECTION:
+        if kind == CONNECTION:
             connection.append(value)
-        elif kind == _CODING:
+        elif kind == CODING:
             codings.append(value)
     if connection:
         _read_response_connection(response, b",".join(connection).lower())
@@ -579,27 +513,12 @@ def _read_response_connection(response: ResponseHead, value: bytes) -> None:
     response.keep_alive = b"close" not in tokens and (response.minor == 1 or b"keep-alive" in tokens)
     named = tokens - {b"", b"close", b"keep-alive", b"upgrade", b"content-length"}
     if named:
-        response._drop.extend(
-            index for index, name in enumerate(response._names) if name.lower() in named and index not in response._drop
-        )
+        response._drop.extend(_named(response.lines, named, response._drop))
 
 
 def build_response(response: ResponseHead, added: bytes) -> bytes:
     """The head that goes to the client: `added` are whole lines, each ending in CR LF, that come last."""
     if added != response._added:
         response._added = added
-        block = _without(response._block, response._drop)
-        response._built = b"HTTP/1.1%b\r\n%b%b\r\n" % (response._status_line, block, added)
+        response._built = b"%b\r\n%b%b\r\n" % (response._start, _joined(response.lines, response._drop), added)
     return response._built
-
-
-def filter_trailers(trailers: bytes) -> bytes:
-    """Trailer lines that may travel on (each ends in CR LF)."""
-    if not trailers:
-        return b""
-    kept = [
-        line
-        for line in trailers.split(b"\r\n")
-        if line and line.partition(b":")[0].lower().replace(b"_", b"-") not in _NO_TRAILER
-    ]
-    return b"".join(b"%b\r\n" % line for line in kept)

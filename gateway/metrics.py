@@ -22,8 +22,6 @@ class Counters:
     """What has happened since the process started, and what is open now."""
 
     __slots__ = (
-        "bytes_from_clients",
-        "bytes_to_clients",
         "connections",
         "connections_total",
         "dial_failures",
@@ -51,8 +49,6 @@ class Counters:
         self.dial_failures = 0
         self.pool_hits = 0
         self.retries = 0
-        self.bytes_from_clients = 0
-        self.bytes_to_clients = 0
 
     def refused(self, code: str) -> None:
         """Counts an answer of our own by its code."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from gateway.access import Keyring
 from gateway.access_log import AccessLog
-from gateway.deadlines import Deadlines
+from gateway.deadlines import NEVER, Deadlines
 from gateway.dial import in_process, tcp
 from gateway.errors import GatewayError, PortNotListening, SandboxNotFound, SandboxUnavailable
 from gateway.limits import Limits
@@ -29,8 +29,6 @@ class Plane:
     """The parts that connections use, and the few decisions that need several of them."""
 
     __slots__ = (
-        "_id_counter",
-        "_id_prefix",
         "_resolving",
         "_tasks",
         "access_log",
@@ -40,11 +38,14 @@ class Plane:
         "counters",
         "deadlines",
         "draining",
+        "id_counter",
+        "id_prefix",
         "keyring",
         "limits",
         "own_credentials",
         "resolver",
         "router",
+        "stream_idle",
         "table",
         "trusted",
     )
@@ -72,6 +73,7 @@ class Plane:
         self.counters = Counters()
         self.clients: set[Any] = set()
         self.draining = False
+        self.stream_idle = limits.stream_idle_timeout or NEVER
         self.own_credentials: frozenset[bytes] = frozenset()
         """Values of Authorization that are for our API only, and are kept from sandboxes."""
         self.clock = time.monotonic
@@ -82,13 +84,17 @@ class Plane:
             self.api.pools[0] = Pool(in_process(application, limits, self.deadlines), limits, self.deadlines)
         self._tasks: set[asyncio.Task[None]] = set()
         self._resolving: dict[bytes, asyncio.Task[Resolution]] = {}
-        self._id_prefix = os.urandom(8).hex().encode()
-        self._id_counter = int.from_bytes(os.urandom(4), "big")
+        self.id_prefix = os.urandom(8).hex().encode()
+        self.id_counter = int.from_bytes(os.urandom(4), "big")
 
     def request_id(self) -> bytes:
         """A new request id: 32 hexadecimal digits, unique across processes and restarts."""
-        self._id_counter += 1
-        return b"%b%016x" % (self._id_prefix, self._id_counter)
+        self.id_counter += 1
+        return self.id_of(self.id_counter)
+
+    def id_of(self, count: int) -> bytes:
+        """The request id with this count."""
+        return b"%b%016x" % (self.id_prefix, count)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Runs something that has to wait; the plane holds on to it and logs what it raises."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from gateway.deadlines import NEVER, Deadlines
+from gateway.deadlines import Deadlines
 from gateway.limits import Limits
 from gateway.upstream import UpstreamConnection
 
@@ -44,7 +44,6 @@ class Pool:
             if not replayable and self._deadlines.now - connection.idle_since >= FRESH_SECONDS:
                 idle[connection] = None
                 return None
-            connection.deadline = NEVER
             return connection
         return None
 
@@ -53,10 +52,9 @@ class Pool:
         if self.closed or len(self._idle) >= self._limits.pool_max_idle:
             connection.close()
             return
-        connection.release()
-        now = self._deadlines.now
-        connection.idle_since = now
-        connection.deadline = now + self._limits.pool_idle_timeout
+        if connection.valve.reasons:
+            connection.release()
+        connection.idle_since = self._deadlines.now
         self._idle[connection] = None
 
     def forget(self, connection: UpstreamConnection) -> None:

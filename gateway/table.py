@@ -167,6 +167,9 @@ class RouteTable:
 
     def __init__(self) -> None:
         self._routes: dict[bytes, SandboxRoute] = {}
+        self.retired_in = 0
+        self.retired_out = 0
+        """Body bytes that went through routes which are no longer held."""
         self._gone: OrderedDict[bytes, Removal] = OrderedDict()
         self.get = self._routes.get
         """`get(id)` → the route or None: bound to the dict itself, since it runs once per request."""
@@ -186,7 +189,7 @@ class RouteTable:
             return route
         if held.uid != route.uid:
             self._routes[route.id] = route
-            held.revoke(Removal.REPLACED)
+            self._retire(held, Removal.REPLACED)
             return route
         held.describe_as(route)
         removal = _STATE_REMOVALS.get(route.state)
@@ -203,7 +206,12 @@ class RouteTable:
         self._gone[key] = reason
         if len(self._gone) > TOMBSTONES:
             self._gone.popitem(last=False)
+        self._retire(route, reason)
+
+    def _retire(self, route: SandboxRoute, reason: Removal) -> None:
         route.revoke(reason)
+        self.retired_in += route.bytes_in
+        self.retired_out += route.bytes_out
 
     def gone(self, sandbox_id: bytes) -> Removal | None:
         """Why the id is no longer here, for the last few thousand that were removed."""

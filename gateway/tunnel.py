@@ -200,7 +200,10 @@ class Tunnel:
     def client_lost(self) -> None:
         """The client's side is gone: what it sent still goes out."""
         self.closed = True
-        self._route.live.discard(self)
+        route = self._route
+        route.live.discard(self)
+        route.bytes_in += self.bytes_in
+        route.bytes_out += self.bytes_out
         self._upstream.close()
 
     def revoke(self, reason: Removal) -> None:

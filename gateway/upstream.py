@@ -20,6 +20,7 @@ from gateway.errors import BadRequest, GatewayError, UpstreamInvalid
 from gateway.flow import SLOW_PEER, Valve
 from gateway.framing import CHUNKED, UNTIL_CLOSE, ChunkedDecoder
 from gateway.heads import ResponseHead, ResponseReader
+from gateway.limits import Limits
 
 _IDLE: Final = 0
 _HEAD: Final = -10
@@ -85,6 +86,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_keep",
         "_left",
         "_max_head",
+        "_pool_idle",
         "_reader",
         "_to_head",
         "deadline",
@@ -99,15 +101,16 @@ class UpstreamConnection(asyncio.Protocol):
     transport: asyncio.Transport
     valve: Valve
 
-    def __init__(self, home: Home, max_head: int) -> None:
+    def __init__(self, home: Home, limits: Limits) -> None:
         # connection
         self.home = home
-        self._max_head = max_head
+        self._max_head = limits.max_head_bytes
+        self._pool_idle = limits.pool_idle_timeout
         self._reader = ResponseReader()
         self.idle_since = 0.0
         self.used = 0
         """How many exchanges it has begun; more than one means it was reused."""
-        self.deadline = NEVER
+        self.deadline = 0.0
         # exchange
         self.sink: Sink | None = None
         self._reset()
@@ -279,10 +282,18 @@ class UpstreamConnection(asyncio.Protocol):
             self.sink.resume_upload()
 
     def expire(self, now: float) -> None:
-        """It has been idle for long enough."""
-        if self.sink is None:
+        """Closes the connection when it has been idle for long enough; else looks again when it may have been.
+
+        Looking again is cheaper than moving the deadline with each exchange.
+        """
+        idle = self._pool_idle
+        if self.sink is not None:
+            self.deadline = now + idle
+        elif now - self.idle_since >= idle:
+            self.deadline = NEVER
             self.transport.close()
-        self.deadline = NEVER
+        else:
+            self.deadline = self.idle_since + idle
 
     def hold(self) -> None:
         """Stops reading: the client is slow."""
