@@ -78,7 +78,7 @@ def _serve(config: str | None, run: Run) -> int:
 
 
 def _warn(loaded: Loaded) -> None:
-    if loaded.settings.server.api_key is None:
+    if not loaded.settings.server.has_keys:
         # Not by way of the log, whose level may hide it.
         _say(f"{_BAR}\nWARNING: {OPEN_API}\n{_BAR}")
     log = logging.getLogger(__name__)

@@ -25,8 +25,7 @@ def check_configuration(loaded: Loaded) -> Iterator[Finding]:
 
 
 def _secrecy(loaded: Loaded) -> Iterator[Finding]:
-    key = loaded.settings.server.api_key
-    if key is None:
+    if not loaded.settings.server.has_keys:
         yield warn("api key", OPEN_API)
     elif loaded.path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
         yield warn("api key", f"others on this machine can read {loaded.path}", f"chmod 600 {loaded.path}")

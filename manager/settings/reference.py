@@ -82,7 +82,7 @@ def _unwired_note(path: str) -> str:
 
 
 def _refused(row: Unwired) -> str:
-    accepted = " or ".join(f"`{toml_text(value)}`" for value in row.accepted if value not in (None, {}))
+    accepted = " or ".join(f"`{toml_text(value)}`" for value in row.accepted if value not in (None, {}, ()))
     return f"This version starts only with {accepted}." if accepted else "This version does not start with it."
 
 

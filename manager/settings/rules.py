@@ -80,6 +80,20 @@ def _listening(settings: Settings) -> Iterator[Problem]:
         yield Problem("server.proxy_protocol", text, "true")
 
 
+def _api_keys(settings: Settings) -> Iterator[Problem]:
+    server = settings.server
+    names = [item.name for item in server.api_keys]
+    for twice in sorted({name for name in names if names.count(name) > 1}):
+        yield Problem("server.api_keys", f'has the name "{twice}" twice; each key needs a name of its own')
+    keys = [item.key.get_secret_value() for item in server.api_keys]
+    if server.api_key is not None:
+        keys.append(server.api_key.get_secret_value())
+    if len(set(keys)) < len(keys):
+        yield Problem(
+            "server.api_keys", "holds the same key twice (server.api_key counts); one would never be recognised"
+        )
+
+
 def _gateway(settings: Settings) -> Iterator[Problem]:
     gateway = settings.ingress.gateway
     if settings.ingress.mode == "direct":
@@ -193,8 +207,9 @@ def _services(settings: Settings) -> Iterator[Problem]:
         yield Problem("renew_intent.redis.dsn", "is required with renew_intent.redis.enabled = true")
     if tenants.given and tenants.provider == "http" and tenants.endpoint is None:
         yield Problem("tenants.endpoint", 'is required with tenants.provider = "http"')
-    if tenants.given and settings.server.api_key is not None:
-        yield Problem("server.api_key", "must be empty when [tenants] holds the keys")
+    if tenants.given and settings.server.has_keys:
+        name = "api_keys" if settings.server.api_key is None else "api_key"
+        yield Problem(f"server.{name}", "must be empty when [tenants] holds the keys")
 
 
 _RULES: Final[tuple[Callable[[Settings], Iterator[Problem]], ...]] = (
@@ -202,6 +217,7 @@ _RULES: Final[tuple[Callable[[Settings], Iterator[Problem]], ...]] = (
     _runtime_tables,
     _ports,
     _listening,
+    _api_keys,
     _gateway,
     _api_hosts,
     _signing,

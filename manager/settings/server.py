@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 
+from manager.settings.callers import ApiKeySettings, Origin
 from manager.settings.table import Table, option
 from manager.settings.values import (
     LEVELS,
@@ -43,6 +44,17 @@ class ServerSettings(Table):
         secret=True,
         doc="Key that callers of the REST API send as OPEN-SANDBOX-API-KEY; empty switches authentication off. "
         "OPENSANDBOX_SERVER_API_KEY overrides it",
+    )
+    api_keys: tuple[ApiKeySettings, ...] = option(
+        (), secret=True, doc="Further keys, each with a name and what it may do; changed by SIGHUP without a restart"
+    )
+    cors_origins: tuple[Origin, ...] = option(
+        ("*",),
+        allowed='a list of "*" or origins such as ["https://console.example.com"]',
+        doc='Origins of pages that may call the REST API with a key; "*" is any, an empty list none',
+    )
+    max_sandboxes: Annotated[int | None, OrNone] = option(
+        None, least=1, doc="Most sandboxes that exist at once; a create beyond it is 429; unset means no limit"
     )
     eip: OptionalText = option(
         None, doc="Public host, or public base of proxied addresses, used when endpoints are written"
@@ -94,6 +106,11 @@ class ServerSettings(Table):
         shown="gateway.limits.max_connections",
         doc="Another spelling of gateway.limits.max_connections; 0 leaves that key's value",
     )
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether callers of the REST API need a key."""
+        return self.api_key is not None or bool(self.api_keys)
 
 
 class LogSettings(Table):

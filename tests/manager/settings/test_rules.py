@@ -10,7 +10,11 @@ KUBERNETES = '[runtime]\ntype = "kubernetes"\nexecd_image = "execd"\n'
 GATEWAY = '[ingress]\nmode = "gateway"\n[ingress.gateway]\n'
 UPSTREAM = '[egress]\nmode = "dns+nft"\n[egress.upstream_proxy]\n'
 
+TWICE = '[server]\napi_key = "eightlong"\n[[server.api_keys]]\nname = "a"\nkey = "eightlong"'
+NAMED = '[[server.api_keys]]\nname = "a"\nkey = "key-number-{}"\n'
 DOCKER_CONFLICTS = [
+    (TWICE, "server.api_keys: holds the same key twice"),
+    (NAMED.format(1) + NAMED.format(2), 'server.api_keys: has the name "a" twice'),
     ('[server.tls]\ncertificate = "a.pem"', "server.tls.key: is required beside server.tls.certificate"),
     ('[server.tls]\nkey = "a.pem"', "server.tls.certificate: is required beside server.tls.key"),
     ("[server]\nmetrics_port = 8080", "server.metrics_port = 8080: must differ from server.port"),

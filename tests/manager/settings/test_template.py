@@ -31,6 +31,7 @@ NOT_FOR_DOCKER = (
     "docker.registries",
     "docker.pools",
     "ingress.secure_access.keys",
+    "server.api_keys",
 )
 """Tables that a default cannot stand in: they need another runtime or mode, or an item of the operator's."""
 FILLED = {'type = ""': 'type = "docker"', 'execd_image = ""': 'execd_image = "execd"'}

@@ -19,6 +19,10 @@ LEVELS = "must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL"
 PIDS = 'must be a whole number of at least 1, or 0 or "unlimited" for no limit'
 
 ACCEPTED: list[tuple[str, str, Any]] = [
+    ('[server]\ncors_origins = ["https://A.example:8443"]', "server.cors_origins", ("https://a.example:8443",)),
+    ('[[server.api_keys]]\nname = "a"\nkey = "eight-long"', "server.has_keys", True),
+    ('[server]\napi_key = "k"', "server.has_keys", True),
+    ("[server]\ncors_origins = []", "server.has_keys", False),
     ('[server]\nhost = "::1"', "server.host", "::1"),
     ('[server]\nhost = "[::1]"', "server.host", "::1"),
     ('[server]\nhost = "localhost"', "server.host", "localhost"),
@@ -54,6 +58,7 @@ def test_a_value_is_accepted(load, text: str, path: str, expected: Any) -> None:
 
 
 REFUSED = [
+    ("server.cors_origins", '"*"', 'must be a list of "*" or origins such as ["https://console.example.com"]'),
     ("server.host", '"http://x"', HOSTS),
     ("server.host", '"1.2.3.444"', HOSTS),
     ("server.host", '""', HOSTS),
@@ -104,6 +109,10 @@ def test_a_value_is_refused_in_one_line(refused, path: str, value: str, problem:
 
 
 PLACES = {
+    "[[server.api_keys]]\nname = 'default'\nkey = 'eight-long'": 'server.api_keys[0].name = "default": must ',
+    "[[server.api_keys]]\nname = 'a'\nkey = 'short'": "server.api_keys[0].key = (hidden): must have at least 8",
+    "[server]\ncors_origins = ['https://a.example/path']": "server.cors_origins[0] = ",
+    "[server]\ncors_origins = ['a.example']": "server.cors_origins[0] = ",
     "[server]\ntrusted_proxies = ['::1', '10.0.0.0/33']": "server.trusted_proxies[1] = ",
     "[docker]\ndrop_capabilities = ['NET RAW']": "docker.drop_capabilities[0] = ",
     "[docker]\nulimits = {nofile = '9:1'}": "docker.ulimits: must be ",
