@@ -1,0 +1,146 @@
+"""Volumes on a real Engine: what is mounted, what is refused, and what a link may not do."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import docker
+import pytest
+
+from manager.domain import errors
+from manager.domain.sandbox import HostVolume, NamedVolume, SandboxSpec, VolumeMount
+from manager.runtime.docker.runtime import DockerRuntime
+from tests.docker.harness import Events, make_settings
+
+pytestmark = pytest.mark.timeout(60)
+Started = Callable[..., Awaitable[tuple[DockerRuntime, Events]]]
+Spec = Callable[..., SandboxSpec]
+Run = Callable[..., Awaitable[int]]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """The one directory that may be mounted from."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+async def allowing(
+    started: Started, images: tuple[str, str], instance: str, tmp_path: Path, data: Path
+) -> DockerRuntime:
+    """A runtime that allows `data` only."""
+    storage = {"allowed_host_paths": [str(data)]}
+    runtime, _ = await started(make_settings(images[1], instance, tmp_path, storage=storage))
+    return runtime
+
+
+@pytest.fixture
+def run(allowing: DockerRuntime, spec: Spec, engine: docker.APIClient) -> Run:
+    """Runs a script in a sandbox with volumes, to its end; the exit code."""
+
+    async def run(script: str, *volumes: VolumeMount) -> int:
+        made = await allowing.create(spec(entrypoint=("sh", "-c", script), volumes=volumes), print)
+        ended = await asyncio.to_thread(engine.wait, f"sandbox-{made.id}")
+        await allowing.delete(made.id)
+        return int(ended["StatusCode"])
+
+    return run
+
+
+async def test_a_host_directory_is_mounted(run: Run, data: Path) -> None:
+    """What the sandbox writes is there afterwards; a sub-path is made if need be."""
+    volume = VolumeMount("data", "/mnt", HostVolume(str(data)), sub_path="a/b")
+    assert await run("echo hi > /mnt/file", volume) == 0
+    assert (data / "a" / "b" / "file").read_text() == "hi\n"
+
+
+async def test_read_only_is_read_only(run: Run, data: Path) -> None:
+    """Host directories and named volumes alike."""
+    volume = VolumeMount("data", "/mnt", HostVolume(str(data)), read_only=True)
+    assert await run("echo hi > /mnt/file", volume) != 0
+    assert not (data / "file").exists()
+
+
+@pytest.mark.parametrize("path", ["/", "/etc", "/var/run", "/var/lib/docker/volumes"])
+async def test_places_that_are_never_mounted(allowing: DockerRuntime, spec: Spec, path: str) -> None:
+    """Refused before anything is made."""
+    with pytest.raises(errors.Invalid) as raised:
+        allowing.check(spec(volumes=(VolumeMount("data", "/mnt", HostVolume(path)),)))
+    assert raised.value.code == "VOLUME::HOST_PATH_NOT_ALLOWED"
+
+
+async def test_our_own_state_is_never_mounted(runtime: DockerRuntime, spec: Spec, tmp_path: Path) -> None:
+    """Not even with an empty allow-list, which allows the rest."""
+    runtime.check(spec(volumes=(VolumeMount("data", "/mnt", HostVolume(str(tmp_path / "x"))),)))
+    for path in (tmp_path / "state", tmp_path):
+        with pytest.raises(errors.Invalid):
+            runtime.check(spec(volumes=(VolumeMount("data", "/mnt", HostVolume(str(path))),)))
+
+
+async def test_a_link_out_of_the_allowed_directory_is_refused(allowing: DockerRuntime, spec: Spec, data: Path) -> None:
+    """A sandbox with write access could have made it."""
+    (data / "escape").symlink_to("/etc")
+    for volume in (
+        VolumeMount("data", "/mnt", HostVolume(str(data / "escape"))),
+        VolumeMount("data", "/mnt", HostVolume(str(data)), sub_path="escape/ssl"),
+    ):
+        with pytest.raises(errors.Invalid) as raised:
+            allowing.check(spec(volumes=(volume,)))
+        assert raised.value.code == "VOLUME::HOST_PATH_NOT_ALLOWED"
+
+
+async def test_a_directory_made_for_a_failed_create_goes_again(allowing: DockerRuntime, spec: Spec, data: Path) -> None:
+    """The second volume does not exist and must not be made: the first one's directory is taken back."""
+    volumes = (
+        VolumeMount("a", "/a", HostVolume(str(data / "new" / "deep"))),
+        VolumeMount("b", "/b", NamedVolume("no-such-volume", create_if_not_exists=False)),
+    )
+    with pytest.raises(errors.Invalid) as raised:
+        await allowing.create(spec(volumes=volumes), print)
+    assert raised.value.code == "VOLUME::PVC_NOT_FOUND"
+    assert os.listdir(data) == []
+
+
+async def test_a_directory_that_cannot_be_made(allowing: DockerRuntime, spec: Spec, data: Path) -> None:
+    """A file is in the way."""
+    (data / "file").write_text("")
+    volume = VolumeMount("a", "/a", HostVolume(str(data / "file" / "below")))
+    with pytest.raises(errors.Failed) as raised:
+        await allowing.create(spec(volumes=(volume,)), print)
+    assert raised.value.code == "VOLUME::HOST_PATH_CREATE_FAILED"
+
+
+async def test_a_named_volume_is_shared_and_kept(run: Run, instance: str) -> None:
+    """Two sandboxes one after the other; the second sees a sub-path of what the first wrote."""
+    source = NamedVolume(f"{instance}-shared")
+    assert await run("mkdir /mnt/sub && echo hi > /mnt/sub/file", VolumeMount("v", "/mnt", source)) == 0
+    part = VolumeMount("v", "/part", source, sub_path="sub", read_only=True)
+    assert await run("test -f /part/file && ! touch /part/other", part) == 0
+
+
+async def test_a_link_out_of_a_named_volume_is_refused(
+    run: Run, allowing: DockerRuntime, spec: Spec, instance: str
+) -> None:
+    """The link was made by a sandbox; following it would mount the Engine's host."""
+    source = NamedVolume(f"{instance}-links")
+    assert await run("ln -s /etc /mnt/escape", VolumeMount("v", "/mnt", source)) == 0
+    with pytest.raises(errors.Invalid) as raised:
+        await allowing.create(spec(volumes=(VolumeMount("v", "/mnt", source, sub_path="escape"),)), print)
+    assert raised.value.code == "VOLUME::INVALID_SUB_PATH"
+
+
+async def test_a_volume_somebody_else_made_is_not_removed(
+    allowing: DockerRuntime, spec: Spec, engine: docker.APIClient, instance: str
+) -> None:
+    """deleteOnSandboxTermination only means what this create made."""
+    name = f"{instance}-foreign"
+    engine.create_volume(name, labels={"opensandbox.io/instance": instance})
+    volume = VolumeMount("v", "/mnt", NamedVolume(name, delete_on_termination=True))
+    made = await allowing.create(spec(volumes=(volume,)), print)
+    await allowing.delete(made.id)
+    assert await allowing._calls.inspect_volume(name) is not None
