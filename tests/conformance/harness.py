@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
 from gateway.access import AccessRule, Keyring
-from gateway.connection import ClientConnection
+from gateway.gateway import Gateway
 from gateway.limits import Limits
-from gateway.peers import TrustedPeers
-from gateway.plane import Plane
 from gateway.routing import Router, RoutingConfig
-from gateway.table import Reach, Removal, RouteState, RouteTable, SandboxRoute
+from gateway.table import Reach, RouteState, RouteTable, SandboxRoute
 from tests.conformance.address import DOMAIN, PORT, SANDBOX
-from tests.conformance.wire import Backend, Client
+from tests.conformance.wire import PATIENCE, Backend, Client
 
+STILL = 2000
+"""Turns of the loop without a change after which something counts as standing still."""
 API_HOST = b"api.sandbox.test"
 ROUTING = RoutingConfig(gateway=True, uri=True, wildcard=DOMAIN, api_hosts=frozenset({API_HOST}))
 LIMITS = Limits(max_url_bytes=2048, max_head_bytes=8192, max_headers=50, connect_budget=0.0)
@@ -30,23 +30,19 @@ class World:
         self.backend = Backend()
         self.table = RouteTable()
         self.table.synced = True
-        self.plane = Plane(
-            self.table, Router(ROUTING), keyring=Keyring(keys), limits=limits, trusted=TrustedPeers(trusted)
+        self.gateway = Gateway(
+            self.table, Router(ROUTING), keyring=Keyring(keys), limits=limits, trusted_proxies=trusted
         )
         self.port = 0
         self._reach = Reach()
-        self._server: asyncio.Server | None = None
         self._clients: list[Client] = []
 
     async def start(self) -> None:
         """Starts both, and makes the sandbox known."""
-        loop = asyncio.get_running_loop()
         self._reach = Reach(published={PORT: ("127.0.0.1", await self.backend.start())})
         self.put()
-        self.plane.clock = loop.time
-        self.plane.deadlines.start(loop)
-        self._server = await loop.create_server(lambda: ClientConnection(self.plane, b"http"), "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
+        await self.gateway.listen("127.0.0.1", 0)
+        self.port = self.gateway.addresses[0][1]
 
     def expose(self, port: int, number: int) -> None:
         """Lets another server of the test, on port `number`, stand behind `port` of the sandbox."""
@@ -68,20 +64,36 @@ class World:
 
     def pass_time(self, seconds: float) -> None:
         """Lets every deadline come that lies within so many seconds."""
-        self.plane.deadlines.sweep(asyncio.get_running_loop().time() + seconds)
+        self.gateway._plane.deadlines.sweep(asyncio.get_running_loop().time() + seconds)
+
+    async def settled(self) -> None:
+        """Waits until the gateway has read what was sent on this machine: a round trip on another connection."""
+        client = await Client.connect(self.port)
+        await client.ask(b"GET /settled HTTP/1.1\r\nHost: gateway.test\r\n\r\n")
+        await client.close()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Waits for something that has to become true."""
+        async with asyncio.timeout(PATIENCE):
+            while not condition():  # noqa: ASYNC110 - a condition of any kind has no event
+                await asyncio.sleep(0)
+
+    async def stands_still(self, number: Callable[[], int]) -> None:
+        """Waits until a number has started to grow and stays the same over many turns of the loop."""
+        async with asyncio.timeout(PATIENCE):
+            last, same = 0, 0
+            while same < STILL:
+                await asyncio.sleep(0)
+                now = number()
+                same = same + 1 if now == last and now else 0
+                last = now
 
     async def stop(self) -> None:
         """Closes everything."""
         for client in self._clients:
             await client.close()
-        if self._server is not None:
-            self._server.close()
-        for connection in list(self.plane.clients):
-            connection.cut()
-        for route in self.table:
-            self.table.remove(route.id.decode(), Removal.DELETED)
+        await self.gateway.stop()
         await self.backend.stop()
-        self.plane.deadlines.stop()
 
 
 @asynccontextmanager

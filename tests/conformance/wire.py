@@ -123,6 +123,20 @@ class Reader:
         found, self._rest = self._rest[:count], self._rest[count:]
         return found
 
+    async def skip(self, count: int) -> None:
+        """Reads raw bytes and forgets them."""
+        count -= len(self._rest)
+        if count < 0:
+            self._rest = self._rest[count:]
+            return
+        self._rest = b""
+        while count > 0:
+            data = await self._more()
+            if not data:
+                raise ConnectionError(f"the stream ended {count} bytes early")
+            self._rest = data[count:]
+            count -= len(data)
+
     async def until_end(self) -> bytes:
         """Everything that is still to come, however the stream ends."""
         rest, self._rest = self._rest, b""
