@@ -1,0 +1,222 @@
+"""Connections in memory: real protocols of the gateway on transports that do what uvloop's do, and keep what they got.
+
+A `Wire` is strict where a careless caller would be hurt in production: writing after the end of a stream or after the
+connection is lost raises, as it does in uvloop. What arrives while reading is paused waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+from gateway.access import Keyring
+from gateway.connection import ClientConnection
+from gateway.errors import GatewayError
+from gateway.limits import Limits
+from gateway.peers import TrustedPeers
+from gateway.plane import Plane
+from gateway.pool import Pool
+from gateway.routing import Router, RoutingConfig
+from gateway.table import Reach, Resolver, RouteState, RouteTable, SandboxRoute
+from gateway.upstream import UpstreamConnection
+
+SANDBOX = "abc"
+PORT = 80
+ADDRESS = b"OpenSandbox-Ingress-To: abc-80\r\n"
+ROUTING = RoutingConfig(gateway=True, uri=True, wildcard=b"sandbox.test")
+PATIENCE = 5.0
+
+
+class KnobSocket:
+    """Stands for the socket of a wire: remembers whether a reset was asked for."""
+
+    def __init__(self) -> None:
+        self.reset = False
+
+    def setsockopt(self, level: int, option: int, value: bytes | int) -> None:
+        self.reset = True
+
+
+class Wire(asyncio.Transport):
+    """One end of a connection, with a test at the other."""
+
+    def __init__(self, *, eof: bool = True) -> None:
+        super().__init__()
+        self.protocol: Any = None
+        self.sent = bytearray()
+        self.reading = True
+        self.ended = False
+        """Whether no more will be sent."""
+        self.closing = False
+        self.aborted = False
+        self.lost = False
+        self.unsent = 0
+        self.socket = KnobSocket()
+        self._eof_possible = eof
+        self._arrived: deque[bytes] = deque()
+
+    def attach(self, protocol: Any) -> None:
+        """Makes the connection."""
+        self.protocol = protocol
+        protocol.connection_made(self)
+
+    # What the gateway calls.
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self._ensure_alive()
+        if self.ended:
+            raise RuntimeError("Cannot call write() after write_eof()")
+        if not self.closing:
+            self.sent += data
+
+    def write_eof(self) -> None:
+        self._ensure_alive()
+        self.ended = True
+
+    def can_write_eof(self) -> bool:
+        return self._eof_possible
+
+    def pause_reading(self) -> None:
+        if not self.closing and not self.reading:
+            raise RuntimeError("paused twice")
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def close(self) -> None:
+        self.closing = True
+
+    def abort(self) -> None:
+        self.closing = self.aborted = True
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return {"peername": ("192.0.2.7", 4711), "socket": self.socket}.get(name, default)
+
+    def _ensure_alive(self) -> None:
+        if self.lost:
+            raise RuntimeError("unable to perform operation on a closed transport")
+
+    # What the test at the other end does.
+
+    def arrive(self, *parts: bytes) -> None:
+        """Bytes arrive, in these parts; those that come while reading is paused wait for `settle`."""
+        self._arrived.extend(part for part in parts if part)
+        self._deliver()
+
+    def settle(self) -> None:
+        """Lets happen what the event loop would do next: waiting bytes, then the loss of a closed connection."""
+        self._deliver()
+        if self.closing:
+            self.lose()
+
+    def _deliver(self) -> None:
+        while self._arrived and self.reading and not self.closing and not self.lost:
+            self.protocol.data_received(self._arrived.popleft())
+
+    def end(self) -> None:
+        """The other side has finished sending."""
+        if not self.closing and not self.lost and not self.protocol.eof_received():
+            self.close()
+
+    def lose(self, error: Exception | None = None) -> None:
+        """The connection is gone."""
+        if not self.lost:
+            self.closing = True
+            self.protocol.connection_lost(error)
+            self.lost = True
+
+    def take(self) -> bytes:
+        """What was sent since the last time."""
+        sent = bytes(self.sent)
+        self.sent.clear()
+        return sent
+
+
+class World:
+    """One client connection and the sandbox it speaks to, joined by a real plane without a socket."""
+
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        *,
+        trusted: Iterable[str] = (),
+        resolver: Resolver | None = None,
+        table: RouteTable | None = None,
+    ) -> None:
+        self.limits = limits or Limits()
+        self.table = table or RouteTable()
+        self.table.synced = resolver is None
+        self.plane = Plane(
+            self.table,
+            Router(ROUTING),
+            keyring=Keyring({}),
+            limits=self.limits,
+            trusted=TrustedPeers(trusted),
+            resolver=resolver,
+        )
+        self.route = self.put()
+        self.pool = self.route.pools[PORT]
+        self.dialled: list[Wire] = []
+        """The wires of all connections to the sandbox, the newest last."""
+        self._dialled_one = asyncio.Event()
+        self.refusing: GatewayError | None = None
+        """What a new connection to the sandbox fails with."""
+        self.slow_dial: asyncio.Event | None = None
+        """What a new connection to the sandbox waits for."""
+
+    def put(self, uid: str = "1", state: RouteState = RouteState.RUNNING) -> SandboxRoute:
+        """Publishes the sandbox, with a pool that connects in memory."""
+        route = self.table.put(SandboxRoute(SANDBOX, uid, Reach("192.0.2.1"), state=state))
+        if PORT not in route.pools:
+            route.pools[PORT] = Pool(self._connect, self.limits, self.plane.deadlines)
+        return route
+
+    async def _connect(self, pool: Pool) -> UpstreamConnection:
+        if self.slow_dial is not None:
+            await self.slow_dial.wait()
+        if self.refusing is not None:
+            raise self.refusing
+        return self.upstream(pool)
+
+    def upstream(self, pool: Pool | None = None) -> UpstreamConnection:
+        """A new connection to the sandbox."""
+        wire = Wire()
+        connection = UpstreamConnection(self.pool if pool is None else pool, self.limits)
+        wire.attach(connection)
+        self.plane.deadlines.add(connection)
+        self.dialled.append(wire)
+        self._dialled_one.set()
+        return connection
+
+    def stock(self, count: int = 1) -> Wire:
+        """Puts fresh connections into the pool, so that requests need no dialling; returns the wire of the last."""
+        for _ in range(count):
+            self.pool.give(self.upstream())
+        return self.dialled[-1]
+
+    def connect(self) -> Wire:
+        """A new client connection."""
+        wire = Wire()
+        wire.attach(ClientConnection(self.plane, b"http"))
+        return wire
+
+    def pass_time(self, seconds: float) -> None:
+        """Moves the clock, and lets the deadlines come that have passed."""
+        self.plane.deadlines.sweep(self.plane.deadlines.now + seconds)
+
+    async def dialled_count(self, count: int) -> Wire:
+        """Waits until so many connections have been made to the sandbox; returns the newest."""
+        async with asyncio.timeout(PATIENCE):
+            while len(self.dialled) < count:
+                self._dialled_one.clear()
+                await self._dialled_one.wait()
+        return self.dialled[-1]
