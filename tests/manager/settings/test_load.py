@@ -8,6 +8,7 @@ import pytest
 
 from manager.settings.load import ConfigError, find, load_settings
 from manager.settings.model import Settings
+from tests.manager.settings.conftest import Load, Refused
 
 SECRET = "c2VjcmV0LWtleS1tYXRlcmlhbA"
 
@@ -36,7 +37,7 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("text", MALFORMED)
-def test_malformed_toml_names_its_place(refused, text: str) -> None:
+def test_malformed_toml_names_its_place(refused: Refused, text: str) -> None:
     """What is not TOML is one line with line and column."""
     (line,) = refused(text, runtime="")
 
@@ -80,7 +81,7 @@ def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
     assert load_settings(file, {}).settings.runtime.execd_image == "execd"
 
 
-def test_the_two_required_keys_are_named(refused) -> None:
+def test_the_two_required_keys_are_named(refused: Refused) -> None:
     """An empty file lacks exactly the two required keys."""
     assert refused(runtime="") == (
         'runtime.type: is required; it must be "docker" or "kubernetes"',
@@ -101,12 +102,12 @@ LEAKS = [
 
 
 @pytest.mark.parametrize("text", LEAKS)
-def test_a_refused_secret_is_not_shown(refused, text: str) -> None:
+def test_a_refused_secret_is_not_shown(refused: Refused, text: str) -> None:
     """A value that is refused is quoted, unless it is a secret."""
     assert SECRET not in "\n".join(refused(text))
 
 
-def test_a_loaded_secret_is_not_shown(load) -> None:
+def test_a_loaded_secret_is_not_shown(load: Load) -> None:
     """Neither the text of the settings nor their dump as JSON holds a secret."""
     settings: Settings = load(f'[server]\napi_key = "{SECRET}"\n').settings
 
@@ -114,7 +115,7 @@ def test_a_loaded_secret_is_not_shown(load) -> None:
     assert SECRET not in settings.model_dump_json()
 
 
-def test_settings_cannot_be_changed(load) -> None:
+def test_settings_cannot_be_changed(load: Load) -> None:
     """What was checked at start stays as it was checked."""
     settings: Settings = load().settings
 

@@ -9,6 +9,7 @@ import pytest
 
 from manager.settings.model import Settings
 from manager.settings.unwired import refusals
+from tests.manager.settings.conftest import Load
 
 CAPABILITIES = (
     "AUDIT_WRITE",
@@ -79,7 +80,7 @@ def test_the_page_prints_three_examples() -> None:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda text: text.splitlines()[0])
-def test_an_example_loads_as_printed(load, example: str) -> None:
+def test_an_example_loads_as_printed(load: Load, example: str) -> None:
     """A printed example loads and is started with; a fragment needs only the required keys beside it."""
     loaded = load(example, runtime="") if "[runtime]" in example else load(example)
 
@@ -87,7 +88,7 @@ def test_an_example_loads_as_printed(load, example: str) -> None:
     assert not [line for line in loaded.warnings if "is not a setting" in line]
 
 
-def test_the_whole_example_means_what_it_says(load) -> None:
+def test_the_whole_example_means_what_it_says(load: Load) -> None:
     """Values of the printed configuration arrive at the paths they are written at."""
     settings = load(EXAMPLES[0], runtime="").settings
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from manager.settings.explain import explain
-from manager.settings.keys import Kind, sections
+from manager.settings.keys import Kind, Section, sections
 from manager.settings.model import Settings
 from manager.settings.text import dotted, printable
 from manager.settings.unknown import unknown_keys
@@ -40,7 +40,7 @@ def _document(path: tuple[str, ...], value: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: ".".join(section.path))
-def test_an_odd_value_is_accepted_or_refused_in_a_line(section) -> None:
+def test_an_odd_value_is_accepted_or_refused_in_a_line(section: Section) -> None:
     """Every key, with values of every kind: one printable line that names the key, or none."""
     for key in section.own_keys():
         for value in ODD:
@@ -50,7 +50,7 @@ def test_an_odd_value_is_accepted_or_refused_in_a_line(section) -> None:
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: ".".join(section.path))
-def test_an_odd_table_is_refused_in_a_line(section) -> None:
+def test_an_odd_table_is_refused_in_a_line(section: Section) -> None:
     """What stands where a table belongs is named by the table."""
     for value in ODD:
         if isinstance(value, dict) or (isinstance(value, list) and section.kind is Kind.ARRAY):

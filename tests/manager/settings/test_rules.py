@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from manager.settings.values import Wildcard
+from tests.manager.settings.conftest import Load, Refused
 
 KUBERNETES = '[runtime]\ntype = "kubernetes"\nexecd_image = "execd"\n'
 GATEWAY = '[ingress]\nmode = "gateway"\n[ingress.gateway]\n'
@@ -65,7 +66,7 @@ DOCKER_CONFLICTS = [
 
 
 @pytest.mark.parametrize(("text", "start"), DOCKER_CONFLICTS)
-def test_a_conflict_is_one_line(refused, text: str, start: str) -> None:
+def test_a_conflict_is_one_line(refused: Refused, text: str, start: str) -> None:
     """Keys that contradict each other are refused, naming the one to change."""
     (line,) = refused(text)
 
@@ -82,14 +83,14 @@ KUBERNETES_CONFLICTS = [
 
 
 @pytest.mark.parametrize(("text", "start"), KUBERNETES_CONFLICTS)
-def test_a_conflict_on_kubernetes_is_one_line(refused, text: str, start: str) -> None:
+def test_a_conflict_on_kubernetes_is_one_line(refused: Refused, text: str, start: str) -> None:
     """The other runtime has conflicts of its own."""
     (line,) = refused(text, runtime=KUBERNETES)
 
     assert line.startswith(start)
 
 
-def test_empty_tables_mean_nothing(load) -> None:
+def test_empty_tables_mean_nothing(load: Load) -> None:
     """A header without keys, as the skeleton writes it, conflicts with nothing."""
     load(
         "[kubernetes]\n[agent_sandbox]\n[tenants]\n[ingress.gateway]\n[ingress.gateway.route]\n[egress.upstream_proxy]\n"
@@ -112,7 +113,7 @@ ADDRESSES = [
 
 
 @pytest.mark.parametrize(("mode", "address", "wildcard"), ADDRESSES)
-def test_an_address_of_each_form_is_accepted(load, mode: str, address: str, wildcard: Wildcard | None) -> None:
+def test_an_address_of_each_form_is_accepted(load: Load, mode: str, address: str, wildcard: Wildcard | None) -> None:
     """Gateway mode is allowed with Docker, in all three forms."""
     gateway = load(f'{GATEWAY}address = "{address}"\nroute.mode = "{mode}"\n').settings.ingress.gateway
 
@@ -137,7 +138,7 @@ def test_an_address_of_each_form_is_accepted(load, mode: str, address: str, wild
         ("header", "::1"),
     ],
 )
-def test_an_address_of_another_form_is_refused(refused, mode: str, address: str) -> None:
+def test_an_address_of_another_form_is_refused(refused: Refused, mode: str, address: str) -> None:
     """The line names the address, what it must be, and the route mode that asks for it."""
     (line,) = refused(f'{GATEWAY}address = "{address}"\nroute.mode = "{mode}"\n')
 
@@ -145,7 +146,7 @@ def test_an_address_of_another_form_is_refused(refused, mode: str, address: str)
     assert line.endswith(f"(route mode {mode})")
 
 
-def test_wildcard_hosts_stand_beside_another_mode(load) -> None:
+def test_wildcard_hosts_stand_beside_another_mode(load: Load) -> None:
     """The second form has a key of its own, and hosts of the API below it are listed."""
     text = f'{GATEWAY}address = "a.example"\nwildcard = "s.example:8443"\napi_hosts = ["api.s.example"]\n'
     gateway = load(text + 'route.mode = "uri"\n').settings.ingress.gateway
@@ -155,14 +156,14 @@ def test_wildcard_hosts_stand_beside_another_mode(load) -> None:
     assert gateway.api_hosts == ("api.s.example",)
 
 
-def test_a_second_wildcard_is_refused(refused) -> None:
+def test_a_second_wildcard_is_refused(refused: Refused) -> None:
     """In wildcard mode the address is the wildcard; another one would never be answered with."""
     (line,) = refused(f'{GATEWAY}address = "*.a.example"\nwildcard = "*.b.example"\n')
 
     assert line.startswith('ingress.gateway.wildcard = "*.b.example": differs from ingress.gateway.address')
 
 
-def test_api_hosts_need_wildcard_hosts(refused) -> None:
+def test_api_hosts_need_wildcard_hosts(refused: Refused) -> None:
     """Without a wildcard domain every host is the API's already."""
     (line,) = refused(f'{GATEWAY}address = "a.example"\napi_hosts = ["b.example"]\nroute.mode = "uri"\n')
 
@@ -174,7 +175,7 @@ KEY_B = '[[ingress.secure_access.keys]]\nkey_id = "b"\nkey = "eQ"\n'
 WITH_KEYS = f'{GATEWAY}address = "*.a.example"\n[ingress.secure_access]\nactive_key = "a"\n'
 
 
-def test_signing_keys_are_read(load) -> None:
+def test_signing_keys_are_read(load: Load) -> None:
     """Base64 is taken with and without padding."""
     access = load(WITH_KEYS + KEY_A + KEY_B).settings.ingress.secure_access
 
@@ -191,7 +192,7 @@ def test_signing_keys_are_read(load) -> None:
         (f'{GATEWAY}address = "*.a.example"\n{KEY_A}', "ingress.secure_access.active_key: is required beside keys"),
     ],
 )
-def test_signing_keys_that_do_not_fit_are_refused(refused, text: str, start: str) -> None:
+def test_signing_keys_that_do_not_fit_are_refused(refused: Refused, text: str, start: str) -> None:
     """Ids are unique, and the active one is among them."""
     (line,) = refused(text)
 

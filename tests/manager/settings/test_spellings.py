@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from manager.settings.spellings import SPELLINGS, with_both_spellings
+from tests.manager.settings.conftest import Load, Refused
 
 PAIRS: list[tuple[str, str, Any, str, Any]] = [
     ("server.log_level", "log.level", "DEBUG", '"DEBUG"', '"ERROR"'),
@@ -34,7 +35,7 @@ def test_every_pair_is_tested() -> None:
 
 
 @pytest.mark.parametrize(("other", "read", "value", "text", "_"), PAIRS)
-def test_the_other_spelling_sets_the_key(load, other: str, read: str, value: Any, text: str, _: str) -> None:
+def test_the_other_spelling_sets_the_key(load: Load, other: str, read: str, value: Any, text: str, _: str) -> None:
     """Written in one way, read in one way."""
     settings = load(runtime=_document(_line(other, text))).settings
 
@@ -42,7 +43,7 @@ def test_the_other_spelling_sets_the_key(load, other: str, read: str, value: Any
 
 
 @pytest.mark.parametrize(("other", "read", "value", "text", "_"), PAIRS)
-def test_both_may_say_the_same(load, other: str, read: str, value: Any, text: str, _: str) -> None:
+def test_both_may_say_the_same(load: Load, other: str, read: str, value: Any, text: str, _: str) -> None:
     """Two spellings that agree are no conflict."""
     settings = load(runtime=_document(_line(other, text), _line(read, text))).settings
 
@@ -50,14 +51,14 @@ def test_both_may_say_the_same(load, other: str, read: str, value: Any, text: st
 
 
 @pytest.mark.parametrize(("other", "read", "_", "text", "differs"), PAIRS)
-def test_they_may_not_differ(refused, other: str, read: str, _: Any, text: str, differs: str) -> None:
+def test_they_may_not_differ(refused: Refused, other: str, read: str, _: Any, text: str, differs: str) -> None:
     """Which of two values is meant cannot be guessed."""
     lines = refused(runtime=_document(_line(other, text), _line(read, differs)))
 
     assert lines == (f"{other}: says something else than {read}, which is the same setting; remove one of them",)
 
 
-def test_no_limit_of_concurrency_leaves_ours(load) -> None:
+def test_no_limit_of_concurrency_leaves_ours(load: Load) -> None:
     """0 meant "no limit"; our own limit then stands."""
     text = "[server]\nlimit_concurrency = 0\n[gateway.limits]\nmax_connections = 5\n"
 

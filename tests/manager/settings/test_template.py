@@ -18,6 +18,7 @@ from manager.settings.model import Settings
 from manager.settings.spellings import SPELLINGS
 from manager.settings.template import render, skeleton, write_config
 from manager.settings.unwired import UNWIRED
+from tests.manager.settings.conftest import Load
 from tests.manager.settings.test_pages import EXAMPLES as PRINTED
 
 ROOT = Path(__file__).parents[3]
@@ -61,7 +62,7 @@ def test_every_value_of_an_example_is_explained() -> None:
     assert "# Port to listen on: the gateway and the REST API share it\nport = 8080\n" in render(EXAMPLES["docker"])
 
 
-def test_the_skeleton_loads_once_its_two_keys_are_filled_in(load) -> None:
+def test_the_skeleton_loads_once_its_two_keys_are_filled_in(load: Load) -> None:
     """Everything else in it is commented out."""
     text = skeleton()
     for empty, filled in FILLED.items():

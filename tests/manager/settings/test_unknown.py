@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from manager.settings.load import Loaded
+from tests.manager.settings.conftest import Load
+
 SUGGESTIONS = {
     "[server]\nprot = 1": ("server.prot", "server.port"),
     '[server]\nlevel = "DEBUG"': ("server.level", "server.log_level"),
@@ -20,24 +23,24 @@ SUGGESTIONS = {
 }
 
 
-def _warnings(loaded) -> list[str]:
+def _warnings(loaded: Loaded) -> list[str]:
     return [line for line in loaded.warnings if "is not a setting" in line]
 
 
 @pytest.mark.parametrize("text", SUGGESTIONS)
-def test_an_unknown_key_warns_with_a_suggestion(load, text: str) -> None:
+def test_an_unknown_key_warns_with_a_suggestion(load: Load, text: str) -> None:
     """A typing mistake is named with the key that was meant; the configuration loads."""
     key, meant = SUGGESTIONS[text]
 
     assert _warnings(load(text)) == [f"{key} is not a setting and has no effect; did you mean {meant}?"]
 
 
-def test_nothing_is_suggested_for_what_is_like_nothing(load) -> None:
+def test_nothing_is_suggested_for_what_is_like_nothing(load: Load) -> None:
     """A suggestion that helps nobody is not made."""
     assert _warnings(load("[xyzzy]\nfrobnicate = 1")) == ["xyzzy is not a setting and has no effect"]
 
 
-def test_free_names_are_no_mistakes(load) -> None:
+def test_free_names_are_no_mistakes(load: Load) -> None:
     """Tables whose keys are the operator's own are not searched."""
     assert (
         _warnings(

@@ -8,7 +8,7 @@ import pytest
 
 from manager.settings.model import Settings
 from manager.settings.table import Table
-from manager.settings.unwired import UNWIRED, refusals
+from manager.settings.unwired import UNWIRED, Unwired, refusals
 
 RUNTIME = {"type": "docker", "execd_image": "execd"}
 
@@ -19,7 +19,7 @@ def test_defaults_start() -> None:
 
 
 @pytest.mark.parametrize("row", UNWIRED, ids=lambda row: row.key)
-def test_a_row_names_a_setting_whose_default_starts(row) -> None:
+def test_a_row_names_a_setting_whose_default_starts(row: Unwired) -> None:
     """The table cannot name what does not exist, nor refuse what nobody asked for."""
     value = attrgetter(row.key)(Settings.model_validate({"runtime": RUNTIME}))
 

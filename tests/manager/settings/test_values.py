@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manager.settings.values import host, parse_wildcard, split_address
+from tests.manager.settings.conftest import Load, Refused
 
 PORTS = "must be a whole number from 1 to 65535"
 NETWORKS = 'must be "host", "bridge" or the name of a Docker network'
@@ -52,7 +53,7 @@ ACCEPTED: list[tuple[str, str, Any]] = [
 
 
 @pytest.mark.parametrize(("text", "path", "expected"), ACCEPTED)
-def test_a_value_is_accepted(load, text: str, path: str, expected: Any) -> None:
+def test_a_value_is_accepted(load: Load, text: str, path: str, expected: Any) -> None:
     """Values are normalised, so that nobody else has to."""
     assert attrgetter(path)(load(text).settings) == expected
 
@@ -101,7 +102,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("path", "value", "problem"), REFUSED)
-def test_a_value_is_refused_in_one_line(refused, path: str, value: str, problem: str) -> None:
+def test_a_value_is_refused_in_one_line(refused: Refused, path: str, value: str, problem: str) -> None:
     """A bad value is one line that names the key, the value and what is allowed."""
     table, _, name = path.rpartition(".")
 
@@ -124,27 +125,27 @@ PLACES = {
 
 
 @pytest.mark.parametrize("text", PLACES)
-def test_a_place_inside_a_list_or_table_is_named(refused, text: str) -> None:
+def test_a_place_inside_a_list_or_table_is_named(refused: Refused, text: str) -> None:
     """Items are named by their index or name."""
     (line,) = refused(text)
 
     assert line.startswith(PLACES[text])
 
 
-def test_a_value_where_a_table_belongs_is_refused(refused) -> None:
+def test_a_value_where_a_table_belongs_is_refused(refused: Refused) -> None:
     """A section that is no table is told how it is written."""
     lines = refused(runtime='docker = 5\nruntime = {type = "docker", execd_image = "execd"}\n')
 
     assert lines == ("docker: must be a table, written [docker]",)
 
 
-def test_every_problem_is_told_at_once(refused) -> None:
+def test_every_problem_is_told_at_once(refused: Refused) -> None:
     """Whoever made two mistakes hears of both."""
     assert len(refused("[server]\nport = 0\n[docker]\npids_limit = -1\n")) == 2
 
 
 @pytest.mark.parametrize("runtime", ["docker-compose", "", "podman"])
-def test_an_unknown_runtime_is_refused(refused, runtime: str) -> None:
+def test_an_unknown_runtime_is_refused(refused: Refused, runtime: str) -> None:
     """The type of runtime is one of two."""
     lines = refused(runtime=f'[runtime]\ntype = "{runtime}"\nexecd_image = "execd"\n')
 
@@ -152,7 +153,7 @@ def test_an_unknown_runtime_is_refused(refused, runtime: str) -> None:
 
 
 @pytest.mark.parametrize("image", ["", "a b", "a\\nb"])
-def test_an_execd_image_that_is_none_is_refused(refused, image: str) -> None:
+def test_an_execd_image_that_is_none_is_refused(refused: Refused, image: str) -> None:
     """An image reference has no spaces and at least one character."""
     (line,) = refused(runtime=f'[runtime]\ntype = "docker"\nexecd_image = "{image}"\n')
 
