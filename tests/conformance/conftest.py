@@ -9,6 +9,7 @@ import pytest
 import uvloop
 
 from tests.conformance.harness import World, running
+from tests.conformance.sockets import Sockets
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -28,3 +29,11 @@ async def trusting() -> AsyncIterator[World]:
     """A gateway that takes the test for a proxy whose word counts."""
     async with running(World(trusted=["127.0.0.0/8"])) as made:
         yield made
+
+
+@pytest.fixture
+async def sockets(world: World) -> AsyncIterator[Sockets]:
+    """WebSockets through the gateway."""
+    made = Sockets(world)
+    yield made
+    await made.stop()

@@ -303,7 +303,7 @@ async def test_first_bytes_do_not_wait(world: World, form: Form) -> None:
         await peer.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
         for number in range(20):
             await peer.send(b"data: %d\n\n" % number)
-            await world.backend.next_step()
+            await world.backend.next_turn()
 
     world.backend.play = events
     client = await world.connect()
@@ -312,7 +312,7 @@ async def test_first_bytes_do_not_wait(world: World, form: Form) -> None:
     for number in range(20):
         event = b"data: %d\n\n" % number
         assert await client.take(len(b"%x\r\n%b\r\n" % (len(event), event))) == b"%x\r\n%b\r\n" % (len(event), event)
-        world.backend.step()
+        world.backend.turn()
     assert await client.take(5) == b"0\r\n\r\n"
 
 

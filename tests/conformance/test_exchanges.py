@@ -51,7 +51,7 @@ async def test_continue(world: World, form: Form) -> None:
     async def allow(peer: Peer) -> None:
         head = await peer.message(body=False)
         assert head.one(b"expect") == b"100-continue"
-        await world.backend.next_step()
+        await world.backend.next_turn()
         await peer.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         assert await peer.take(5) == b"hello"
         await peer.send(OK)
@@ -61,7 +61,7 @@ async def test_continue(world: World, form: Form) -> None:
     await client.send(
         form.write(b"POST {path}/x HTTP/1.1\r\n{host}\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
     )
-    world.backend.step()
+    world.backend.turn()
     assert await client.take(len(b"HTTP/1.1 100 Continue\r\n\r\n")) == b"HTTP/1.1 100 Continue\r\n\r\n"
     answer = await client.ask(b"hello")
     assert answer.body == b"ok"

@@ -125,7 +125,7 @@ async def test_chunks(world: World, case: Case, form: Form) -> None:
     async def in_parts(peer: Peer) -> None:
         await peer.message()
         await peer.send(CHUNKED + b"5\r\nhello\r\n")
-        await world.backend.next_step()
+        await world.backend.next_turn()
         await peer.send(case.raw)
 
     world.backend.play = in_parts
@@ -133,7 +133,7 @@ async def test_chunks(world: World, case: Case, form: Form) -> None:
     await client.send(form.write(b"GET {path}/x HTTP/1.1\r\n{host}\r\n\r\n"))
     assert (await client.message(body=False)).status == 200
     assert await client.take(10) == b"5\r\nhello\r\n"
-    world.backend.step()
+    world.backend.turn()
     assert not (await client.until_end()).endswith(b"0\r\n\r\n")
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
@@ -16,9 +16,9 @@ from websockets.typing import Subprotocol
 from tests.conformance.address import Form
 from tests.conformance.case import Case, every, family, in_each_form
 from tests.conformance.harness import World
+from tests.conformance.sockets import WS_PORT, Sockets
 from tests.conformance.wire import PATIENCE, Client, Peer, Reply
 
-WS_PORT = 9000
 HANDSHAKE = (
     b"GET {path}/ws?a=1 HTTP/1.1\r\n{host}\r\n%b\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -26,52 +26,6 @@ HANDSHAKE = (
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: %b\r\nConnection: Upgrade\r\n\r\n"
 ASK = b"Connection: Upgrade\r\nUpgrade: websocket"
 LARGE = bytes(range(256)) * 4096 * 4
-
-Handler = Callable[[ServerConnection], Awaitable[None]]
-
-
-class Sockets:
-    """A WebSocket server behind the sandbox, and clients of it, both by a library that is not ours."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.server: Server | None = None
-
-    async def serve(self, handler: Handler, **options: object) -> None:
-        """Starts the server with what it does with each connection."""
-        self.server = await serve(handler, "127.0.0.1", 0, max_size=None, **options)  # type: ignore[arg-type]
-        self.world.expose(WS_PORT, next(iter(self.server.sockets)).getsockname()[1])
-
-    def connect(self, form: Form, **options: object) -> connect:
-        """A client that comes through the gateway."""
-        line = form.write(b"{host}", port=WS_PORT)
-        host, _, rest = line.removeprefix(b"Host: ").decode().partition("\r\n")
-        headers = dict([rest.split(": ", 1)]) if rest else {}
-        headers.update(options.pop("headers", {}))  # type: ignore[call-overload]
-        uri = f"ws://{host}{form.write(b'{path}', port=WS_PORT).decode()}/ws"
-        return connect(
-            uri,
-            host="127.0.0.1",
-            port=self.world.port,
-            additional_headers=headers,
-            max_size=None,
-            proxy=None,
-            **options,  # type: ignore[arg-type]
-        )
-
-    async def stop(self) -> None:
-        """Stops the server."""
-        if self.server is not None:
-            self.server.close()
-            await self.server.wait_closed()
-
-
-@pytest.fixture
-async def sockets(world: World) -> AsyncIterator[Sockets]:
-    """WebSockets through the gateway."""
-    made = Sockets(world)
-    yield made
-    await made.stop()
 
 
 async def echo(connection: ServerConnection) -> None:

@@ -251,6 +251,7 @@ class Backend:
         self.play: Callable[[Peer], Awaitable[None]] | None = None
         """Takes over a new connection."""
         self._steps = asyncio.Semaphore(0)
+        self._turns = asyncio.Semaphore(0)
         self._server: asyncio.Server | None = None
         self._peers: set[Peer] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -271,13 +272,22 @@ class Backend:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def step(self) -> None:
-        """Lets whoever waits for the next step go on: a test and its backend take turns with it."""
+        """The backend has got somewhere: the test may go on."""
         self._steps.release()
 
     async def next_step(self) -> None:
-        """Waits for the other one's step."""
+        """The test waits for the backend."""
         async with asyncio.timeout(PATIENCE):
             await self._steps.acquire()
+
+    def turn(self) -> None:
+        """The test has got somewhere: the backend may go on."""
+        self._turns.release()
+
+    async def next_turn(self) -> None:
+        """The backend waits for the test."""
+        async with asyncio.timeout(PATIENCE):
+            await self._turns.acquire()
 
     async def speak(self, data: bytes) -> None:
         """Sends bytes that nobody asked for on every open connection, and waits until the gateway has closed it."""
