@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from manager.domain import errors
 from manager.domain.quantities import parse_limits
 from manager.domain.sandbox import EXECD_PORT, HTTP_PORT, SandboxSpec
 from manager.runtime.base import Progress
 from manager.runtime.docker.calls import Calls
+from manager.runtime.docker.egress import PORTS as EGRESS_PORTS
+from manager.runtime.docker.egress import Egress, Sidecar, shared_volume, sidecar_name
 from manager.runtime.docker.execd import Execd, Kit, archive_at
 from manager.runtime.docker.images import DISK_FULL, Images
 from manager.runtime.docker.networks import SHARED_MODES, Choice, Networks
 from manager.runtime.docker.ports import Ports, is_port_conflict
 from manager.runtime.docker.profile import Profile
 from manager.runtime.docker.spec import (
+    ARCHIVE_FOLDER,
     Extras,
     Wiring,
     container_body,
@@ -27,12 +30,12 @@ from manager.runtime.docker.spec import (
     isolated,
     needs_archive,
 )
-from manager.runtime.docker.status import LOOPBACK
 from manager.runtime.docker.undo import Undo
 from manager.runtime.docker.volumes import Volumes
 
 log = logging.getLogger(__name__)
 Json = dict[str, Any]
+T = TypeVar("T")
 
 START_FAILED = "DOCKER::SANDBOX_START_FAILED"
 INVALID = "SANDBOX::INVALID_PARAMETER"
@@ -55,11 +58,12 @@ class Tools:
     networks: Networks
     ports: Ports
     volumes: Volumes
+    egress: Egress
     profile: Profile
-    remote: bool
+    publish_for_us: str
 
 
-def check(spec: SandboxSpec, profile: Profile, volumes: Volumes) -> None:
+def check(spec: SandboxSpec, profile: Profile, volumes: Volumes, egress: Egress) -> None:
     """Raises Invalid or Unsupported for whatever spec and configuration alone rule out. Calls nobody."""
     if not spec.image:
         raise errors.Invalid(INVALID, "image: a sandbox needs an image.")
@@ -68,6 +72,7 @@ def check(spec: SandboxSpec, profile: Profile, volumes: Volumes) -> None:
     entrypoint(spec)
     parse_limits(spec.resource_limits)
     volumes.check(spec.volumes)
+    egress.check(spec)
     if spec.secure_runtime and profile.secure_runtime is None:
         message = "secureRuntime: no secure runtime is configured; set [secure_runtime] type, or leave it out."
         raise errors.Invalid(INVALID, message)
@@ -120,7 +125,33 @@ class Creation:
             mounts=mounted.mounts,
             owned_volumes=mounted.owned,
         )
-        return await self._start_with_ports(extras, kit, self._publish_on(choice))
+        host = self._publish_on(choice)
+        if spec.network_policy is None:
+            return await self._with_ports(host, PUBLISHED, lambda publish: self._start(extras, kit, publish))
+        return await self._start_policed(extras, kit, host)
+
+    async def _start_policed(self, extras: Extras, kit: Kit, host: str | None) -> str:
+        """The sidecar with its policy in force first, then the sandbox in the sidecar's network."""
+        spec, mode = self._spec, extras.wiring.mode
+
+        async def sidecar(publish: Mapping[int, tuple[str, int]]) -> Sidecar:
+            try:
+                return await self._tools.egress.start(spec, Wiring(mode, publish), self._undo)
+            except (errors.Invalid, errors.Conflict, errors.NotFound) as error:
+                raise start_error(error) from error
+
+        made = await self._with_ports(host, EGRESS_PORTS, sidecar)
+        shared = shared_volume(spec.id)
+        mount = {"Type": "volume", "Source": shared, "Target": ARCHIVE_FOLDER}
+        taken = any(entry["Target"].rstrip("/") == ARCHIVE_FOLDER for entry in extras.mounts)
+        policed = replace(
+            extras,
+            wiring=Wiring(f"container:{made.container_id}"),
+            mounts=extras.mounts if taken else (*extras.mounts, mount),
+            owned_volumes=(*extras.owned_volumes, shared),
+            egress_token=made.token,
+        )
+        return await self._start(policed, kit, {})
 
     async def _prepare(self) -> tuple[Choice, Kit, str]:
         """Network, execd and image, at once; the first failure is the answer."""
@@ -153,29 +184,32 @@ class Creation:
             return profile.publish_on
         if choice.reachable:
             return None
-        return "0.0.0.0" if self._tools.remote else LOOPBACK
+        return self._tools.publish_for_us
 
-    async def _start_with_ports(self, extras: Extras, kit: Kit, host: str | None) -> str:
-        """Creates and starts; a port that somebody took since we looked means other ports."""
+    async def _with_ports(
+        self, host: str | None, inside: Sequence[int], step: Callable[[Mapping[int, tuple[str, int]]], Awaitable[T]]
+    ) -> T:
+        """What `step` makes with published ports; a port that somebody took since we looked means other ports."""
         if host is None:
-            return await self._start(extras, kit)
+            return await step({})
         attempt = 1
         while True:
-            with self._tools.ports.held(host, PUBLISHED) as publish:
-                wiring = replace(extras.wiring, publish=publish)
+            with self._tools.ports.held(host, inside) as publish:
                 try:
-                    return await self._start(replace(extras, wiring=wiring), kit)
+                    return await step(publish)
                 except errors.Failed as error:
                     if attempt == PORT_ATTEMPTS or not is_port_conflict(error):
                         raise
                     log.info("sandbox %s: a port was taken meanwhile, trying others", self._spec.id)
             attempt += 1
-            await self._tools.calls.remove_container(container_name(self._spec.id))
+            for name in (container_name(self._spec.id), sidecar_name(self._spec.id)):
+                await self._tools.calls.remove_container(name)
 
-    async def _start(self, extras: Extras, kit: Kit) -> str:
+    async def _start(self, extras: Extras, kit: Kit, publish: Mapping[int, tuple[str, int]]) -> str:
         calls, spec = self._tools.calls, self._spec
         name = container_name(spec.id)
-        body = container_body(spec, self._tools.profile, extras)
+        wiring = replace(extras.wiring, publish=publish)
+        body = container_body(spec, self._tools.profile, replace(extras, wiring=wiring))
         platform = f"{spec.platform.os}/{spec.platform.arch}" if spec.platform else None
         self._undo.push(f"container {name}", lambda: calls.remove_container(name))
         try:

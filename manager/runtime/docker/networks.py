@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import socket
+import struct
 from dataclasses import dataclass
+from pathlib import Path
 
 from manager.domain import errors
 from manager.runtime.docker.calls import Calls, Json
@@ -14,15 +17,50 @@ from manager.runtime.docker.status import LOOPBACK, Sight
 
 log = logging.getLogger(__name__)
 NO_SUCH_NETWORK = "SANDBOX::INVALID_PARAMETER"
+CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
 SHARED_MODES = ("host", "none")
 """Modes that are no network of the Engine's: nothing to look up, nothing to publish on."""
 
 
-def sight(remote_host: str | None) -> Sight:
-    """How we see an Engine: on another machine only published ports lead in, here container addresses may too."""
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """How we see an Engine: its networks, and where ports are published that only we have to dial."""
+
+    sight: Sight
+    publish_on: str
+
+
+def outlook(remote_host: str | None, host_ip: str | None) -> Outlook:
+    """On another machine only published ports lead in; here container addresses may, and loopback does.
+
+    In a container with a network of its own the Engine's host is one hop away, at our gateway: `host_ip` overrules that.
+    """
     if remote_host:
-        return Sight(remote_host, lambda _: False)
-    return Sight(LOOPBACK, is_ours)
+        return Outlook(Sight(remote_host, lambda _: False), "0.0.0.0")
+    gateway = container_gateway()
+    if gateway is not None:
+        return Outlook(Sight(host_ip or gateway, is_ours), "0.0.0.0" if host_ip else gateway)
+    return Outlook(Sight(LOOPBACK, is_ours), LOOPBACK)
+
+
+def container_gateway() -> str | None:
+    """Our default gateway if we run in a container that has a network of its own, else None.
+
+    Such a network is one end of a pair of interfaces, so its link is another interface than itself; a container with
+    the host's network sees the host's real one.
+    """
+    if not any(os.path.exists(mark) for mark in CONTAINER_MARKS):
+        return None
+    try:
+        for line in Path("/proc/net/route").read_text(encoding="ascii").splitlines()[1:]:
+            interface, destination, gateway = line.split()[:3]
+            if destination == "00000000":
+                net = Path("/sys/class/net", interface)
+                paired = (net / "iflink").read_text() != (net / "ifindex").read_text()
+                return socket.inet_ntoa(struct.pack("<L", int(gateway, 16))) if paired else None
+    except (OSError, ValueError):
+        return None
+    return None
 
 
 @functools.lru_cache(maxsize=256)

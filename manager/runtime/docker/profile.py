@@ -29,6 +29,7 @@ class Profile:
     execd_as_init: bool = False
     secure_runtime: str | None = None
     secure_always: bool = False
+    secure_kind: str = ""
 
 
 def profile(settings: Settings) -> Profile:
@@ -47,6 +48,7 @@ def profile(settings: Settings) -> Profile:
         drop=tuple(docker.drop_capabilities),
         pids=docker.pids_limit,
         execd_as_init=settings.runtime.execd_run_as_init,
+        secure_kind=runtime.type,
         secure_runtime=secure_runtime_name(runtime.type, runtime.oci_runtime_name or runtime.docker_runtime),
         # 1.1.1's spelling names the runtime of every sandbox; the spelling of the documentation is opt-in per request.
         secure_always=bool(runtime.type and runtime.docker_runtime),

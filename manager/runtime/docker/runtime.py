@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Sequence
-from typing import TypeVar
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 from manager.domain import errors
 from manager.domain.sandbox import RegistryAuth, Sandbox, SandboxSpec, SandboxState
@@ -16,17 +16,18 @@ from manager.runtime.docker.adopt import GRACE, Leftovers, repeat_until_settled
 from manager.runtime.docker.calls import Calls, Json
 from manager.runtime.docker.census import Census
 from manager.runtime.docker.create import Creation, Tools, check
+from manager.runtime.docker.egress import Egress
 from manager.runtime.docker.engine import Engine
 from manager.runtime.docker.events import Watch
 from manager.runtime.docker.execd import Execd
 from manager.runtime.docker.images import Images
 from manager.runtime.docker.labels import read_facts
 from manager.runtime.docker.masking import masked
-from manager.runtime.docker.networks import Networks, sight
+from manager.runtime.docker.networks import Networks, outlook
 from manager.runtime.docker.ports import Ports
 from manager.runtime.docker.profile import profile
 from manager.runtime.docker.snapshots import Snapshots, image_of
-from manager.runtime.docker.status import status_of
+from manager.runtime.docker.status import LOOPBACK, status_of
 from manager.runtime.docker.volumes import HostRules, Volumes
 from manager.settings.model import Settings
 
@@ -59,7 +60,8 @@ class DockerRuntime:
         self._calls = Calls(self._engine)
         self._profile = profile(settings)
         remote = self._engine.address.remote_host
-        view = sight(remote)
+        seen = outlook(remote, docker.host_ip)
+        view = seen.sight
         self._census = Census(self._calls, docker.instance, docker.adopt_unowned, view)
         registries = {
             host: RegistryAuth(entry.username, entry.password.get_secret_value())
@@ -68,15 +70,17 @@ class DockerRuntime:
         images = Images(self._calls, registries, limit=docker.pull_limit)
         self._execd = Execd(self._calls, images, settings.runtime.execd_image, docker.instance)
         self._volumes = Volumes(self._calls, host_rules(settings, self._engine), docker.instance)
+        self._egress = Egress(self._calls, images, settings.egress, self._profile, view)
         self._tools = Tools(
             calls=self._calls,
             images=images,
             execd=self._execd,
             networks=Networks(self._calls, view, own=None if docker.inter_container else docker.network_name),
-            ports=Ports(self._profile.ports, probe=remote is None),
+            ports=Ports(self._profile.ports, probe=remote is None and view.engine_host == LOOPBACK),
             volumes=self._volumes,
+            egress=self._egress,
             profile=self._profile,
-            remote=remote is not None,
+            publish_for_us=seen.publish_on,
         )
         self._snapshots = Snapshots(self._calls, self._census)
         self._making: set[str] = set()
@@ -122,7 +126,7 @@ class DockerRuntime:
 
     def check(self, spec: SandboxSpec) -> None:
         """Raises Invalid or Unsupported for what spec and configuration alone rule out."""
-        check(spec, self._profile, self._volumes)
+        check(spec, self._profile, self._volumes, self._egress)
 
     async def create(self, spec: SandboxSpec, progress: Progress) -> Sandbox:
         """Creates and starts; the answer shows the state observed after the start."""
@@ -163,10 +167,13 @@ class DockerRuntime:
 
     async def _delete(self, sandbox_id: str) -> bool:
         details = await self._census.details(sandbox_id)
-        if details is None:
-            return False
         try:
+            if details is None:
+                await self._egress.remove(sandbox_id)
+                return False
             await self._calls.remove_container(details["Id"])
+            if network_owner(details):
+                await self._egress.remove(sandbox_id)
             await self._volumes.release(read_facts(details["Config"]["Labels"]).volumes)
         except (errors.Failed, errors.Conflict) as error:
             message = f"Failed to delete sandbox {sandbox_id}: {error.message}"
@@ -205,6 +212,9 @@ class DockerRuntime:
             raise errors.Conflict(NOT_RUNNING, f"Sandbox {sandbox_id} is not running.")
         what = f"pause sandbox {sandbox_id}"
         await self._change(self._calls.pause(details["Id"]), NOT_RUNNING, PAUSE_FAILED, what)
+        if sidecar := network_owner(details):
+            undo = self._calls.unpause(details["Id"])
+            await self._together(self._calls.pause(sidecar), undo, PAUSE_FAILED, what)
 
     async def resume(self, sandbox_id: str) -> None:
         """Thaws it. Raises NotFound, Conflict, Failed."""
@@ -212,6 +222,12 @@ class DockerRuntime:
         if status_of(details).state is not SandboxState.PAUSED:
             raise errors.Conflict(NOT_PAUSED, f"Sandbox {sandbox_id} is not paused.")
         what = f"resume sandbox {sandbox_id}"
+        if sidecar := network_owner(details):
+            # The policy is in force before the first packet of the sandbox.
+            await self._change(self._calls.unpause(sidecar), NOT_PAUSED, RESUME_FAILED, f"{what}: its sidecar")
+            change, undo = self._calls.unpause(details["Id"]), self._calls.pause(sidecar)
+            await self._together(change, undo, RESUME_FAILED, what)
+            return
         await self._change(self._calls.unpause(details["Id"]), NOT_PAUSED, RESUME_FAILED, what)
 
     @staticmethod
@@ -222,6 +238,20 @@ class DockerRuntime:
             raise errors.Conflict(conflict, f"Failed to {what}: {error.message}") from error
         except errors.Failed as error:
             raise errors.Failed(failure, f"Failed to {what}: {error.message}") from error
+
+    @staticmethod
+    async def _together(
+        change: Coroutine[Any, Any, None], undo: Coroutine[Any, Any, None], failure: str, what: str
+    ) -> None:
+        """The second half of a change to sandbox and sidecar; if it fails the first half is taken back."""
+        try:
+            await change
+        except errors.ManagerError as error:
+            with contextlib.suppress(errors.ManagerError):
+                await undo
+            raise errors.Failed(failure, f"Failed to {what}: {error.message}") from error
+        finally:
+            undo.close()
 
     async def _needed(self, sandbox_id: str) -> Json:
         details = await self._census.details(sandbox_id)
@@ -252,6 +282,12 @@ class DockerRuntime:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
         return task
+
+
+def network_owner(details: Json) -> str | None:
+    """The container whose network an inspected container shares, or None."""
+    mode, _, owner = str(details["HostConfig"].get("NetworkMode", "")).partition(":")
+    return owner if mode == "container" else None
 
 
 def host_rules(settings: Settings, engine: Engine) -> HostRules:
