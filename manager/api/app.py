@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 
 from aiohttp import web
 
 from manager.api.body import MAX_BODY_BYTES
-from manager.api.call import SCRAPE, SERVICES, read_call
+from manager.api.call import DOCUMENT, PAGE, SCRAPE, SERVICES, read_call
+from manager.api.handlers.server import server_version
 from manager.api.middleware import audit, envelopes, etags, finish_head, guard
+from manager.api.openapi import document
+from manager.api.reference import page
 from manager.api.routes import ROUTES, Route
 from manager.services.bundle import Services
 from manager.settings.model import Settings
@@ -40,6 +44,8 @@ def build_app(services: Services, settings: Settings, *, scrape: Callable[[], by
     app[SERVICES] = services
     if scrape is not None:
         app[SCRAPE] = scrape
+    description = document(ROUTES, server_version())
+    app[DOCUMENT], app[PAGE] = json.dumps(description).encode(), page(description)
     for route in ROUTES:
         _serve(app, route)
     return app

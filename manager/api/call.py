@@ -25,6 +25,10 @@ SERVICES = web.AppKey("services", Services)
 SCRAPE: web.AppKey[Callable[[], bytes]] = web.AppKey("scrape")
 """What renders the metrics, where somebody does."""
 
+DOCUMENT = web.AppKey("document", bytes)
+PAGE = web.AppKey("page", str)
+"""The OpenAPI document and the page made from it, rendered once."""
+
 CALLER = web.RequestKey("caller", str)
 """Under this name a request keeps the name of its key."""
 

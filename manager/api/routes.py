@@ -89,6 +89,10 @@ def _table() -> Iterable[Route]:
     yield Route("POST", "/metrics/events", server.metrics_event, 204, tag=tag, bare=False,
                errors=(400, 413))  # fmt: skip
 
+    yield Route("GET", "/openapi.json", server.openapi, 200, tag=tag, open=True)
+    yield Route("GET", "/docs", server.reference, 200, tag=tag, open=True, media="text/html")
+    yield Route("GET", "/redoc", server.reference, 200, tag=tag, open=True, media="text/html")
+
     tag = "Kubernetes only"
     for method, path in (("GET", "/pools"), ("POST", "/pools"), ("GET", "/pools/{name}"), ("PUT", "/pools/{name}"),
                          ("DELETE", "/pools/{name}")):  # fmt: skip
@@ -100,7 +104,5 @@ def _table() -> Iterable[Route]:
 
 ROUTES: tuple[Route, ...] = tuple(_table())
 
-OPEN_PATHS = frozenset(
-    {route.path for route in ROUTES if route.open} | {"/docs", "/redoc", "/openapi.json"},
-)
+OPEN_PATHS = frozenset(route.path for route in ROUTES if route.open)
 """Paths that ask for no key: exactly these."""

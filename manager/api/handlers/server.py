@@ -7,7 +7,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 from aiohttp import web
 
-from manager.api.call import SCRAPE, Call, NoBody, NoQuery, json_answer
+from manager.api.call import DOCUMENT, PAGE, SCRAPE, Call, NoBody, NoQuery, json_answer
+from manager.api.reference import SECURITY_POLICY
 from manager.api.schemas.server import Health, MetricsEvent, Readiness, Version
 from manager.domain.errors import NotFound
 
@@ -58,3 +59,14 @@ async def metrics(call: Call[NoQuery, NoBody]) -> web.Response:
     if scrape is None:
         raise NotFound("GENERAL::NOT_FOUND", "This server renders no metrics here.")
     return web.Response(body=scrape(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+
+async def openapi(call: Call[NoQuery, NoBody]) -> web.Response:
+    """Describes every operation in OpenAPI 3.1."""
+    return web.Response(body=call.request.app[DOCUMENT], content_type="application/json")
+
+
+async def reference(call: Call[NoQuery, NoBody]) -> web.Response:
+    """Describes every operation for people."""
+    headers = {"Content-Security-Policy": SECURITY_POLICY}
+    return web.Response(text=call.request.app[PAGE], content_type="text/html", headers=headers)
