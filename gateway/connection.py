@@ -171,8 +171,9 @@ class ClientConnection(asyncio.Protocol):
         if self._buffer:
             data = self._buffer + data
             self._buffer = b""
-        if data[0] == 0x0D and data[:2] == b"\r\n":
-            data = data[2:]  # one empty line before a request is to be ignored (RFC 9112 §2.2)
+        if data[0] == 0x0D:
+            while data[:2] == b"\r\n":
+                data = data[2:]  # empty lines before a request are to be ignored (RFC 9112 §2.2)
             if not data:
                 return
         end = data.find(b"\r\n\r\n")
@@ -290,6 +291,8 @@ class ClientConnection(asyncio.Protocol):
         plane = self._plane
         self._phase = _HEAD
         self.deadline = plane.deadlines.now + plane.limits.keep_alive_timeout
+        if self.valve.reasons:
+            self.valve.release(SLOW_PEER)  # whatever the upload waited for, it is over
         if self._slow:
             # A client that sends requests without reading answers is served at the pace it reads.
             self.valve.hold(NOT_READY)
@@ -395,7 +398,7 @@ class ClientConnection(asyncio.Protocol):
                 self.transport.close()
         elif phase is _BODY:
             if self.valve.reasons:
-                self.deadline = now + self._plane.limits.body_idle_timeout
+                self._expire_stream(now, self._exchange.moved)  # it is the sandbox that does not read
             else:
                 self._fail(BodyTimeout())
         elif phase is _AWAIT:
@@ -403,8 +406,17 @@ class ClientConnection(asyncio.Protocol):
         elif phase is _TUNNEL and self._tunnel is not None:
             self._expire_stream(now, self._tunnel.moved)
         else:
-            self.transport.abort()
+            self._expire_close(now)
+
+    def _expire_close(self, now: float) -> None:
+        """The connection is closing: a client that still reads what was sent may go on, however slowly."""
+        unsent = self.transport.get_write_buffer_size()
+        if unsent and unsent != self._left:
+            self._left = unsent
+            self.deadline = now + self._plane.limits.body_idle_timeout
+        else:
             self.deadline = NEVER
+            self.transport.abort()
 
     def _expire_stream(self, now: float, moved: float) -> None:
         idle = self._plane.stream_idle

@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Protocol
 from gateway import access, framing
 from gateway.errors import (
     BodyTooLarge,
+    ConnectFailed,
     GatewayError,
     SandboxBusy,
     SandboxNotFound,
@@ -173,7 +174,7 @@ class Exchange:
         self._bytes_in = 0
         self._bytes_out = 0
         self.moved = 0.0
-        """When a byte of the answer last came, by the coarse clock."""
+        """When a body byte last moved either way, by the coarse clock."""
         self.request_sent = False
         self.state = _IDLE
 
@@ -215,6 +216,10 @@ class Exchange:
         except GatewayError as error:
             self._task = None
             self.fail(error)
+        except Exception:
+            self._task = None
+            self.fail(GatewayError())
+            raise
 
     def _enter(self, route: SandboxRoute, address: Route, request: RequestHead, body: bytes) -> None:
         """The route is known: may the request enter, and with which head?"""
@@ -272,6 +277,10 @@ class Exchange:
             self._task = None
             self.fail(error)
             return
+        except Exception:
+            self._task = None
+            self.fail(ConnectFailed())
+            raise
         self._task = None
         if self.state is _DIALING and self._request is not None:
             self._send(upstream, self._request, b"")
@@ -313,6 +322,7 @@ class Exchange:
     def send_body(self, data: bytes) -> None:
         """More of the request body, decoded from its transfer coding."""
         self._bytes_in += len(data)
+        self.moved = self._plane.deadlines.now
         limit = self._plane.limits.max_body_bytes
         if limit and self._bytes_in > limit and self._address is not None:
             self.fail(BodyTooLarge())

@@ -467,7 +467,7 @@ def parse_response(head: bytes, *, to_head: bool) -> ResponseHead:
         raise UpstreamInvalid from None
     if status >= 200 and status != 204 and status != 304 and not to_head:
         response.length = framing.UNTIL_CLOSE if length is None else length
-    elif length == framing.CHUNKED and not to_head:
+    elif length == framing.CHUNKED and not to_head and status != 304:
         raise UpstreamInvalid  # RFC 9112 §6.1: these have no body, so a coding can only be a misunderstanding
     return response
 
@@ -485,7 +485,8 @@ def _read_response_lines(response: ResponseHead) -> int | None:
         kind, _, value = field
         if kind == LENGTH:
             lengths.append(value)
-            continue
+            if response.status >= 200 and response.status != 204:
+                continue  # the others have no body, so they must not name a length (RFC 9110 §8.6)
         if kind == UPGRADE:
             response.upgrade = value
             if response.status == 426:

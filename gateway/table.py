@@ -11,6 +11,7 @@ used again by somebody else can never receive the bytes of an earlier sandbox.
 from __future__ import annotations
 
 import enum
+import logging
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from gateway.access import AccessRule
     from gateway.pool import Pool
+
+log = logging.getLogger(__name__)
 
 TOMBSTONES = 4096
 """How many removed ids are remembered, so that their callers hear "gone, and why" rather than "never heard of it"."""
@@ -133,9 +136,13 @@ class SandboxRoute:
     def revoke(self, reason: Removal) -> None:
         """Ends everything open on this route and drops its idle connections."""
         self.close_idle()
-        for live in list(self.live):
-            live.revoke(reason)
-        self.live.clear()
+        live, self.live = self.live, set()
+        for one in live:
+            try:
+                one.revoke(reason)
+            except Exception:
+                # Whoever removes a route must be sure that it is gone, whatever one connection makes of it.
+                log.exception("a connection could not be closed")
 
     def close_idle(self) -> None:
         """Drops the idle upstream connections."""

@@ -216,7 +216,8 @@ class Tunnel:
             return
         self.closed = True
         self._upstream.abort()
-        if self._frames is not None and self._frames.at_boundary:
+        # After the sandbox's end of sending has been passed on, nothing may follow it, not even a close frame.
+        if self._frames is not None and self._frames.at_boundary and not self._upstream_done:
             self._client.transport.write(close_frame(code, reason))
             self._client.linger()
         else:

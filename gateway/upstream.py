@@ -88,6 +88,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_max_head",
         "_pool_idle",
         "_reader",
+        "_slow",
         "_to_head",
         "deadline",
         "home",
@@ -106,6 +107,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.home = home
         self._max_head = limits.max_head_bytes
         self._pool_idle = limits.pool_idle_timeout
+        self._slow = False
         self._reader = ResponseReader()
         self.idle_since = 0.0
         self.used = 0
@@ -246,7 +248,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._finish(sink, chunks.trailers, chunks.rest)
 
     def _finish(self, sink: Sink, trailers: bytes, rest: bytes) -> None:
-        keep = self._keep and not rest and sink.request_sent
+        keep = self._keep and not rest and sink.request_sent and not self._slow
         self.sink = None
         self._left = _IDLE
         self._chunks = None
@@ -261,7 +263,17 @@ class UpstreamConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         sink = self.sink
-        return sink is not None and self._left == _TUNNEL and sink.on_eof()
+        if sink is None:
+            return False
+        if self._left == _TUNNEL:
+            return sink.on_eof()
+        # Said here and now: the close that follows may take as long as our own unsent bytes do, or fail over them.
+        self.abort()
+        if self._left == UNTIL_CLOSE:
+            sink.on_end(b"")
+        else:
+            sink.on_lost(None)
+        return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.home.forget(self)
@@ -274,10 +286,12 @@ class UpstreamConnection(asyncio.Protocol):
             sink.on_lost(None)
 
     def pause_writing(self) -> None:
+        self._slow = True
         if self.sink is not None:
             self.sink.pause_upload()
 
     def resume_writing(self) -> None:
+        self._slow = False
         if self.sink is not None:
             self.sink.resume_upload()
 
