@@ -51,7 +51,11 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None
 
 
 def toml_value(value: Any) -> str:
-    """A scalar or list as TOML writes it (its strings, numbers, booleans and lists are JSON's)."""
+    """A value as TOML writes it: its strings, numbers and booleans are JSON's, its inline tables are not."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key} = {toml_value(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(toml_value, value)) + "]"
     return json.dumps(value)
 
 

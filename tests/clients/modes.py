@@ -13,6 +13,7 @@ from tests.server_process import ServerProcess
 
 API_KEY = "key-of-the-client-tests"
 WILDCARD_DOMAIN = "sandboxes.test"
+SIGNING = {"active_key": "k", "keys": [{"key_id": "k", "key": "c2VjcmV0IG9mIHRoZSBjbGllbnQgdGVzdHM="}]}
 
 Tables = dict[str, dict[str, Any]]
 
@@ -25,6 +26,9 @@ class Mode:
     route: str | None = None
     use_server_proxy: bool = False
 
+    def __str__(self) -> str:
+        return self.name
+
     def tables(self, port: int) -> Tables:
         """The server's configuration for this mode."""
         server: Tables = {"server": {"api_key": API_KEY}}
@@ -35,6 +39,7 @@ class Mode:
             "ingress": {"mode": "gateway"},
             "ingress.gateway": {"address": address},
             "ingress.gateway.route": {"mode": self.route},
+            "ingress.secure_access": SIGNING,
         }
 
 
