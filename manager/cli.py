@@ -27,6 +27,7 @@ from manager.settings.unwired import refusals
 DISTRIBUTION: Final = "opensandbox-gateway"
 PROGRAM: Final = "opensandbox-server"
 DOCTOR_IMAGE: Final = "python:3.11-slim"
+INTERRUPTED: Final = 130
 _BAR: Final = "*" * 100
 
 Run = Callable[[Settings, Path], int]
@@ -47,7 +48,11 @@ environment:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
-    return run_command(arguments, process.run)
+    try:
+        return run_command(arguments, process.run)
+    except KeyboardInterrupt:
+        # Ctrl-C outside of serving, which handles it itself: no trace, the shell's own code for it.
+        return INTERRUPTED
 
 
 def run_command(arguments: Sequence[str] | None, run: Run) -> int:

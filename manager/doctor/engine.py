@@ -10,9 +10,8 @@ from manager.doctor.findings import Finding, fail, ok, warn
 from manager.domain.errors import ManagerError
 from manager.runtime.docker.calls import Calls, Json
 from manager.runtime.docker.engine import Engine
-from manager.runtime.docker.networks import sight
+from manager.runtime.docker.networks import outlook
 from manager.runtime.docker.profile import secure_runtime_name
-from manager.services.public_host import in_container
 from manager.settings.model import Settings
 
 LEAST_VERSION: Final = (20, 10)
@@ -101,21 +100,11 @@ async def _network(calls: Calls, settings: Settings, remote_host: str | None) ->
     return _reach(settings, network, remote_host)
 
 
-def _from_a_container(settings: Settings, name: str) -> Finding:
-    text = f"{name}: this server runs in a container from which neither sandboxes nor their ports can be dialled"
-    remedy = "run the server's container with host networking (--network host)"
-    if settings.ingress.mode == "gateway":
-        return fail("network", text, remedy)
-    return warn("network", f"{text}; clients reach published ports, but nothing works through this server", remedy)
-
-
 def _reach(settings: Settings, network: Json, remote_host: str | None) -> Finding:
     name = str(network.get("Name"))
     ranges: list[dict[str, Any]] = (network.get("IPAM") or {}).get("Config") or []
-    view = sight(remote_host)
+    view = outlook(remote_host, settings.docker.host_ip).sight
     direct = any(view.reaches(entry.get("Gateway", "")) for entry in ranges)
-    if not direct and remote_host is None and in_container():
-        return _from_a_container(settings, name)
     if not direct:
         text = f"{name}: containers cannot be dialled from here; sandboxes are reached at published ports of "
         return ok("network", text + view.engine_host)

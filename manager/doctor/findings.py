@@ -66,4 +66,4 @@ def summary(findings: Iterable[Finding]) -> str:
     """How many of each, in one line."""
     counted = [finding.verdict for finding in findings]
     failed, warned = counted.count(Verdict.FAIL), counted.count(Verdict.WARN)
-    return f"{len(counted)} checks: {failed} failed, {warned} to know about"
+    return f"checked: {len(counted)}, failed: {failed}, warnings: {warned}"

@@ -251,3 +251,20 @@ def test_a_server_that_is_not_running_fails(
 
     assert examine(str(file), deep_image=SANDBOX_IMAGE) == 1
     assert "start it: opensandbox-server" in capsys.readouterr().out
+
+
+def test_another_runtime_asks_no_engine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What this version refuses is a failure; the Engine is not what that runtime needs."""
+    file = tmp_path / "sandbox.toml"
+    file.write_text('[runtime]\ntype = "kubernetes"\nexecd_image = "execd"\n')
+
+    assert examine(str(file)) == 1
+    out = capsys.readouterr().out
+    assert 'fail  configuration     runtime.type = "kubernetes": is not supported by this version' in out
+    assert "engine" not in out
+
+
+def test_a_configuration_that_does_not_load_is_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its problems are the findings."""
+    assert examine(str(tmp_path / "none.toml")) == 1
+    assert capsys.readouterr().out.endswith("\nchecked: 1, failed: 1, warnings: 0\n")
