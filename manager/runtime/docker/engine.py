@@ -77,9 +77,12 @@ class Engine:
         self._workers = {lane: Workers(lane.value[0], lane.value[1]) for lane in Lane}
         self._clients: dict[Lane, APIClient] = {}
         self._lock = threading.Lock()
+        self._closed = False
 
     async def call(self, work: Callable[[Any], T], lane: Lane = Lane.SHORT) -> T:
         """What `work` returns when given the lane's SDK client. Raises the kinds of `manager.domain.errors` only."""
+        if self._closed:
+            raise errors.Unavailable(UNAVAILABLE, "The server is shutting down.")
         return await self._workers[lane].run(functools.partial(self._work, work, lane))
 
     async def stream(self, open_stream: Callable[[Any], CancellableStream[T]], *, buffer: int = 256) -> Feed[T]:
@@ -94,6 +97,7 @@ class Engine:
 
     def close(self) -> None:
         """Ends idle threads and connections; does not wait for stuck ones."""
+        self._closed = True
         for workers in self._workers.values():
             workers.close()
         for client in self._clients.values():

@@ -33,7 +33,7 @@ class Outlook:
 def outlook(remote_host: str | None, host_ip: str | None) -> Outlook:
     """On another machine only published ports lead in; here container addresses may, and loopback does.
 
-    In a container with a network of its own the Engine's host is one hop away, at our gateway: `host_ip` overrules that.
+    In a container with a network of its own the Engine's host is our gateway, unless `host_ip` overrules that.
     """
     if remote_host:
         return Outlook(Sight(remote_host, lambda _: False), "0.0.0.0")

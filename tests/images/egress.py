@@ -1,0 +1,137 @@
+#!/usr/bin/python3
+"""Stand-in for the egress sidecar in tests: enforces rules on addresses with routes of its network namespace.
+
+`deny` targets get a route that refuses; with a default of deny everything but the local network and `allow` targets
+is refused. Names are not resolved. The API is the sidecar's: `/healthz` and `/policy` on port 18080, behind a token.
+"""
+
+import ipaddress
+import json
+import os
+import socket
+import struct
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+PORT = 18080
+TOKEN = os.environ.get("OPENSANDBOX_EGRESS_TOKEN", "")
+POLICY = json.loads(os.environ.get("OPENSANDBOX_EGRESS_RULES") or "{}")
+LOCK = threading.Lock()
+
+NEW_ROUTE, DELETE_ROUTE = 24, 25
+REQUEST, ACKNOWLEDGE, REPLACE, CREATE = 0x1, 0x4, 0x100, 0x400
+UNICAST, PROHIBIT = 1, 8
+DESTINATION, OUT_INTERFACE, GATEWAY, PRIORITY = 1, 4, 5, 6
+MAIN_TABLE, BOOT_PROTOCOL = 254, 3
+
+
+def attribute(kind, data):
+    padded = data + b"\0" * (-len(data) % 4)
+    return struct.pack("HH", 4 + len(data), kind) + padded
+
+
+def change_route(action, network, kind, gateway=None, interface=0, priority=0):
+    """One netlink request; raises OSError if the kernel refuses (3: no such route)."""
+    body = struct.pack("BBBBBBBBI", socket.AF_INET, network.prefixlen, 0, 0, MAIN_TABLE, BOOT_PROTOCOL, 0, kind, 0)
+    if network.prefixlen:
+        body += attribute(DESTINATION, network.network_address.packed)
+    if gateway:
+        body += attribute(GATEWAY, socket.inet_aton(gateway)) + attribute(OUT_INTERFACE, struct.pack("I", interface))
+    if priority:
+        body += attribute(PRIORITY, struct.pack("I", priority))
+    flags = REQUEST | ACKNOWLEDGE | (CREATE | REPLACE if action == NEW_ROUTE else 0)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as link:
+        link.send(struct.pack("IHHII", 16 + len(body), action, flags, 1, 0) + body)
+        code = -struct.unpack("i", link.recv(4096)[16:20])[0]
+    if code:
+        raise OSError(code, os.strerror(code))
+
+
+def default_gateway():
+    with open("/proc/net/route", encoding="ascii") as lines:
+        for line in list(lines)[1:]:
+            name, destination, gateway = line.split()[:3]
+            if destination == "00000000":
+                return socket.inet_ntoa(struct.pack("<L", int(gateway, 16))), socket.if_nametoindex(name)
+    return None, 0
+
+
+EVERYTHING = ipaddress.ip_network("0.0.0.0/0")
+ROUTER, INTERFACE = default_gateway()
+APPLIED = []
+
+
+def networks(targets):
+    for target in targets:
+        try:
+            yield ipaddress.ip_network(target)
+        except ValueError:
+            continue
+
+
+def enforce():
+    """Makes the routes say what POLICY says."""
+    while APPLIED:
+        network, kind = APPLIED.pop()
+        change_route(DELETE_ROUTE, network, kind)
+    for action, kind in (("deny", PROHIBIT), ("allow", UNICAST)):
+        for network in networks(rule["target"] for rule in POLICY.get("egress", ()) if rule["action"] == action):
+            change_route(NEW_ROUTE, network, kind, ROUTER if kind == UNICAST else None, INTERFACE)
+            APPLIED.append((network, kind))
+    if POLICY.get("defaultAction", "deny") == "deny":
+        change_route(NEW_ROUTE, EVERYTHING, PROHIBIT)
+    elif ROUTER:
+        change_route(NEW_ROUTE, EVERYTHING, UNICAST, ROUTER, INTERFACE)
+
+
+def merged(rules):
+    first = {}
+    for rule in rules:
+        first.setdefault(rule["target"], rule)
+    return [rule for rule in POLICY.get("egress", ()) if rule["target"] not in first] + list(first.values())
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *arguments):
+        pass
+
+    def answer(self, status, value):
+        data = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def handle_any(self):
+        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"null")
+        if TOKEN and self.headers.get("OPENSANDBOX-EGRESS-AUTH") != TOKEN:
+            self.answer(401, {"code": "UNAUTHORIZED", "message": "wrong or missing token"})
+        elif self.path == "/healthz":
+            self.answer(200, {"status": "ok"})
+        elif self.path == "/policy":
+            with LOCK:
+                self.change(body)
+            self.answer(200, {"status": "ok", "mode": os.environ.get("OPENSANDBOX_EGRESS_MODE"), "policy": POLICY})
+        else:
+            self.answer(404, {"code": "NOT_FOUND", "message": self.path})
+
+    def change(self, body):
+        if self.command in ("PUT", "POST"):
+            POLICY.clear()
+            POLICY.update(body)
+        elif self.command == "PATCH":
+            POLICY["egress"] = merged(body)
+        elif self.command == "DELETE":
+            POLICY["egress"] = [rule for rule in POLICY.get("egress", ()) if rule["target"] not in body]
+        if self.command != "GET":
+            enforce()
+
+    do_GET = do_PUT = do_POST = do_PATCH = do_DELETE = handle_any
+
+
+if __name__ == "__main__":
+    enforce()
+    ThreadingHTTPServer(("0.0.0.0", PORT), Handler).serve_forever()
