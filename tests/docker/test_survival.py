@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import docker
+import docker.errors
 import pytest
 
 from manager.domain.sandbox import NamedVolume, Sandbox, SandboxSpec, SandboxState, VolumeMount
@@ -91,24 +93,47 @@ async def test_a_volume_that_goes_with_its_sandbox(runtime: DockerRuntime, spec:
 async def test_execd_of_an_earlier_image_is_collected(
     started: Started, settings: Settings, instance: str, engine: docker.APIClient
 ) -> None:
-    """A volume of ours that no execd image of today fills goes."""
-    old = f"opensandbox-execd-{instance}-0123456789ab"
-    labels = {f"{LABEL}instance": instance, f"{LABEL}execd-volume": "sha256:0123456789ab"}
-    engine.create_volume(old, labels=labels)
+    """A volume whose image is no longer on the Engine goes."""
+    old = f"opensandbox-execd-{instance}"
+    engine.create_volume(old, labels={f"{LABEL}execd-volume": f"sha256:{'0' * 64}"})
     await started(settings)
     await eventually(lambda: old not in [v["Name"] for v in engine.volumes()["Volumes"]])
 
 
+@pytest.fixture
+def own_execd(engine: docker.APIClient, images: tuple[str, str], instance: str) -> Iterator[str]:
+    """An execd image that no other test uses, hence with a volume of its own."""
+    tag = f"opensandbox-test/execd:{instance}"
+    source = engine.create_container(images[1], "true")
+    made = engine.commit(source["Id"], *tag.split(":"), changes=[f"LABEL of={instance}"])
+    engine.remove_container(source["Id"])
+    yield tag
+    engine.remove_image(tag)
+    with contextlib.suppress(docker.errors.NotFound):
+        engine.remove_volume(f"opensandbox-execd-{made['Id'].rpartition(':')[2][:12]}")
+
+
 async def test_execd_removed_behind_our_back_is_made_again(
-    runtime: DockerRuntime, spec: Spec, engine: docker.APIClient
+    started: Started, spec: Spec, engine: docker.APIClient, own_execd: str, instance: str, tmp_path: Path
 ) -> None:
     """The Engine would mount an empty volume in its place, and no sandbox would start."""
+    runtime, _ = await started(make_settings(own_execd, instance, tmp_path))
     kit = await runtime._execd.kit(None)
-    for entry in engine.containers(all=True, filters={"volume": kit.volume}):
-        engine.remove_container(entry["Id"], force=True)
     await asyncio.to_thread(engine.remove_volume, kit.volume)
     made = await runtime.create(spec(), print)
     assert made.status.state is SandboxState.RUNNING
+    await runtime.delete(made.id)
+
+
+async def test_servers_that_fill_the_same_volume_take_turns(
+    started: Started, own_execd: str, instance: str, tmp_path: Path
+) -> None:
+    """Both end up with the complete one; nothing of the filling stays."""
+    several = [await started(make_settings(own_execd, instance, tmp_path)) for _ in range(3)]
+    kits = await asyncio.gather(*(runtime._execd.kit(None) for runtime, _ in several))
+    assert len({kit.volume for kit in kits}) == 1
+    runtime = several[0][0]
+    assert await runtime._calls.list_containers(["opensandbox.io/helper", f"opensandbox.io/instance={instance}"]) == []
 
 
 async def test_snapshot_restore_carries_nothing_of_the_source(runtime: DockerRuntime, spec: Spec) -> None:

@@ -1,9 +1,9 @@
 """execd in every sandbox: a read-only volume filled once per execd image, or a copy into the container.
 
 The volume is mounted, so a create costs nothing for it; the copy is for sandboxes that write to execd's folder and for
-Engines that have no volumes to give. The volume is named after this server and the image, so two servers never remove
-each other's, and a new image gets a new one; the last file written into it marks it complete, because the process
-may be killed half-way.
+Engines that have no volumes to give. The volume is named after the image, so all servers of an Engine share it and a
+new image gets a new one; it goes when its image has gone. It is filled through a container that never runs and whose
+name is the lock; the last file written marks it complete, because whoever fills it may be killed half-way.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import asyncio
 import io
 import logging
 import tarfile
-import uuid
+import time
 from dataclasses import dataclass, field
 
 from manager.domain import errors
 from manager.domain.sandbox import Platform
 from manager.runtime.docker.calls import Calls
 from manager.runtime.docker.images import Images
-from manager.runtime.docker.labels import EXECD_VOLUME, HELPER, INSTANCE
+from manager.runtime.docker.labels import EXECD_VOLUME, HELPER, INSTANCE, read_time
 from manager.runtime.docker.spec import ARCHIVE_FOLDER, EXECD_MOUNT
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,8 @@ WELCOME = (
     "/usr/local/libexec/opensandbox-launcher",
 )
 COMPLETE = ".complete"
+FILL_LIMIT = 60.0
+"""Seconds after which whoever holds the lock on a volume was killed; filling takes well under one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,20 +69,19 @@ class Execd:
         return kit
 
     async def collect(self) -> None:
-        """Removes volumes of earlier execd images that no container has any more."""
-        current = {task.result().volume for task in self._kits.values() if task.done() and not task.exception()}
-        for volume in await self._calls.list_volumes([EXECD_VOLUME, f"{INSTANCE}={self._instance}"]):
-            if volume["Name"] not in current:
+        """Removes volumes whose execd image is no longer on the Engine and that no container has."""
+        for volume in await self._calls.list_volumes([EXECD_VOLUME]):
+            if await self._calls.inspect_image(volume["Labels"][EXECD_VOLUME]) is None:
                 try:
                     await self._calls.remove_volume(volume["Name"])
                 except errors.Conflict:
                     continue
 
     async def _make(self, image_id: str) -> Kit:
-        helper = f"sandbox-execd-{uuid.uuid4()}"
-        volume: str | None = f"opensandbox-execd-{self._instance}-{image_id.rpartition(':')[2][:12]}"
+        digest = image_id.rpartition(":")[2][:12]
+        helper = f"sandbox-execd-{digest}"
+        volume = await self._lock(helper, image_id, f"opensandbox-execd-{digest}")
         try:
-            volume = await self._create_helper(helper, image_id, volume)
             archive = await self._gather(helper)
             if volume and await self._calls.get_archive(helper, f"{EXECD_MOUNT}/{COMPLETE}") is None:
                 await self._calls.put_archive(helper, EXECD_MOUNT, archive)
@@ -89,12 +90,24 @@ class Execd:
             await self._calls.remove_container(helper)
         return Kit(image_id, archive, volume)
 
+    async def _lock(self, helper: str, image_id: str, volume: str) -> str | None:
+        """Makes the helper container; another server that is filling the same volume is waited for."""
+        while True:
+            try:
+                return await self._create_helper(helper, image_id, volume)
+            except errors.Conflict:
+                other = await self._calls.inspect_container(helper)
+                created = read_time(other["Created"]) if other else None
+                if created is not None and time.time() - created.timestamp() > FILL_LIMIT:
+                    await self._calls.remove_container(helper)
+                await asyncio.sleep(0.1)
+
     async def _create_helper(self, name: str, image_id: str, volume: str | None) -> str | None:
         """A container of the execd image that is never started; returns the volume it has, None if it got none."""
         body = {"Image": image_id, "Cmd": ["true"], "Labels": {HELPER: "execd", INSTANCE: self._instance}}
         if volume:
             try:
-                await self._calls.create_volume(volume, {EXECD_VOLUME: image_id, INSTANCE: self._instance})
+                await self._calls.create_volume(volume, {EXECD_VOLUME: image_id})
                 mount = {"Type": "volume", "Source": volume, "Target": EXECD_MOUNT}
                 await self._calls.create_container(name, {**body, "HostConfig": {"Mounts": [mount]}})
             except (errors.Failed, errors.Invalid, errors.Unsupported, errors.Forbidden) as error:
