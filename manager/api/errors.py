@@ -21,6 +21,7 @@ STATUSES: dict[type[errors.ManagerError], int] = {
     errors.TooMany: 429,
     errors.Failed: 500,
     errors.Unsupported: 501,
+    errors.BadBackend: 502,
     errors.Unavailable: 503,
     errors.TimedOut: 504,
     errors.ManagerError: 500,

@@ -41,6 +41,7 @@ _DIAGNOSTICS = {
     "truncated": False,
 }
 _POLICY = {"defaultAction": "deny", "egress": [{"action": "allow", "target": "*.example.org"}]}
+_POLICY_STATE = {"status": "ok", "mode": "dns+nft", "policy": _POLICY}
 
 REQUESTS: dict[tuple[str, str], Any] = {
     ("POST", "/sandboxes"): {
@@ -73,6 +74,7 @@ ANSWERS: dict[tuple[str, str], Any] = {
     ("GET", "/snapshots/{id}"): _SNAPSHOT_VIEW,
     ("GET", "/sandboxes/{id}/diagnostics/logs"): _DIAGNOSTICS,
     ("GET", "/sandboxes/{id}/diagnostics/events"): {**_DIAGNOSTICS, "kind": "events", "scope": "runtime"},
+    **{(method, "/sandboxes/{id}/networkpolicy"): _POLICY_STATE for method in ("GET", "PUT", "PATCH", "DELETE")},
     ("GET", "/health"): {"status": "healthy"},
     ("GET", "/ready"): {"status": "ready"},
     ("GET", "/version"): {"version": "1.0.0"},

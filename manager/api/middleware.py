@@ -12,8 +12,9 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from manager import logs
+from manager.api import cors
 from manager.api.auth import FROM_SANDBOX, check_origin, check_scope, identify, presented_key
-from manager.api.call import CALLER, SUBJECT
+from manager.api.call import CALLER, SERVICES, SUBJECT
 from manager.api.errors import UNKNOWN_ERROR, answer, envelope, status_of
 from manager.api.routes import OPEN_PATHS
 from manager.domain.errors import Forbidden, ManagerError
@@ -53,10 +54,13 @@ async def envelopes(request: web.Request, handler: Next) -> web.StreamResponse:
 
 
 async def finish_head(request: web.Request, response: web.StreamResponse) -> None:
-    """Last touches to the head of every answer, streams included: the request id, and no word on what runs here."""
+    """Last touches to the head of every answer, streams included: request id, origins, no word on what runs here."""
     response.headers.popall("Server", None)
     if REQUEST_ID in request.headers:
         response.headers[REQUEST_ID] = request.headers[REQUEST_ID]
+    services = request.app[SERVICES]
+    if services.keys:
+        response.headers.update(cors.headers(request.headers, services.origins))
 
 
 def guard(services: Services, *, allow_sandbox_callers: bool) -> Middleware:
@@ -66,6 +70,8 @@ def guard(services: Services, *, allow_sandbox_callers: bool) -> Middleware:
     async def check(request: web.Request, handler: Next) -> web.StreamResponse:
         if request.path in OPEN_PATHS:
             return await handler(request)
+        if services.keys and cors.is_preflight(request.method, request.headers):
+            return web.Response(text="OK", headers=cors.preflight(request.headers, services.origins))
         peer = request.headers.get(PEER_HEADER, "")
         if not allow_sandbox_callers and services.inventory.owns_address(peer):
             raise Forbidden(

@@ -10,7 +10,8 @@ from typing import Any, get_args, get_type_hints
 from pydantic import BaseModel
 
 from manager.api.call import PREFIX, Handler
-from manager.api.handlers import diagnostics, elsewhere, events, sandboxes, server, snapshots
+from manager.api.handlers import diagnostics, elsewhere, events, policy, sandboxes, server, snapshots
+from manager.api.schemas.create import PolicyState
 from manager.api.schemas.diagnostics import DiagnosticsView
 from manager.api.schemas.sandbox import CreatedSandbox, EndpointView, RenewAnswer, SandboxList, SandboxView, TrafficView
 from manager.api.schemas.server import Health, Readiness, Version
@@ -66,6 +67,12 @@ def _table() -> Iterable[Route]:
     yield Route("GET", f"{one}/endpoints/{{port}}", sandboxes.endpoint, 200, EndpointView, tag=tag,
                errors=(400, 404, 500, 503))  # fmt: skip
     yield Route("GET", f"{one}/traffic", sandboxes.traffic, 200, TrafficView, tag=tag, errors=(404, 503))
+
+    tag = "Network policy"
+    rules = f"{one}/networkpolicy"
+    for method, handler in (("GET", policy.show), ("PUT", policy.replace), ("PATCH", policy.merge),
+                            ("DELETE", policy.remove)):  # fmt: skip
+        yield Route(method, rules, handler, 200, PolicyState, tag=tag, errors=(400, 404, 413, 502, 503, 504))
 
     tag = "Snapshots"
     yield Route("POST", f"{one}/snapshots", snapshots.create, 202, SnapshotView, tag=tag,

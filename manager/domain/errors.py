@@ -60,5 +60,9 @@ class Unavailable(ManagerError):
     """Raised when something the request needs does not answer at present."""
 
 
+class BadBackend(ManagerError):
+    """Raised when something behind the server that the request is passed on to does not answer as it should."""
+
+
 class TimedOut(ManagerError):
     """Raised when the runtime did not get there within its limit."""

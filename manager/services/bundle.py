@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from gateway.table import RouteTable
 from manager.runtime.base import Runtime
+from manager.services.capacity import Capacity
 from manager.services.clock import Clock, system_clock
 from manager.services.codes import Codes
 from manager.services.create import Creation
@@ -15,8 +17,10 @@ from manager.services.expiry import Expiry
 from manager.services.idempotency import IdempotentCreates
 from manager.services.inventory import Inventory
 from manager.services.journal import Journal
-from manager.services.keys import ApiKeys, Guesses, keys_of
+from manager.services.keys import ApiKeys, Guesses, Origins, keys_of
+from manager.services.policy import Policies
 from manager.services.publish import Publisher, RouteResolver
+from manager.services.renewal import Renewal
 from manager.services.sandboxes import Sandboxes
 from manager.services.snapshots import Snapshots
 from manager.services.tallies import Tallies
@@ -53,8 +57,13 @@ class Services:
     tasks: Tasks
     tallies: Tallies
     keys: ApiKeys
+    origins: Origins
+    capacity: Capacity
+    renewal: Renewal
+    policies: Policies
     guesses: Guesses
     table: RouteTable
+    background: list[asyncio.Task[None]]
 
     async def start(self) -> None:
         """Reads the store, then begins to watch the runtime; returns before the runtime has answered.
@@ -62,6 +71,7 @@ class Services:
         Raises Unavailable when the store cannot be read.
         """
         store = self.store
+        self.capacity.load(await store.owners.all())
         self.snapshots.load(await store.snapshots.all())
         self.inventory.load(
             await store.renewals.all(),
@@ -69,9 +79,17 @@ class Services:
             await store.failures.all(),
             await store.doomed.all(),
         )
-        self.tasks.spawn(self.expiry.run(), "expiry")
+        self.background.append(asyncio.create_task(self.expiry.run(), name="expiry"))
+        if self.settings.renew_intent.enabled:
+            self.background.append(asyncio.create_task(self.renewal.run(), name="renewal"))
         self.watch.begin()
         await self.runtime.start(self.watch.on_event)
+
+    def reload(self, settings: Settings) -> None:
+        """Takes over what may change while the server runs: API keys, limits on number, origins."""
+        self.keys.replace(keys_of(settings))
+        self.origins.replace(settings.server.cors_origins)
+        self.capacity.most = settings.server.max_sandboxes
 
     def drain(self) -> None:
         """Begins nothing new from now on; `/ready` says so."""
@@ -82,8 +100,11 @@ class Services:
     async def stop(self) -> None:
         """Lets work that is under way end within a limit, then closes runtime and store."""
         self.drain()
-        self.expiry.stop()
+        for task in self.background:
+            task.cancel()
+        await asyncio.gather(*self.background, return_exceptions=True)
         await self.tasks.drain(DRAIN_SECONDS)
+        await self.policies.close()
         await self.runtime.stop()
         await self.store.close()
 
@@ -95,23 +116,41 @@ class Services:
 def build_services(
     settings: Settings, runtime: Runtime, store: Store, table: RouteTable, clock: Clock = system_clock
 ) -> Services:
-    """Puts the services together; nothing runs before `Services.start`."""
+    """Puts the services together, on the loop they will run on; nothing runs before `Services.start`."""
     inventory, tasks, journal, waiting = Inventory(), Tasks(), Journal(clock), Waiting()
     publisher = Publisher(table)
     turns, tallies = Turns(), Tallies()
     sandboxes = Sandboxes(runtime, store, inventory, turns, tallies, clock)
     snapshots = Snapshots(runtime, store, sandboxes, turns, tasks, clock)
-    keys = IdempotentCreates(store, sandboxes, clock)
+    keys = ApiKeys(keys_of(settings))
+    capacity = Capacity(inventory, keys, store, settings.server.max_sandboxes)
+    repeats = IdempotentCreates(store, sandboxes, clock)
+    renewal = Renewal(
+        inventory,
+        sandboxes,
+        table,
+        clock,
+        min_interval=settings.renew_intent.min_interval_seconds,
+        steady=asyncio.get_running_loop().time,
+    )
     diagnostics = Diagnostics(runtime, sandboxes, journal)
     expiry = Expiry(inventory, sandboxes.expire, tasks, clock)
-    for listener in (publisher.on_change, expiry.on_change, journal.on_change, waiting.on_change):
+    listeners = (
+        publisher.on_change,
+        expiry.on_change,
+        capacity.on_change,
+        renewal.on_change,
+        journal.on_change,
+        waiting.on_change,
+    )
+    for listener in listeners:
         inventory.listen(listener)
     return Services(
         settings=settings,
         runtime=runtime,
         codes=Codes(runtime.name),
         inventory=inventory,
-        creation=Creation(settings, runtime, store, inventory, snapshots, keys, tasks, tallies, clock),
+        creation=Creation(settings, runtime, store, inventory, snapshots, repeats, capacity, tasks, tallies, clock),
         sandboxes=sandboxes,
         snapshots=snapshots,
         diagnostics=diagnostics,
@@ -120,11 +159,16 @@ def build_services(
         endpoints=Endpoints(settings, runtime.name, sandboxes, clock),
         resolver=RouteResolver(runtime, inventory),
         expiry=expiry,
-        watch=Watch(runtime, store, inventory, snapshots, tasks, publisher.synced),
+        watch=Watch(runtime, store, inventory, snapshots, capacity, tasks, publisher.synced),
         store=store,
         tasks=tasks,
         tallies=tallies,
-        keys=ApiKeys(keys_of(settings)),
+        keys=keys,
+        origins=Origins(settings.server.cors_origins),
+        capacity=capacity,
+        renewal=renewal,
+        policies=Policies(sandboxes),
         guesses=Guesses(),
         table=table,
+        background=[],
     )

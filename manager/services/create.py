@@ -12,12 +12,13 @@ import time
 from dataclasses import replace
 from datetime import timedelta
 
-from manager.domain.errors import Invalid, ManagerError, Unavailable
+from manager.domain.errors import Invalid, ManagerError, TooMany, Unavailable
 from manager.domain.ids import new_id
 from manager.domain.request import CreateRequest
 from manager.domain.sandbox import Sandbox, SandboxSpec, SandboxState, SandboxStatus
 from manager.runtime.base import Runtime
 from manager.services.admission import admit
+from manager.services.capacity import Capacity
 from manager.services.clock import Clock
 from manager.services.codes import DRAINING, Codes
 from manager.services.idempotency import IdempotentCreates, KeyUse
@@ -45,6 +46,7 @@ class Creation:
         inventory: Inventory,
         snapshots: Snapshots,
         keys: IdempotentCreates,
+        capacity: Capacity,
         tasks: Tasks,
         tallies: Tallies,
         clock: Clock,
@@ -58,38 +60,48 @@ class Creation:
         self._clock = clock
         self._codes = Codes(runtime.name)
         self._keys = keys
+        self._capacity = capacity
         self._tallies = tallies
         self._work: dict[str, asyncio.Task[Sandbox]] = {}
         self.draining = False
         """Set when the server stops: nothing new is begun."""
 
-    async def create(self, request: CreateRequest, key: KeyUse | None = None) -> Sandbox:
+    async def create(self, request: CreateRequest, key: KeyUse | None = None, caller: str = "") -> Sandbox:
         """Creates and returns it once it runs and its route is live.
 
         With a key that was used before, returns the sandbox that was made then. Raises what `Runtime.create` does,
-        Invalid and Conflict.
+        Invalid, Conflict and TooMany. `caller` is the name of the API key.
         """
-        pending = await self.begin(request, key)
+        pending = await self.begin(request, key, caller)
         work = self._work.get(pending.id)
         return pending if work is None else await asyncio.shield(work)
 
-    async def begin(self, request: CreateRequest, key: KeyUse | None = None) -> Sandbox:
+    async def begin(self, request: CreateRequest, key: KeyUse | None = None, caller: str = "") -> Sandbox:
         """Admits the request and starts the work; returns the sandbox as it is at the moment, Pending if it is new."""
         if self.draining:
             raise Unavailable(DRAINING, "the server is stopping; try again shortly", retry_after=5)
         admitted = admit(request, self._settings, self._codes, self._clock())
         spec = self._specify(admitted, new_id())
         self._runtime.check(spec)
-        if key is not None:
-            earlier = await self._keys.claim(key, spec.id)
-            if earlier is not None:
-                return earlier
+        earlier = None if key is None else await self._keys.claim(key, spec.id)
+        if earlier is not None:
+            return earlier
+        await self._take_room(spec.id, caller, key)
         pending = _pending(spec)
         self._inventory.begin(pending)
         work = self._tasks.spawn(self._provision(spec, pending, key), f"create {spec.id}")
         self._work[spec.id] = work
         work.add_done_callback(lambda _: self._work.pop(spec.id, None))
         return pending
+
+    async def _take_room(self, sandbox_id: str, caller: str, key: KeyUse | None) -> None:
+        try:
+            self._capacity.check(caller)
+        except TooMany:
+            if key is not None:
+                await self._keys.release(key)
+            raise
+        self._capacity.take(sandbox_id, caller)
 
     def _specify(self, request: CreateRequest, sandbox_id: str) -> SandboxSpec:
         now = self._clock()
@@ -116,6 +128,7 @@ class Creation:
     async def _provision(self, spec: SandboxSpec, pending: Sandbox, key: KeyUse | None) -> Sandbox:
         began = time.monotonic()
         try:
+            await self._capacity.remember(spec.id)
             sandbox = await self._runtime.create(spec, lambda message: self._inventory.progress(spec.id, message))
         except asyncio.CancelledError:
             self._inventory.abandoned(spec.id)

@@ -43,7 +43,6 @@ class Expiry:
         self._due: dict[str, datetime] = {}  # entries of the heap that differ from this are void
         self._not_before: dict[str, datetime] = {}  # an attempt that fails is not repeated at once
         self._changed = asyncio.Event()
-        self._stopped = False
         self._room = asyncio.Semaphore(_AT_ONCE)
 
     def on_change(self, change: Change) -> None:
@@ -62,8 +61,8 @@ class Expiry:
         return work
 
     async def run(self) -> None:
-        """Works until `stop`."""
-        while not self._stopped:
+        """Works until cancelled."""
+        while True:
             self._changed.clear()
             self.check()
             try:
@@ -71,11 +70,6 @@ class Expiry:
                     await self._changed.wait()
             except TimeoutError:
                 continue
-
-    def stop(self) -> None:
-        """Ends `run`; nothing is ended by its time any more."""
-        self._stopped = True
-        self._changed.set()
 
     def __len__(self) -> int:
         return len(self._due)

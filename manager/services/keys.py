@@ -44,6 +44,10 @@ class ApiKeys:
     def __bool__(self) -> bool:
         return bool(self._keys)
 
+    def secrets(self) -> list[str]:
+        """The keys themselves, for whoever must keep them from going elsewhere."""
+        return [key.secret for key in self._keys]
+
     def find(self, presented: str) -> ApiKey | None:
         """The key that was presented, or None; takes the same time wherever it differs and whichever it is."""
         given = presented.encode("utf-8", "surrogateescape")
@@ -61,8 +65,27 @@ class ApiKeys:
 def keys_of(settings: Settings) -> list[ApiKey]:
     """The keys of a configuration."""
     server = settings.server
+    named = [
+        ApiKey(item.name, item.key.get_secret_value(), item.scope == "read", item.max_sandboxes)
+        for item in server.api_keys
+    ]
     alone = server.api_key.get_secret_value() if server.api_key is not None else ""
-    return [ApiKey(DEFAULT_NAME, alone)] if alone else []
+    return [ApiKey(DEFAULT_NAME, alone), *named] if alone else named
+
+
+class Origins:
+    """The origins whose pages may call a server that asks for a key; `*` is any."""
+
+    def __init__(self, allowed: Iterable[str]) -> None:
+        self._allowed = frozenset(allowed)
+
+    def replace(self, allowed: Iterable[str]) -> None:
+        """These are allowed from now on."""
+        self._allowed = frozenset(allowed)
+
+    def allows(self, origin: str) -> bool:
+        """Whether pages of this origin may call."""
+        return "*" in self._allowed or origin.lower() in self._allowed
 
 
 class Guesses:

@@ -179,6 +179,7 @@ class Sandboxes:
         try:
             await self._store.renewals.forget(sandbox_ids)
             await self._store.metadata.forget(sandbox_ids)
+            await self._store.owners.forget(sandbox_ids)
         except Unavailable as error:
             _logger.warning("facts of deleted sandboxes stay in the store for now: %s", error.message)
             return

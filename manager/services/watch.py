@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from manager.domain.errors import ManagerError
 from manager.runtime.base import Appeared, Departed, Departure, OutOfSync, Runtime, RuntimeEvent, Synced
+from manager.services.capacity import Capacity
 from manager.services.inventory import Ending, Inventory
 from manager.services.snapshots import Snapshots
 from manager.services.tasks import Tasks
@@ -31,6 +32,7 @@ class Watch:
         store: Store,
         inventory: Inventory,
         snapshots: Snapshots,
+        capacity: Capacity,
         tasks: Tasks,
         synced: Callable[[bool], None],
     ) -> None:
@@ -38,6 +40,7 @@ class Watch:
         self._store = store
         self._inventory = inventory
         self._snapshots = snapshots
+        self._capacity = capacity
         self._tasks = tasks
         self._tell_synced = synced
         self.reason: str | None = "the runtime has not been reached yet"
@@ -88,6 +91,10 @@ class Watch:
                 await self._delete_doomed(sandbox_id)
         await self._snapshots.recover()
         stale = self._inventory.stale_facts()
+        unowned = self._capacity.stale()
+        if unowned:
+            await self._store.owners.forget(unowned)
+            self._capacity.forget(unowned)
         if stale:
             await self._store.renewals.forget(stale)
             await self._store.metadata.forget(stale)

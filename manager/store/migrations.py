@@ -16,4 +16,5 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             owner TEXT NOT NULL, key TEXT NOT NULL, request TEXT NOT NULL, sandbox_id TEXT NOT NULL,
             made TEXT, until TEXT NOT NULL, PRIMARY KEY (owner, key)) WITHOUT ROWID""",
     ),
+    ("CREATE TABLE owners (sandbox_id TEXT PRIMARY KEY, owner TEXT NOT NULL) WITHOUT ROWID",),
 )

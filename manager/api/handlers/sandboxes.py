@@ -35,10 +35,10 @@ async def create(call: Call[NoQuery, CreateSandboxRequest]) -> web.Response:
     creation, request = call.services.creation, create_request(call.body)
     key = _key_use(call)
     if not _prefers_async(call.request):
-        sandbox = await creation.create(request, key)
+        sandbox = await creation.create(request, key, call.caller)
         call.request[SUBJECT] = sandbox.id
         return json_answer(present.created_view(sandbox), 202)
-    sandbox = await creation.begin(request, key)
+    sandbox = await creation.begin(request, key, call.caller)
     call.request[SUBJECT] = sandbox.id
     response = json_answer(present.created_view(sandbox), 202)
     response.headers["Location"] = f"{PREFIX}/sandboxes/{sandbox.id}"

@@ -62,6 +62,16 @@ class Policy(Wire):
     egress: tuple[Rule, ...] = ()
 
 
+class PolicyState(Wire):
+    """What the sidecar says of the policy."""
+
+    status: str | None = None
+    mode: str | None = None
+    enforcement_mode: str | None = None
+    reason: str | None = None
+    policy: Policy | None = None
+
+
 class CredentialProxy(Wire):
     """Whether credentials are injected into the sandbox's outgoing requests."""
 

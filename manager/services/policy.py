@@ -1,0 +1,78 @@
+"""The egress policy of a running sandbox: read and changed at its sidecar, with the token the server keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import aiohttp
+
+from manager.domain.errors import BadBackend, Invalid, TimedOut, Unavailable
+from manager.domain.sandbox import EGRESS_PORT, Sandbox
+from manager.services.codes import API_NOT_SUPPORTED
+from manager.services.endpoints import EGRESS_HEADER
+from manager.services.publish import reach_of
+from manager.services.sandboxes import Sandboxes
+
+CONNECTION_FAILED = "BACKEND_CONNECTION_FAILED"
+TIMEOUT = "BACKEND_TIMEOUT"
+
+_LIMITS = aiohttp.ClientTimeout(total=30, connect=5)
+_MAX_ANSWER = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the sidecar answered."""
+
+    status: int
+    body: bytes
+    content_type: str
+
+
+class Policies:
+    """Speaks to the sidecars."""
+
+    def __init__(self, sandboxes: Sandboxes) -> None:
+        self._sandboxes = sandboxes
+        self._session: aiohttp.ClientSession | None = None
+
+    async def exchange(self, sandbox_id: str, method: str, query: str, body: bytes | None) -> Reply:
+        """One exchange about the policy. Raises NotFound, Invalid, Unavailable, BadBackend, TimedOut."""
+        sandbox = await self._sandboxes.get(sandbox_id)
+        url, headers = self._address(sandbox, query)
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        session = self._open()
+        try:
+            async with session.request(method, url, data=body, headers=headers, allow_redirects=False) as answer:
+                content = await answer.content.read(_MAX_ANSWER)
+                return Reply(answer.status, content, answer.content_type)
+        except TimeoutError as error:
+            raise TimedOut(TIMEOUT, f"The egress sidecar of sandbox {sandbox_id} did not answer in time.") from error
+        except aiohttp.ClientError as error:
+            message = f"The egress sidecar of sandbox {sandbox_id} cannot be reached."
+            raise BadBackend(CONNECTION_FAILED, message) from error
+
+    async def close(self) -> None:
+        """Closes the connections to the sidecars."""
+        if self._session is not None:
+            await self._session.close()
+
+    def _address(self, sandbox: Sandbox, query: str) -> tuple[str, dict[str, str]]:
+        if sandbox.egress_token is None:
+            message = f"Sandbox {sandbox.id} was created without a networkPolicy: there is no sidecar to ask."
+            raise Invalid(API_NOT_SUPPORTED, message)
+        target = reach_of(sandbox.addresses).target(EGRESS_PORT)
+        if target is None:
+            raise Unavailable(
+                CONNECTION_FAILED, f"Sandbox {sandbox.id} is {sandbox.status.state.value}: its sidecar has no address."
+            )
+        suffix = f"?{query}" if query else ""
+        url = f"http://{target.host}:{target.port}{target.prefix.decode()}/policy{suffix}"
+        return url, {EGRESS_HEADER: sandbox.egress_token}
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            # One caller's cookies must never travel with another's request.
+            self._session = aiohttp.ClientSession(timeout=_LIMITS, cookie_jar=aiohttp.DummyCookieJar())
+        return self._session
