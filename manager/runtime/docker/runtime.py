@@ -84,6 +84,7 @@ class DockerRuntime:
         )
         self._snapshots = Snapshots(self._calls, self._census)
         self._making: set[str] = set()
+        self._unknown_runtime: str | None = None
         self._leftovers = Leftovers(self._calls, self._census, self._volumes, lambda: self._making, leftover_grace)
         self._grace = leftover_grace
         self._watch = Watch(self._calls, self._census, self._tidy)
@@ -107,10 +108,23 @@ class DockerRuntime:
 
     def degraded(self) -> str | None:
         """Why the Engine cannot be relied on at present, or None."""
-        return self._watch.trouble
+        return self._watch.trouble or self._unknown_runtime
+
+    async def _look_for_secure_runtime(self) -> None:
+        """The configured secure runtime has to be registered with the Engine; nothing runs without it instead."""
+        name = self._profile.secure_runtime
+        known = (await self._calls.info()).get("Runtimes") or {}
+        missing = name is not None and name not in known
+        self._unknown_runtime = (
+            f"the Docker Engine does not know the secure runtime '{name}'; register it with the Engine, or change "
+            f"[secure_runtime] (registered: {', '.join(sorted(known))})"
+            if missing
+            else None
+        )
 
     async def _tidy(self) -> None:
         """After every (re)connection: what was left half-made goes, and execd is made ready for the first create."""
+        await self._look_for_secure_runtime()
         if await self._leftovers.remove() and (self._settled is None or self._settled.done()):
             self._settled = self._spawn(repeat_until_settled(self._leftovers, self._grace))
         self._spawn(self._warm_up())
@@ -131,6 +145,8 @@ class DockerRuntime:
     async def create(self, spec: SandboxSpec, progress: Progress) -> Sandbox:
         """Creates and starts; the answer shows the state observed after the start."""
         self.check(spec)
+        if self._unknown_runtime and (spec.secure_runtime or self._profile.secure_always):
+            raise errors.Unavailable(START_FAILED, f"{self._unknown_runtime}.")
         creation = Creation(self._tools, spec, progress)
         task = self._spawn(self._create(creation, spec.id))
         try:

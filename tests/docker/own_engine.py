@@ -1,0 +1,92 @@
+"""A Docker Engine of the tests' own, for what must not happen to one that others use: other runtimes, restarts."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import docker
+import docker.errors
+
+from tests.docker.conftest import BUILD
+
+START_LIMIT = 30.0
+
+
+class OwnEngine:
+    """dockerd with its own socket, data, and process files; it leaves the machine's packet filter alone."""
+
+    def __init__(self, **configuration: Any) -> None:
+        self.home = Path(tempfile.mkdtemp(prefix="own-engine-"))
+        self.url = f"unix://{self.home}/docker.sock"
+        self._process: subprocess.Popen[bytes] | None = None
+        document = {
+            "data-root": str(self.home / "data"),
+            "exec-root": str(self.home / "exec"),
+            "pidfile": str(self.home / "pid"),
+            "hosts": [self.url],
+            "bridge": "none",
+            "iptables": False,
+            "ip6tables": False,
+            **configuration,
+        }
+        (self.home / "daemon.json").write_text(json.dumps(document))
+
+    @staticmethod
+    def possible() -> bool:
+        """Whether this machine can run one."""
+        return os.geteuid() == 0 and shutil.which("dockerd") is not None
+
+    def start(self) -> None:
+        """Returns once it answers."""
+        with (self.home / "log").open("ab") as log:
+            command = ["dockerd", "--config-file", str(self.home / "daemon.json")]
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        deadline = time.monotonic() + START_LIMIT
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+                probe.connect(self.url.removeprefix("unix://"))
+                return
+            time.sleep(0.05)
+        raise TimeoutError((self.home / "log").read_text()[-2000:])
+
+    def client(self) -> Any:
+        """An SDK client, to be closed by a with statement."""
+        return contextlib.closing(docker.APIClient(base_url=self.url, version="1.41"))
+
+    def build_images(self) -> None:
+        """The test images."""
+        subprocess.run([str(BUILD)], env={**os.environ, "DOCKER_HOST": self.url}, check=True, capture_output=True)
+
+    def signal(self, number: int) -> None:
+        """Sends a signal to dockerd, and waits for its end if it is a deadly one."""
+        if self._process is not None:
+            self._process.send_signal(number)
+            if number in (signal.SIGTERM, signal.SIGKILL):
+                self._process.wait()
+                self._process = None
+
+    def close(self) -> None:
+        """Stops it with everything it runs, and removes its files."""
+        if self._process is not None:
+            with contextlib.suppress(docker.errors.DockerException), self.client() as client:
+                for container in client.containers(all=True):
+                    client.remove_container(container["Id"], force=True)
+                for network in client.networks():
+                    if network["Name"] not in ("host", "none"):
+                        client.remove_network(network["Id"])
+            self.signal(signal.SIGTERM)
+        for mount in reversed(Path("/proc/self/mounts").read_text().splitlines()):
+            path = mount.split()[1]
+            if path.startswith(str(self.home)):
+                subprocess.run(["umount", "-l", path], check=False, capture_output=True)
+        shutil.rmtree(self.home, ignore_errors=True)
