@@ -27,6 +27,7 @@ SPARE_FILES: Final = 512
 """Open files beside those of connections: the store, the Engine's connections, logs."""
 PROBE: Final = "opensandbox-doctor"
 ANSWER_TIME: Final = 3.0
+_HELD: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 _BIND_REMEDIES: Final = {
     errno.EADDRINUSE: "stop what uses the port, or set server.port",
@@ -74,25 +75,26 @@ def _health(url: str, answer_time: float) -> str | None:
     return str(status)
 
 
-def check_store(settings: Settings) -> Finding:
-    """The SQLite file can be written, or made."""
+def check_store(settings: Settings, lock_time: float = ANSWER_TIME) -> Finding:
+    """The SQLite file can be written, or made; a lock is waited for `lock_time` seconds."""
     file = Path(settings.store.path).expanduser()
     if file.exists():
-        return _existing_store(file)
+        return _existing_store(file, lock_time)
     parent = next(folder for folder in file.parents if folder.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         return fail("store", f"{file} cannot be made: {parent} is not writable", "set store.path, or change its owner")
     return _room(file, parent, "will be made")
 
 
-def _existing_store(file: Path) -> Finding:
+def _existing_store(file: Path, lock_time: float) -> Finding:
     if not file.is_file() or not os.access(file, os.W_OK) or not os.access(file.parent, os.W_OK):
         return fail("store", f"{file} is not writable", "set store.path, or change the owner of file and directory")
     try:
-        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=ANSWER_TIME)) as connection:
+        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=lock_time)) as connection:
             verdict = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
     except sqlite3.Error as error:
-        verdict = str(error)
+        # Somebody who holds it for long is our own server, which has read it at its start.
+        verdict = "ok" if error.sqlite_errorcode in _HELD else str(error)
     if verdict != "ok":
         remedy = f"move {file} away and start again; sandboxes are found again, renewed lifetimes and snapshots are not"
         return fail("store", f"{file} is damaged: {verdict}", remedy)

@@ -118,6 +118,17 @@ def test_a_sound_store_is_well(tmp_path: Path) -> None:
     assert _store(file) == ok("store", f"{file} is there")
 
 
+def test_a_store_that_is_held_is_well(tmp_path: Path) -> None:
+    """A running server may hold its database; that is no damage."""
+    file = tmp_path / "gateway.db"
+    holder = sqlite3.connect(file, isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    found = surroundings.check_store(_settings(store={"path": str(file)}), lock_time=0.0)
+    holder.close()
+
+    assert found.verdict is Verdict.OK
+
+
 def test_too_few_open_files_warn() -> None:
     """The limit of the process is compared with the connections of the configuration."""
     few = surroundings.check_open_files(_settings(gateway={"limits": {"max_connections": 1}}))
