@@ -23,10 +23,19 @@ START_LIMIT = 30.0
 
 
 class OwnEngine:
-    """dockerd with its own socket, data, and process files; it leaves the machine's packet filter alone."""
+    """dockerd with its own socket, data, and process files; it leaves the machine's packet filter and bridges alone."""
 
-    def __init__(self, **configuration: Any) -> None:
+    def __init__(self, *, default_network: str | None = None, **configuration: Any) -> None:
+        """`default_network` is the address of its default bridge, in CIDR notation; without one it has none.
+
+        That bridge is made here, under a name of its own: an Engine left to itself takes docker0, whoever has it.
+        """
         self.home = Path(tempfile.mkdtemp(prefix="own-engine-"))
+        self._bridge = f"own{os.getpid()}" if default_network else None
+        if self._bridge is not None:
+            self._ip("link", "add", self._bridge, "type", "bridge")
+            self._ip("address", "add", str(default_network), "dev", self._bridge)
+            self._ip("link", "set", self._bridge, "up")
         self.url = f"unix://{self.home}/docker.sock"
         self._process: subprocess.Popen[bytes] | None = None
         document = {
@@ -34,7 +43,7 @@ class OwnEngine:
             "exec-root": str(self.home / "exec"),
             "pidfile": str(self.home / "pid"),
             "hosts": [self.url],
-            "bridge": "none",
+            "bridge": self._bridge or "none",
             "iptables": False,
             "ip6tables": False,
             **configuration,
@@ -44,7 +53,11 @@ class OwnEngine:
     @staticmethod
     def possible() -> bool:
         """Whether this machine can run one."""
-        return os.geteuid() == 0 and shutil.which("dockerd") is not None
+        return os.geteuid() == 0 and all(shutil.which(program) for program in ("dockerd", "ip"))
+
+    @staticmethod
+    def _ip(*arguments: str) -> None:
+        subprocess.run(["ip", *arguments], check=True, capture_output=True)
 
     def start(self) -> None:
         """Returns once it answers."""
@@ -82,9 +95,11 @@ class OwnEngine:
                 for container in client.containers(all=True):
                     client.remove_container(container["Id"], force=True)
                 for network in client.networks():
-                    if network["Name"] not in ("host", "none"):
+                    if network["Name"] not in ("host", "none", "bridge"):
                         client.remove_network(network["Id"])
             self.signal(signal.SIGTERM)
+        if self._bridge is not None:
+            self._ip("link", "delete", self._bridge)
         for mount in reversed(Path("/proc/self/mounts").read_text().splitlines()):
             path = mount.split()[1]
             if path.startswith(str(self.home)):

@@ -12,7 +12,8 @@ from typing import Any
 
 from manager.domain.sandbox import Sandbox
 from manager.runtime.docker.calls import Calls
-from manager.runtime.docker.labels import ID, INSTANCE, SIDECAR_FOR
+from manager.runtime.docker.labels import ID, INSTANCE, SIDECAR_FOR, read_facts
+from manager.runtime.docker.legacy import Legacy, is_unowned
 from manager.runtime.docker.status import Sight, fingerprint, fingerprint_of, is_sandbox, is_sidecar, sandbox_from
 
 Json = dict[str, Any]
@@ -29,29 +30,30 @@ class Listed:
 class Census:
     """Knows the sandboxes of one instance."""
 
-    def __init__(self, calls: Calls, instance: str, adopt_unowned: bool, view: Sight) -> None:
+    def __init__(self, calls: Calls, instance: str, legacy: Legacy | None, view: Sight) -> None:
+        """`legacy` reads sandboxes without an owner, which are then ours too; None leaves them alone."""
         self._calls = calls
         self.instance = instance
-        self._adopt = adopt_unowned
+        self._legacy = legacy
         self._view = view
         self._known: dict[str, tuple[object, Sandbox]] = {}
 
     @property
     def watched_labels(self) -> list[str]:
         """The filter under which events of our containers arrive."""
-        return [] if self._adopt else [f"{INSTANCE}={self.instance}"]
+        return [] if self._legacy else [f"{INSTANCE}={self.instance}"]
 
     def owns(self, labels: dict[str, str]) -> bool:
         """Whether a container with these labels is ours: by instance, or by nobody's if we take those over."""
         owner = labels.get(INSTANCE)
         if not labels.get(ID) and not labels.get(SIDECAR_FOR):
             return False
-        return owner == self.instance or (not owner and self._adopt)
+        return owner == self.instance or (not owner and self._legacy is not None)
 
     async def entries(self) -> Listed:
         """What is there this moment, as list entries."""
         listed = await self._calls.list_containers([f"{INSTANCE}={self.instance}"])
-        if self._adopt:
+        if self._legacy:
             for label in (ID, SIDECAR_FOR):
                 listed += [e for e in await self._calls.list_containers([label]) if not e["Labels"].get(INSTANCE)]
         sandboxes = {sandbox_id: entry for entry in listed if (sandbox_id := is_sandbox(entry))}
@@ -107,7 +109,9 @@ class Census:
 
     async def _read(self, details: Json) -> Sandbox:
         sidecar = await self._sidecar(details)
-        sandbox = sandbox_from(details, sidecar, self._view)
+        labels = details["Config"].get("Labels") or {}
+        facts = self._legacy.facts(labels) if self._legacy and is_unowned(labels) else read_facts(labels)
+        sandbox = sandbox_from(details, sidecar, self._view, facts)
         self._known[sandbox.id] = ((fingerprint_of(details), fingerprint_of(sidecar) if sidecar else None), sandbox)
         return sandbox
 

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from manager.domain import errors
@@ -22,6 +23,7 @@ from manager.runtime.docker.events import Watch
 from manager.runtime.docker.execd import Execd
 from manager.runtime.docker.images import Images
 from manager.runtime.docker.labels import read_facts
+from manager.runtime.docker.legacy import Legacy
 from manager.runtime.docker.masking import masked
 from manager.runtime.docker.networks import Networks, outlook
 from manager.runtime.docker.ports import Ports
@@ -62,7 +64,8 @@ class DockerRuntime:
         remote = self._engine.address.remote_host
         seen = outlook(remote, docker.host_ip)
         view = seen.sight
-        self._census = Census(self._calls, docker.instance, docker.adopt_unowned, view)
+        legacy = Legacy(Path("~/.opensandbox").expanduser()) if docker.adopt_unowned else None
+        self._census = Census(self._calls, docker.instance, legacy, view)
         registries = {
             host: RegistryAuth(entry.username, entry.password.get_secret_value())
             for host, entry in docker.registries.items()

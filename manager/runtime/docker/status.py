@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from manager.domain.sandbox import Addresses, Sandbox, SandboxState, SandboxStatus
-from manager.runtime.docker.labels import ID, SIDECAR_FOR, read_facts, read_time
+from manager.runtime.docker.labels import ID, SIDECAR_FOR, Facts, read_time
 
 Json = Mapping[str, Any]
 LOOPBACK = "127.0.0.1"
@@ -25,9 +25,8 @@ class Sight:
     reaches: Callable[[str], bool]
 
 
-def sandbox_from(details: Json, sidecar: Json | None, sight: Sight) -> Sandbox:
+def sandbox_from(details: Json, sidecar: Json | None, sight: Sight, facts: Facts) -> Sandbox:
     """The sandbox that an inspected container is; with a network policy, `sidecar` owns its network."""
-    facts = read_facts(details["Config"].get("Labels") or {})
     created = facts.created_at or read_time(details.get("Created")) or _EPOCH
     return Sandbox(
         id=facts.id,
