@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -20,22 +21,23 @@ import docker.errors
 from tests.docker.conftest import BUILD
 
 START_LIMIT = 30.0
+_NUMBERS = itertools.count()
+_SUBNETS = itertools.cycle(range(16))
 
 
 class OwnEngine:
     """dockerd with its own socket, data, and process files; it leaves the machine's packet filter and bridges alone."""
 
-    def __init__(self, *, default_network: str | None = None, **configuration: Any) -> None:
-        """`default_network` is the address of its default bridge, in CIDR notation; without one it has none.
+    def __init__(self, **configuration: Any) -> None:
+        """Its default bridge is made here, under a name of its own.
 
-        That bridge is made here, under a name of its own: an Engine left to itself takes docker0, whoever has it.
+        An Engine left to itself takes docker0, whoever has it, and one that is told to have none deletes docker0.
         """
         self.home = Path(tempfile.mkdtemp(prefix="own-engine-"))
-        self._bridge = f"own{os.getpid()}" if default_network else None
-        if self._bridge is not None:
-            self._ip("link", "add", self._bridge, "type", "bridge")
-            self._ip("address", "add", str(default_network), "dev", self._bridge)
-            self._ip("link", "set", self._bridge, "up")
+        self._bridge = f"own{next(_NUMBERS)}-{os.getpid()}"
+        self._ip("link", "add", self._bridge, "type", "bridge")
+        self._ip("address", "add", f"172.31.{240 + next(_SUBNETS)}.1/24", "dev", self._bridge)
+        self._ip("link", "set", self._bridge, "up")
         self.url = f"unix://{self.home}/docker.sock"
         self._process: subprocess.Popen[bytes] | None = None
         document = {
@@ -43,7 +45,7 @@ class OwnEngine:
             "exec-root": str(self.home / "exec"),
             "pidfile": str(self.home / "pid"),
             "hosts": [self.url],
-            "bridge": self._bridge or "none",
+            "bridge": self._bridge,
             "iptables": False,
             "ip6tables": False,
             **configuration,
@@ -98,8 +100,7 @@ class OwnEngine:
                     if network["Name"] not in ("host", "none", "bridge"):
                         client.remove_network(network["Id"])
             self.signal(signal.SIGTERM)
-        if self._bridge is not None:
-            self._ip("link", "delete", self._bridge)
+        self._ip("link", "delete", self._bridge)
         for mount in reversed(Path("/proc/self/mounts").read_text().splitlines()):
             path = mount.split()[1]
             if path.startswith(str(self.home)):

@@ -47,7 +47,7 @@ def engine_of_both() -> Iterator[OwnEngine]:
     """An Engine on which nobody else has sandboxes without an owner."""
     if not OwnEngine.possible():
         pytest.skip("needs root and dockerd")
-    engine = OwnEngine(default_network="172.31.250.1/24")
+    engine = OwnEngine()
     engine.start()
     engine.build_images()
     yield engine
