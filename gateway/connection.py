@@ -1,6 +1,7 @@
 """One client connection: finds the requests in its bytes, serves them in order, and ends without losing an answer.
 
     phase    bytes are                                    ends with
+    PREFACE  the PROXY protocol's, where it is spoken     its end → HEAD
     HEAD     a request head, whole or in parts            a head → BODY or AWAIT
     BODY     the body the head announced                  its end → AWAIT
     AWAIT    of a later request: kept, reading held       the answer's end → HEAD, or LINGER / closed
@@ -29,6 +30,7 @@ from gateway.exchange import Exchange, State
 from gateway.flow import NOT_READY, SLOW_PEER, Valve
 from gateway.framing import CHUNKED, ChunkedDecoder
 from gateway.heads import RequestHead, RequestReader
+from gateway.proxy_protocol import read_preface
 from gateway.tunnel import GOING_AWAY
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ _RESET = struct.pack("ii", 1, 0)
 class Phase(enum.Enum):
     """What the next bytes are; see the table at the top."""
 
+    PREFACE = enum.auto()
     HEAD = enum.auto()
     BODY = enum.auto()
     AWAIT = enum.auto()
@@ -50,7 +53,7 @@ class Phase(enum.Enum):
     CLOSED = enum.auto()
 
 
-_HEAD, _BODY, _AWAIT, _TUNNEL, _LINGER, _CLOSED = Phase
+_PREFACE, _HEAD, _BODY, _AWAIT, _TUNNEL, _LINGER, _CLOSED = Phase
 
 
 class ClientConnection(asyncio.Protocol):
@@ -113,7 +116,7 @@ class ClientConnection(asyncio.Protocol):
         plane.clients.add(self)
         plane.deadlines.add(self)
         self._exchange.write = self.transport.write
-        self._phase = Phase.HEAD
+        self._phase = Phase.PREFACE if plane.proxy_protocol else Phase.HEAD
         self.deadline = plane.deadlines.now + plane.limits.head_timeout + 1.0
         if counters.connections > plane.limits.max_connections:
             self._fail(TooManyConnections())
@@ -130,6 +133,29 @@ class ClientConnection(asyncio.Protocol):
         elif phase is _AWAIT:
             self._buffer += data
             self.valve.hold(NOT_READY)
+        elif phase is _PREFACE:
+            self._read_preface(data)
+
+    def _read_preface(self, data: bytes) -> None:
+        data = self._buffer + data
+        try:
+            if not self.trusted:
+                raise BadRequest("this listener takes connections from its proxies only")
+            preface = read_preface(data)
+        except BadRequest as error:
+            self._phase = _HEAD
+            self._fail(error)
+            return
+        if preface is None:
+            self._buffer = data
+            return
+        self._buffer = b""
+        self._phase = _HEAD
+        if preface.peer is not None:
+            self.peer = preface.peer
+            self.trusted = self.peer in self._plane.trusted
+        if len(data) > preface.size:
+            self._read_head(data[preface.size :])
 
     def eof_received(self) -> bool:
         """A client that finishes sending in the middle of an exchange has gone, as nginx and Go's net/http see it."""
@@ -390,8 +416,9 @@ class ClientConnection(asyncio.Protocol):
     def expire(self, now: float) -> None:
         """The deadline of the phase has passed."""
         phase = self._phase
-        if phase is _HEAD:
+        if phase is _HEAD or phase is _PREFACE:
             if self._buffer:
+                self._phase = _HEAD
                 self._fail(HeadTimeout())
             else:
                 self._phase = _CLOSED

@@ -41,9 +41,10 @@ from gateway.errors import (
     UpstreamInvalid,
     UpstreamTimeout,
 )
+from gateway.fields import AUTHORIZATION, HOST
 from gateway.heads import REPLAYABLE, RequestHead, ResponseHead, build_request, build_response, filter_trailers
 from gateway.metrics import ABORTED, FORMS
-from gateway.peers import chained_lines, forwarded_lines
+from gateway.peers import chained_lines, forwarded_lines, standard_line
 from gateway.plane import Plane
 from gateway.pool import Pool
 from gateway.refusals import for_removal, for_state
@@ -243,13 +244,22 @@ class Exchange:
             route.last_active = plane.deadlines.now
         _, _, port, _, target, prefix, _ = address
         pool = route.pools.get(port) or plane.pool(route, port)
-        if request.authorization is not None and request.authorization in plane.own_credentials:
-            lines = request.passing_without_authorization()
+        if plane.upstream_host or request.authorization is not None:
+            lines = self._selected(request, pool)
         else:
             lines = request.passing()
         if pool.prefix:
             target = pool.prefix + target
         self._go(route, pool, request, build_request(request, target, lines, self._forwarding(request, prefix)), body)
+
+    def _selected(self, request: RequestHead, pool: Pool) -> bytes:
+        """The client's lines where it depends on the settings which of them travel on."""
+        unwanted = []
+        if request.authorization in self._plane.own_credentials:
+            unwanted.append(AUTHORIZATION)
+        if not self._plane.upstream_host:
+            return request.passing_without(*unwanted) if unwanted else request.passing()
+        return b"Host: %b\r\n%b" % (pool.host, request.passing_without(HOST, *unwanted))
 
     def _enter_api(self, api: SandboxRoute, request: RequestHead, body: bytes) -> None:
         head = build_request(request, request.target, request.passing_to_us(), self._api_lines(request))
@@ -347,19 +357,24 @@ class Exchange:
     def _forwarding(self, request: RequestHead, prefix: bytes) -> bytes:
         """The lines that say where the request comes from."""
         client = self._client
+        plane = self._plane
         if client.trusted and request.forwarded:
             lines = chained_lines(client.peer, client.scheme, request.host, request.forwarded)
+            if plane.standard_forwarded:
+                sent = request.forwarded.get(b"forwarded")
+                lines += standard_line(client.peer, client.scheme, request.host, sent)
             prefix = request.forwarded.get(b"x-forwarded-prefix", b"") + prefix
         else:
             if request.host != self._forwarded_host:
                 self._forwarded_host = request.host
                 self._forwarded = forwarded_lines(client.peer, client.scheme, request.host)
+                if plane.standard_forwarded:
+                    self._forwarded += standard_line(client.peer, client.scheme, request.host, None)
             lines = self._forwarded
         if prefix:
             lines = b"%bX-Forwarded-Prefix: %b\r\n" % (lines, prefix)
         if request.request_id is not None:
             return lines
-        plane = self._plane
         plane.id_counter = count = plane.id_counter + 1
         self._id_count = count
         return b"%bX-Request-ID: %b%016x\r\n" % (lines, plane.id_prefix, count)
@@ -420,9 +435,10 @@ class Exchange:
     def on_data(self, data: bytes) -> None:
         """More body bytes, on their way as they come."""
         self._bytes_out += len(data)
-        route = self._route
-        if route is not None:
-            self.moved = route.last_active = self._plane.deadlines.now
+        route, request = self._route, self._request
+        self.moved = now = self._plane.deadlines.now
+        if route is not None and request is not None and not request.skips_renewal:
+            route.last_active = now
         self.write(framing.chunk(data) if self._chunked else data)
 
     def on_end(self, trailers: bytes) -> None:
@@ -447,7 +463,14 @@ class Exchange:
             raise UpstreamInvalid("The program in the sandbox switched to a protocol that nobody asked for.")
         head = build_response(response, b"Connection: Upgrade\r\nUpgrade: %b\r\n" % response.upgrade)
         websocket = response.upgrade.lower() == b"websocket"
-        tunnel = Tunnel(self._plane, self._client, upstream, route, websocket=websocket)  # type: ignore[arg-type]
+        tunnel = Tunnel(
+            self._plane,
+            self._client,  # type: ignore[arg-type]
+            upstream,
+            route,
+            websocket=websocket,
+            renews=not request.skips_renewal,
+        )
         upstream.sink = tunnel
         self._status = 101
         self._upstream = None

@@ -39,6 +39,9 @@ class Gateway:
         application: Callable[[], asyncio.Protocol] | None = None,
         trusted_proxies: Iterable[str] = (),
         access_log: AccessLog | None = None,
+        upstream_host: bool = False,
+        standard_forwarded: bool = False,
+        proxy_protocol: bool = False,
     ) -> None:
         self._plane = Plane(
             table,
@@ -49,6 +52,9 @@ class Gateway:
             application=application,
             trusted=TrustedPeers(trusted_proxies),
             access_log=access_log,
+            upstream_host=upstream_host,
+            standard_forwarded=standard_forwarded,
+            proxy_protocol=proxy_protocol,
         )
         self._servers: list[asyncio.Server] = []
         self._started = False
@@ -67,6 +73,10 @@ class Gateway:
     def addresses(self) -> list[tuple[str, int]]:
         """Host and port of every listening socket."""
         return [sock.getsockname()[:2] for server in self._servers for sock in server.sockets]
+
+    def mount(self, application: Callable[[], asyncio.Protocol]) -> None:
+        """Requests that are for no sandbox go to this application from now on, over socket pairs."""
+        self._plane.mount(application)
 
     def set_keyring(self, keyring: Keyring) -> None:
         """Signed addresses are checked with these keys from now on."""

@@ -157,10 +157,10 @@ class RequestHead:
             passing = self._passing = _joined(self.lines, self._drop + self._credentials)
         return passing
 
-    def passing_without_authorization(self) -> bytes:
-        """The same, when Authorization turned out to be a credential of ours."""
-        authorization = [index for index, field in self._fields if field.kind == AUTHORIZATION]
-        return _joined(self.lines, self._drop + self._credentials + authorization)
+    def passing_without(self, *kinds: int) -> bytes:
+        """The same without the lines of these kinds (`fields`)."""
+        unwanted = [index for index, field in self._fields if field.kind in kinds]
+        return _joined(self.lines, self._drop + self._credentials + unwanted)
 
     def passing_to_us(self) -> bytes:
         """The client's lines that our own API gets to see, credentials among them."""

@@ -1,9 +1,11 @@
-"""Listening sockets: bound before anything else starts, so that a taken port is known while nothing has happened."""
+"""Listening sockets, bound before anything else starts: a taken port is known while nothing has happened; and TLS."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
+import ssl
 
 
 def bind(host: str, port: int, *, reuse_port: bool = False) -> list[socket.socket]:
@@ -36,3 +38,34 @@ def _bind(sock: socket.socket, address: object, *, reuse_port: bool) -> socket.s
         sock.bind(address)  # type: ignore[arg-type]
         undo.pop_all()
     return sock
+
+
+class Certificate:
+    """A certificate and its key, as files that may be replaced while the server runs."""
+
+    def __init__(self, certificate: str, key: str) -> None:
+        """Reads both; raises OSError or ssl.SSLError when they cannot be used."""
+        self._files = (certificate, key)
+        self._stamp = self._stamps()
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+        # We speak HTTP/1.1 only; a client that insists on h2 hears it in the handshake.
+        self.context.set_alpn_protocols(["http/1.1"])
+        self.context.load_cert_chain(certificate, key)
+
+    def refresh(self) -> bool:
+        """Takes the files up again when they have changed; new handshakes use them. Returns whether it did.
+
+        Raises OSError or ssl.SSLError when the new ones cannot be used: the old ones stay in use.
+        """
+        stamp = self._stamps()
+        if stamp == self._stamp:
+            return False
+        # A pair that does not fit must not get into the live context: the loading order would leave half of it there.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*self._files)
+        self.context.load_cert_chain(*self._files)
+        self._stamp = stamp
+        return True
+
+    def _stamps(self) -> tuple[tuple[int, int], ...]:
+        return tuple((status.st_mtime_ns, status.st_ino) for status in map(os.stat, self._files))

@@ -74,6 +74,13 @@ def chained_lines(peer: bytes, scheme: bytes, host: bytes, sent: Mapping[bytes, 
     )
 
 
+def standard_line(peer: bytes, scheme: bytes, host: bytes, sent: bytes | None) -> bytes:
+    """The Forwarded line of RFC 7239; `sent` is a trusted proxy's, which is continued."""
+    node = b'"[%b]"' % peer if b":" in peer else peer
+    element = b'for=%b;host="%b";proto=%b' % (node, host, scheme)
+    return b"Forwarded: %b\r\n" % (element if sent is None else sent + b", " + element)
+
+
 def port_of(host: bytes, scheme: bytes) -> bytes:
     """The port a Host names, or the scheme's own."""
     _, colon, port = host.rpartition(b":")

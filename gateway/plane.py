@@ -43,11 +43,14 @@ class Plane:
         "keyring",
         "limits",
         "own_credentials",
+        "proxy_protocol",
         "resolver",
         "router",
+        "standard_forwarded",
         "stream_idle",
         "table",
         "trusted",
+        "upstream_host",
     )
 
     def __init__(
@@ -61,6 +64,9 @@ class Plane:
         application: Callable[[], asyncio.Protocol] | None = None,
         trusted: TrustedPeers | None = None,
         access_log: AccessLog | None = None,
+        upstream_host: bool = False,
+        standard_forwarded: bool = False,
+        proxy_protocol: bool = False,
     ) -> None:
         self.table = table
         self.router = router
@@ -73,6 +79,12 @@ class Plane:
         self.counters = Counters()
         self.clients: set[Any] = set()
         self.draining = False
+        self.upstream_host = upstream_host
+        """Whether sandboxes see their own address as Host, instead of the public one."""
+        self.standard_forwarded = standard_forwarded
+        """Whether the Forwarded header of RFC 7239 is sent beside the X-Forwarded ones."""
+        self.proxy_protocol = proxy_protocol
+        """Whether clients come by way of a proxy that says who they are before the first byte."""
         self.stream_idle = limits.stream_idle_timeout or NEVER
         self.own_credentials: frozenset[bytes] = frozenset()
         """Values of Authorization that are for our API only, and are kept from sandboxes."""
@@ -80,12 +92,17 @@ class Plane:
         """Replaced by the loop's clock at start, which the deadlines share."""
         self.api: SandboxRoute | None = None
         if application is not None:
-            self.api = SandboxRoute("", "api", Reach())
-            self.api.pools[0] = Pool(in_process(application, limits, self.deadlines), limits, self.deadlines)
+            self.mount(application)
         self._tasks: set[asyncio.Task[None]] = set()
         self._resolving: dict[bytes, asyncio.Task[Resolution]] = {}
         self.id_prefix = os.urandom(8).hex().encode()
         self.id_counter = int.from_bytes(os.urandom(4), "big")
+
+    def mount(self, application: Callable[[], asyncio.Protocol]) -> None:
+        """Requests that are for no sandbox go to this application from now on."""
+        self.api = SandboxRoute("", "api", Reach())
+        connect = in_process(application, self.limits, self.deadlines)
+        self.api.pools[0] = Pool(connect, self.limits, self.deadlines)
 
     def request_id(self) -> bytes:
         """A new request id: 32 hexadecimal digits, unique across processes and restarts."""
@@ -116,7 +133,7 @@ class Plane:
             if target is None:
                 raise PortNotListening("This port of the sandbox cannot be reached: it is not published.")
             connect = tcp(target, self.limits, self.deadlines, self.counters)
-            pool = route.pools[port] = Pool(connect, self.limits, self.deadlines, target.prefix)
+            pool = route.pools[port] = Pool(connect, self.limits, self.deadlines, target)
         return pool
 
     def missing(self, sandbox_id: bytes) -> GatewayError:

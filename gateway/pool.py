@@ -11,10 +11,20 @@ from collections.abc import Awaitable, Callable
 
 from gateway.deadlines import Deadlines
 from gateway.limits import Limits
+from gateway.table import Target
 from gateway.upstream import UpstreamConnection
 
 FRESH_SECONDS = 1.0
 """A request that may not be repeated takes only a connection idle for less than this: applications close idle ones."""
+
+
+OURSELVES = Target("localhost", 0)
+"""Where the in-process application is, for what wants an address."""
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
 
 Connect = Callable[["Pool"], Awaitable[UpstreamConnection]]
 """Makes a new connection whose home is the given pool. Raises GatewayError."""
@@ -23,12 +33,14 @@ Connect = Callable[["Pool"], Awaitable[UpstreamConnection]]
 class Pool:
     """Connections to one port, and how to make another."""
 
-    __slots__ = ("_deadlines", "_idle", "_limits", "closed", "connect", "prefix")
+    __slots__ = ("_deadlines", "_idle", "_limits", "closed", "connect", "host", "prefix")
 
-    def __init__(self, connect: Connect, limits: Limits, deadlines: Deadlines, prefix: bytes = b"") -> None:
+    def __init__(self, connect: Connect, limits: Limits, deadlines: Deadlines, target: Target = OURSELVES) -> None:
         self.connect = connect
-        self.prefix = prefix
+        self.prefix = target.prefix
         """What a relay on the way needs in front of every path."""
+        self.host = b"%b:%d" % (_bracketed(target.host).encode("ascii"), target.port)
+        """The port's own address, as a Host header names it."""
         self.closed = False
         self._limits = limits
         self._deadlines = deadlines

@@ -99,6 +99,7 @@ class Tunnel:
         "_client_done",
         "_frames",
         "_plane",
+        "_renews",
         "_route",
         "_upstream",
         "_upstream_done",
@@ -110,12 +111,20 @@ class Tunnel:
     )
 
     def __init__(
-        self, plane: Plane, client: Client, upstream: UpstreamConnection, route: SandboxRoute, *, websocket: bool
+        self,
+        plane: Plane,
+        client: Client,
+        upstream: UpstreamConnection,
+        route: SandboxRoute,
+        *,
+        websocket: bool,
+        renews: bool = True,
     ) -> None:
         self._plane = plane
         self._client = client
         self._upstream = upstream
         self._route = route
+        self._renews = renews
         self._frames = FrameCounter() if websocket else None
         self._client_done = False
         self._upstream_done = False
@@ -126,17 +135,22 @@ class Tunnel:
         self.moved = plane.deadlines.now
         """When a byte last went either way, by the coarse clock."""
 
+    def _stamp(self) -> None:
+        self.moved = now = self._plane.deadlines.now
+        if self._renews:
+            self._route.last_active = now
+
     def from_client(self, data: bytes) -> None:
         """Bytes of the client."""
-        self.moved = self._route.last_active = self._plane.deadlines.now
+        self._stamp()
         self.bytes_in += len(data)
         self._upstream.transport.write(data)
 
     def client_eof(self) -> bool:
         """The client has finished sending; True while the other direction goes on."""
         self._client_done = True
-        if self._upstream_done or not self._upstream.transport.can_write_eof():
-            return False
+        if self._upstream_done or not self._client.transport.can_write_eof():
+            return False  # over TLS there is no half-close
         self._upstream.transport.write_eof()
         return True
 
@@ -144,7 +158,7 @@ class Tunnel:
 
     def on_data(self, data: bytes) -> None:
         """Bytes of the sandbox."""
-        self.moved = self._route.last_active = self._plane.deadlines.now
+        self._stamp()
         self.bytes_out += len(data)
         if self._frames is not None:
             self._frames.feed(data)

@@ -9,29 +9,43 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import uvloop
 from aiohttp import web
+from prometheus_client import CollectorRegistry
 
 from gateway.access import Keyring
 from gateway.access_log import AccessLog
 from gateway.gateway import Gateway
-from gateway.listener import bind
+from gateway.listener import Certificate, bind
 from gateway.routing import Router, RoutingConfig
 from gateway.table import RouteTable
+from manager import logs
 from manager.api.app import build_app
 from manager.domain.errors import ManagerError
+from manager.metrics import LoopLag, metrics_app, registry, render
 from manager.runtime.docker.runtime import DockerRuntime
 from manager.services.bundle import Services, build_services
+from manager.settings.load import ConfigError, load_settings
 from manager.settings.model import Settings
 from manager.store.store import Store
 
 log = logging.getLogger(__name__)
 
+CERTIFICATE_SECONDS = 10.0
 APP_KEEP_ALIVE = 3600.0
 """The application never closes an idle pair first; the gateway's pool does."""
+
+
+class _Paths(NamedTuple):
+    """Files the process uses."""
+
+    config: Path
+    store: Path
 
 
 def run(settings: Settings, config_path: Path) -> int:
@@ -43,29 +57,38 @@ def run(settings: Settings, config_path: Path) -> int:
         log.error("cannot listen on %s: %s. Stop what uses the port, or set server.port.", where, error.strerror)  # noqa: TRY400
         return 1
     try:
-        return uvloop.run(_serve(settings, sockets, Path(settings.store.path).expanduser()))
+        return uvloop.run(_serve(settings, sockets, _Paths(config_path, Path(settings.store.path).expanduser())))
     except ManagerError as error:
         log.error("%s", error.message)  # noqa: TRY400 - the message is for the operator, the trace is not
         return 1
 
 
-async def _serve(settings: Settings, sockets: Sequence[socket.socket], store_path: Path) -> int:
+async def _serve(settings: Settings, sockets: Sequence[socket.socket], paths: _Paths) -> int:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _on_signal, stopping)
     table = RouteTable()
-    async with _services(settings, table, store_path) as services, _application(services, settings) as application:
-        gateway = build_gateway(settings, table, services, application)
-        for sock in sockets:
-            await gateway.listen(sock=sock, backlog=settings.server.backlog)
-        _settle()
-        log.info("listening on %s", ", ".join(f"{host}:{port}" for host, port in gateway.addresses))
-        await stopping.wait()
-        log.info("stopping: no new connections, answers under way have %g s", settings.server.shutdown_grace_seconds)
-        services.drain()
-        await gateway.drain(settings.server.shutdown_grace_seconds)
-        await gateway.stop()
+    lag = LoopLag()
+    async with _services(settings, table, paths.store) as services, _background(lag.run()):
+        gateway = build_gateway(settings, table, services)
+        made = registry(lambda: gateway.counters, table, services, lag, lambda: gateway.draining)
+        async with _application(services, settings, partial(render, made)) as application, _metrics(settings, made):
+            gateway.mount(application)
+            certificate = _certificate(settings)
+            reload = Reload(paths.config, services, gateway, certificate)
+            loop.add_signal_handler(signal.SIGHUP, reload.all)
+            async with _background(reload.watch_certificate()):
+                for sock in sockets:
+                    tls = certificate.context if certificate is not None else None
+                    await gateway.listen(sock=sock, backlog=settings.server.backlog, tls=tls)
+                _settle()
+                log.info("listening on %s", ", ".join(f"{host}:{port}" for host, port in gateway.addresses))
+                await stopping.wait()
+                log.info("stopping: what is under way has %g s to finish", settings.server.shutdown_grace_seconds)
+                services.drain()
+                await gateway.drain(settings.server.shutdown_grace_seconds)
+                await gateway.stop()
     log.info("stopped")
     return 0
 
@@ -90,10 +113,12 @@ async def _services(settings: Settings, table: RouteTable, store_path: Path) -> 
 
 
 @contextlib.asynccontextmanager
-async def _application(services: Services, settings: Settings) -> AsyncIterator[web.Server]:
+async def _application(
+    services: Services, settings: Settings, scrape: Callable[[], bytes]
+) -> AsyncIterator[web.Server]:
     limits = settings.gateway.limits
     runner = web.AppRunner(
-        build_app(services, settings),
+        build_app(services, settings, scrape=scrape),
         handle_signals=False,
         access_log=None,
         keepalive_timeout=APP_KEEP_ALIVE,
@@ -110,23 +135,104 @@ async def _application(services: Services, settings: Settings) -> AsyncIterator[
         await runner.cleanup()
 
 
-def build_gateway(settings: Settings, table: RouteTable, services: Services, application: web.Server) -> Gateway:
-    """The data plane of these settings, with the application as what it serves itself."""
+@contextlib.asynccontextmanager
+async def _metrics(settings: Settings, made: CollectorRegistry) -> AsyncIterator[None]:
+    """`/metrics` on a port of its own, where it needs no key."""
+    host, port = settings.server.metrics_host, settings.server.metrics_port
+    if port is None:
+        yield
+        return
+    runner = web.AppRunner(metrics_app(made), handle_signals=False, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+        log.info("metrics on http://%s:%d/metrics", host, port)
+        yield
+    finally:
+        await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def _background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Runs `work` for as long as the block."""
+    task = asyncio.ensure_future(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def _certificate(settings: Settings) -> Certificate | None:
+    tls = settings.server.tls
+    return Certificate(tls.certificate, tls.key) if tls.certificate and tls.key else None
+
+
+class Reload:
+    """What may change while the server runs: keys, log level, certificates."""
+
+    def __init__(
+        self, config_path: Path, services: Services, gateway: Gateway, certificate: Certificate | None
+    ) -> None:
+        self._config_path = config_path
+        self._services = services
+        self._gateway = gateway
+        self._certificate = certificate
+
+    def all(self) -> None:
+        """On SIGHUP: reads the configuration again; a broken one changes nothing."""
+        try:
+            settings = load_settings(str(self._config_path)).settings
+        except ConfigError as error:
+            log.error("not reloaded: %s", "; ".join(error.lines))  # noqa: TRY400 - the lines say it all
+            return
+        self._services.reload(settings)
+        self._gateway.set_keyring(keyring(settings))
+        self._gateway.set_own_credentials(own_credentials(self._services))
+        logs.set_level(settings.log.level)
+        self.certificate()
+        log.info("reloaded keys and log level from %s", self._config_path)
+
+    def certificate(self) -> None:
+        """Takes the certificate files up again when they have changed."""
+        if self._certificate is None:
+            return
+        try:
+            if self._certificate.refresh():
+                log.info("the new TLS certificate is in use")
+        except OSError as error:  # ssl.SSLError is one of them
+            log.error("the TLS certificate cannot be used, the old one stays: %s", error)  # noqa: TRY400
+
+    async def watch_certificate(self) -> None:
+        """Looks for new certificate files until cancelled: whoever renews them need not tell us."""
+        while self._certificate is not None:
+            await asyncio.sleep(CERTIFICATE_SECONDS)
+            self.certificate()
+
+
+def build_gateway(settings: Settings, table: RouteTable, services: Services) -> Gateway:
+    """The data plane of these settings."""
+    log_lines = AccessLog(settings.gateway.access_log_sample) if settings.gateway.access_log else None
     gateway = Gateway(
         table,
         Router(routing_config(settings)),
         keyring=keyring(settings),
         limits=settings.gateway.limits,
         resolver=services.resolver,
-        application=application,
         trusted_proxies=[str(network) for network in settings.server.trusted_proxies],
-        access_log=AccessLog() if settings.gateway.access_log else None,
+        access_log=log_lines,
+        upstream_host=settings.gateway.upstream_host == "upstream",
+        standard_forwarded=settings.gateway.forwarded,
+        proxy_protocol=settings.server.proxy_protocol,
     )
-    key = settings.server.api_key
-    if key is not None:
-        value = key.get_secret_value().encode()
-        gateway.set_own_credentials((value, b"Bearer " + value))
+    gateway.set_own_credentials(own_credentials(services))
     return gateway
+
+
+def own_credentials(services: Services) -> list[bytes]:
+    """Values of Authorization that are keys of our API, and no sandbox's business."""
+    return [value.encode() for secret in services.keys.secrets() for value in (secret, f"Bearer {secret}")]
 
 
 def routing_config(settings: Settings) -> RoutingConfig:
