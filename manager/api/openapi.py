@@ -142,12 +142,21 @@ def _header_parameters(row: Route) -> list[dict[str, Any]]:
 
 def _responses(row: Route, named: dict[type[BaseModel], dict[str, Any]]) -> dict[str, Any]:
     shared = () if row.open else _SHARED_ERRORS
-    answers = {str(status): _failure(status, named) for status in sorted({*row.errors, *shared})}
+    statuses = sorted({*row.errors, *shared, *_reading_errors(row)})
+    answers = {str(status): _failure(status, named) for status in statuses}
     if row.status < 400:
         answers[str(row.status)] = _success(row, named)
     if row.open and row.answer is not None and 503 in row.errors:
         answers["503"] = {**_success(row, named), "description": _phrase(503)}
     return dict(sorted(answers.items()))
+
+
+def _reading_errors(row: Route) -> set[int]:
+    """How reading the request itself can fail."""
+    query, body = row.models
+    return ({400} if query is not NoQuery or "{port}" in row.path else set()) | (
+        {400, 413} if body is not NoBody else set()
+    )
 
 
 def _success(row: Route, named: dict[type[BaseModel], dict[str, Any]]) -> dict[str, Any]:

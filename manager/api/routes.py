@@ -22,8 +22,8 @@ from manager.api.schemas.snapshot import SnapshotList, SnapshotView
 class Route:
     """One operation. `answer` is the model of the answer with status `status`; None is an empty body.
 
-    `media` is the type of its body, `errors` the statuses it can fail with beside those every route shares; `open`
-    routes ask for no key. What its query and its body are, the handler's own signature says.
+    `media` is the type of its body, `errors` the statuses it can fail with beside those of every route and those of
+    reading the request; `open` routes ask for no key. What query and body are, the handler's own signature says.
     """
 
     method: str
@@ -53,49 +53,49 @@ def _table() -> Iterable[Route]:
     box, one = "/sandboxes", "/sandboxes/{id}"
     tag = "Sandboxes"
     yield Route("POST", box, sandboxes.create, 202, CreatedSandbox, tag=tag,
-               errors=(400, 404, 409, 413, 429, 500, 503, 504))  # fmt: skip
-    yield Route("GET", box, sandboxes.list_all, 200, SandboxList, tag=tag, errors=(400, 503))
+               errors=(404, 409, 429, 500, 503, 504))  # fmt: skip
+    yield Route("GET", box, sandboxes.list_all, 200, SandboxList, tag=tag, errors=(503,))
     yield Route("GET", f"{box}/events", events.follow, 200, tag=tag, media="text/event-stream")
     yield Route("GET", one, sandboxes.get, 200, SandboxView, tag=tag, errors=(404, 503))
     yield Route("DELETE", one, sandboxes.delete, 204, tag=tag, errors=(404, 409, 500, 503))
     yield Route("PATCH", f"{one}/metadata", sandboxes.patch_metadata, 200, SandboxView,
-               tag=tag, errors=(400, 404, 413, 503))  # fmt: skip
+               tag=tag, errors=(404, 503))  # fmt: skip
     yield Route("POST", f"{one}/pause", sandboxes.pause, 202, tag=tag, errors=(404, 409, 500, 503))
     yield Route("POST", f"{one}/resume", sandboxes.resume, 202, tag=tag, errors=(404, 409, 500, 503))
     yield Route("POST", f"{one}/renew-expiration", sandboxes.renew, 200, RenewAnswer, tag=tag,
-               errors=(400, 404, 409, 413, 503))  # fmt: skip
+               errors=(404, 409, 503))  # fmt: skip
     yield Route("GET", f"{one}/endpoints/{{port}}", sandboxes.endpoint, 200, EndpointView, tag=tag,
-               errors=(400, 404, 500, 503))  # fmt: skip
+               errors=(404, 500, 503))  # fmt: skip
     yield Route("GET", f"{one}/traffic", sandboxes.traffic, 200, TrafficView, tag=tag, errors=(404, 503))
 
     tag = "Network policy"
     rules = f"{one}/networkpolicy"
     for method, handler in (("GET", policy.show), ("PUT", policy.replace), ("PATCH", policy.merge),
                             ("DELETE", policy.remove)):  # fmt: skip
-        yield Route(method, rules, handler, 200, PolicyState, tag=tag, errors=(400, 404, 413, 502, 503, 504))
+        yield Route(method, rules, handler, 200, PolicyState, tag=tag, errors=(400, 404, 502, 503, 504))
 
     tag = "Snapshots"
     yield Route("POST", f"{one}/snapshots", snapshots.create, 202, SnapshotView, tag=tag,
-                errors=(400, 404, 409, 413, 503))  # fmt: skip
-    yield Route("GET", "/snapshots", snapshots.list_all, 200, SnapshotList, tag=tag, errors=(400,))
+                errors=(404, 409, 503))  # fmt: skip
+    yield Route("GET", "/snapshots", snapshots.list_all, 200, SnapshotList, tag=tag)
     yield Route("GET", "/snapshots/{id}", snapshots.get, 200, SnapshotView, tag=tag, errors=(404,))
     yield Route("DELETE", "/snapshots/{id}", snapshots.delete, 204, tag=tag, errors=(404, 409, 500, 503))
 
     tag = "Diagnostics"
     look = f"{one}/diagnostics"
-    yield Route("GET", f"{look}/logs", diagnostics.logs, 200, DiagnosticsView, tag=tag, errors=(400, 404, 503))
-    yield Route("GET", f"{look}/events", diagnostics.events, 200, DiagnosticsView, tag=tag, errors=(400, 404, 503))
-    yield Route("GET", f"{look}/inspect", diagnostics.inspect, 200, tag=tag, media="text/plain", errors=(400, 404, 503))
-    yield Route("GET", f"{look}/summary", diagnostics.summary, 200, tag=tag, media="text/plain", errors=(400, 404, 503))
+    yield Route("GET", f"{look}/logs", diagnostics.logs, 200, DiagnosticsView, media="text/plain", tag=tag,
+                errors=(404, 503))  # fmt: skip
+    yield Route("GET", f"{look}/events", diagnostics.events, 200, DiagnosticsView, media="text/plain", tag=tag,
+                errors=(404, 503))  # fmt: skip
+    yield Route("GET", f"{look}/inspect", diagnostics.inspect, 200, tag=tag, media="text/plain", errors=(404, 503))
+    yield Route("GET", f"{look}/summary", diagnostics.summary, 200, tag=tag, media="text/plain", errors=(404, 503))
 
     tag = "Server"
     yield Route("GET", "/health", server.health, 200, Health, tag=tag, open=True)
     yield Route("GET", "/ready", server.ready, 200, Readiness, tag=tag, open=True, errors=(503,))
     yield Route("GET", "/version", server.show_version, 200, Version, tag=tag, open=True)
     yield Route("GET", "/metrics", server.metrics, 200, tag=tag, media="text/plain", bare=True, errors=(404,))
-    yield Route("POST", "/metrics/events", server.metrics_event, 204, tag=tag, bare=False,
-               errors=(400, 413))  # fmt: skip
-
+    yield Route("POST", "/metrics/events", server.metrics_event, 204, tag=tag, bare=False)
     yield Route("GET", "/openapi.json", server.openapi, 200, tag=tag, open=True)
     yield Route("GET", "/docs", server.reference, 200, tag=tag, open=True, media="text/html")
     yield Route("GET", "/redoc", server.reference, 200, tag=tag, open=True, media="text/html")

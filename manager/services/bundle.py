@@ -86,10 +86,11 @@ class Services:
         await self.runtime.start(self.watch.on_event)
 
     def reload(self, settings: Settings) -> None:
-        """Takes over what may change while the server runs: API keys, limits on number, origins."""
+        """Takes over what may change while the server runs: API keys, signing keys, limits on number, origins."""
         self.keys.replace(keys_of(settings))
         self.origins.replace(settings.server.cors_origins)
         self.capacity.most = settings.server.max_sandboxes
+        self.endpoints.sign_with(settings.ingress.secure_access)
 
     def drain(self) -> None:
         """Begins nothing new from now on; `/ready` says so."""

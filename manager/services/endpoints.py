@@ -13,6 +13,7 @@ from manager.services.clock import Clock
 from manager.services.codes import API_NOT_SUPPORTED, INVALID_PARAMETER, Codes
 from manager.services.public_host import bracketed, is_loopback, public_base, public_host
 from manager.services.sandboxes import Sandboxes
+from manager.settings.ingress import SecureAccessSettings
 from manager.settings.model import Settings
 
 INGRESS_HEADER = "OpenSandbox-Ingress-To"
@@ -68,6 +69,11 @@ class Endpoints:
         self._codes = Codes(runtime_name)
         self._public_host = public_host(settings)
         self._gateway = settings.ingress.mode == "gateway"
+        self._signing = settings.ingress.secure_access
+
+    def sign_with(self, keys: SecureAccessSettings) -> None:
+        """Addresses are signed with these keys from now on."""
+        self._signing = keys
 
     async def locate(
         self, sandbox_id: str, port: int, caller: Caller, *, server_proxy: bool = False, expires: int | None = None
@@ -130,7 +136,7 @@ class Endpoints:
     def _sign(self, sandbox: Sandbox, port: int, expires: int) -> Signature:
         if not self._gateway:
             raise Invalid(API_NOT_SUPPORTED, "expires: signed endpoints need ingress.mode = gateway on this server.")
-        access = self._settings.ingress.secure_access
+        access = self._signing
         if access.active_key is None:
             raise Invalid(INVALID_PARAMETER, "expires: no key for signing is configured ([ingress.secure_access]).")
         if expires <= self._clock().timestamp():

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
-from manager.api.call import Call, NoBody, json_answer
+from manager.api.call import Call, NoBody, NoQuery, json_answer
 from manager.api.schemas.diagnostics import DiagnosticsView, EventsQuery, LogsQuery, SummaryQuery
 from manager.domain.errors import Invalid
 from manager.services.diagnostics import Text, parse_since
@@ -43,7 +43,7 @@ async def events(call: Call[EventsQuery, NoBody]) -> web.Response:
     return web.Response(text=text.content, headers=_DEPRECATED)
 
 
-async def inspect(call: Call[LogsQuery, NoBody]) -> web.Response:
+async def inspect(call: Call[NoQuery, NoBody]) -> web.Response:
     """Shows what the runtime says of a sandbox, secrets masked."""
     return web.Response(text=(await call.services.diagnostics.inspect(call.sandbox_id())).content)
 

@@ -134,6 +134,11 @@ async def test_keys_are_replaced_while_running(keyed: Api) -> None:
     assert (await keyed.call("GET", "/sandboxes", headers={"OPEN-SANDBOX-API-KEY": "another-key"}))[0] == 200
 
 
+async def test_whoever_guards_the_keys_gets_them_all(keyed: Api) -> None:
+    """The gateway keeps every one of them from sandboxes."""
+    assert keyed.house.services.keys.secrets() == [KEY, LOOK]
+
+
 async def test_guessing_is_slowed_down_per_address(locked: Api) -> None:
     """After twenty wrong keys an address hears 429 with Retry-After, whatever it sends; others do not notice."""
     wrong = {"OPEN-SANDBOX-API-KEY": "guess", "X-Gateway-Peer": "198.51.100.1"}

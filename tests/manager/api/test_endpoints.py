@@ -11,8 +11,12 @@ from manager.services.endpoints import direct_address
 from manager.services.public_host import bare_host
 from tests.manager.api.conftest import Api, OpenApi
 from tests.manager.fake_runtime import running
+from tests.manager.harness import settings_of
 
-KEYS = {"active_key": "a", "keys": [{"key_id": "a", "key": "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="}]}
+KEYS: dict[str, Any] = {
+    "active_key": "a",
+    "keys": [{"key_id": "a", "key": "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="}],
+}
 FAR = 2000000000
 
 
@@ -67,6 +71,15 @@ async def test_signed(open_api: OpenApi) -> None:
     assert "headers" not in body
     unsigned = await endpoint(api, made["id"], "44772")
     assert len(unsigned["headers"]["OpenSandbox-Secure-Access"]) == 32
+
+
+async def test_signing_keys_are_replaced_while_running(open_api: OpenApi) -> None:
+    """After a reload addresses are signed with the new active key."""
+    api = await open_api(ingress=gateway("uri", "gw", secure_access=KEYS))
+    made = await api.create(secureAccess=True)
+    rotated = {"active_key": "b", "keys": [*KEYS["keys"], {"key_id": "b", "key": "c2Vjb25k"}]}
+    api.house.services.reload(settings_of(ingress=gateway("uri", "gw", secure_access=rotated)))
+    assert (await endpoint(api, made["id"], f"80?expires={FAR}"))["endpoint"].endswith("b")
 
 
 async def test_through_the_server(open_api: OpenApi) -> None:

@@ -265,7 +265,8 @@ async def test_metadata_patch(api: Api) -> None:
     path = f"/sandboxes/{made['id']}/metadata"
     assert (await api.call("PATCH", path, json={"b": "2"}))[1]["metadata"] == {"a": "1", "b": "2"}
     assert "metadata" not in (await api.call("PATCH", path, json={"a": None, "b": None}))[1]
-    for bad in ([], "x", {"a": 1}):
+    bodies: list[Any] = [[], "x", {"a": 1}]
+    for bad in bodies:
         assert (await api.call("PATCH", path, json=bad))[0] == 400
 
 
