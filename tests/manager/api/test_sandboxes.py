@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from manager.domain.errors import Failed, TimedOut, Unavailable
 from tests.manager.api.conftest import Api, OpenApi, plain
+from tests.manager.harness import until
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
 FUTURE = "2030-01-01T00:00:00Z"
@@ -277,3 +279,27 @@ async def test_restart_keeps_what_was_promised(open_api: OpenApi) -> None:
     await first.call("POST", f"/sandboxes/{made['id']}/renew-expiration", json={"expiresAt": FUTURE})
     second = await open_api(first.house.runtime)
     assert (await second.call("GET", f"/sandboxes/{made['id']}"))[1]["expiresAt"] == FUTURE
+
+
+async def test_the_api_answers_while_creates_hang(api: Api) -> None:
+    """Twenty pulls that hang keep nobody from anything."""
+    made = await api.create()
+    gate = api.house.runtime.hold("create")
+    hanging = [asyncio.create_task(api.call("POST", "/sandboxes", json=plain())) for _ in range(20)]
+    await until(lambda: api.house.runtime.calls["create"] == 21)
+    assert (await api.call("GET", f"/sandboxes/{made['id']}"))[0] == 200
+    assert (await api.call("GET", "/sandboxes?state=pending"))[1]["pagination"]["totalItems"] == 20
+    assert (await api.call("DELETE", f"/sandboxes/{made['id']}"))[0] == 204
+    gate.set()
+    assert {status for status, _ in await asyncio.gather(*hanging)} == {202}
+
+
+async def test_everything_at_once_on_one_sandbox(api: Api) -> None:
+    """Conflicting operations end in success, 404 or 409 that names the state; never in a deadlock or a 500."""
+    made = await api.create()
+    path = f"/sandboxes/{made['id']}"
+    calls = [("POST", f"{path}/pause"), ("POST", f"{path}/resume"), ("GET", path), ("POST", f"{path}/snapshots")] * 8
+    answers = await asyncio.gather(*(api.call(*call) for call in [*calls, ("DELETE", path), *calls]))
+    assert {status for status, _ in answers} <= {200, 202, 204, 404, 409}
+    assert sum(status == 204 for status, _ in answers) == 1
+    assert (await api.call("GET", path))[0] == 404
