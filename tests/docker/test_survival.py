@@ -33,6 +33,15 @@ async def test_running_sandboxes_are_adopted_as_they_are(runtime: DockerRuntime,
     assert [sandbox for sandbox in synced.sandboxes if sandbox.id == made.id] == [made]
 
 
+async def test_old_running_sandboxes_are_no_leftovers(runtime: DockerRuntime, started: Started, spec: Spec) -> None:
+    """Whatever their age: a pass without any grace leaves them running."""
+    made = await runtime.create(spec(), print)
+    second, _ = await started(leftover_grace=0.0)
+    found = await second.get(made.id)
+    assert found is not None
+    assert found.uid == made.uid
+
+
 async def test_what_never_started_is_removed(
     started: Started, engine: docker.APIClient, instance: str, images: tuple[str, str]
 ) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from manager.domain import errors
 from manager.runtime.docker.calls import Calls
 from manager.runtime.docker.census import Census
-from manager.runtime.docker.labels import HELPER, INSTANCE, VOLUME_FOR, read_time
+from manager.runtime.docker.labels import HELPS_EXECD, INSTANCE, VOLUME_FOR, read_time
 from manager.runtime.docker.volumes import Volumes
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class Leftovers:
         for sandbox_id, entry in listed.sidecars.items():
             if sandbox_id not in alive:
                 young |= not await self._remove(entry, "sidecar without a sandbox")
-        for entry in await self._calls.list_containers([HELPER, f"{INSTANCE}={self._instance}"]):
+        for entry in await self._calls.list_containers([HELPS_EXECD, f"{INSTANCE}={self._instance}"]):
             young |= not await self._remove(entry, "helper")
         young |= not await self._remove_volumes(alive)
         self.doomed.clear()

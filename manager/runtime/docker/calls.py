@@ -150,7 +150,7 @@ class Calls:
 
     async def create_volume(self, name: str, labels: Mapping[str, str]) -> None:
         """Makes a named volume; an existing one is left as it is."""
-        await self.engine.call(lambda client: client.create_volume(name, labels=dict(labels)))
+        await self.engine.call(lambda client: client.create_volume(name, labels=dict(labels)), Lane.CHANGE)
 
     async def inspect_volume(self, name: str) -> Json | None:
         """Everything about one volume, or None."""
