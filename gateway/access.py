@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from gateway import signing
-from gateway.errors import AccessDenied, NoKeys
+from gateway.errors import AccessDenied, NoKeys, TooManyFailures
 from gateway.routing import Signature
+from gateway.throttle import FailureThrottle
 
 CREDENTIALS: Final = frozenset(
     {
@@ -56,10 +57,15 @@ def check(
     header: bytes | None,
     signature: Signature | None,
     now: float,
+    *,
+    method: bytes | None = None,
+    target: bytes | None = None,
+    throttle: FailureThrottle | None = None,
 ) -> None:
-    """Lets a request pass or raises `AccessDenied` or `NoKeys`; `now` is in epoch seconds.
+    """Lets a request pass or raises `AccessDenied`, `NoKeys` or `TooManyFailures`; `now` is in epoch seconds.
 
-    The header decides alone when it is there, even empty: a wrong token is not saved by a good signature.
+    The header decides alone when it is there, even empty: a wrong token is not saved by a good signature. A signature
+    that is bound to methods or a path is refused where `method` or `target` (as it goes to the sandbox) is not given.
     """
     if rule is None:
         return
@@ -70,16 +76,26 @@ def check(
         return
     if signature is None:
         raise AccessDenied
-    _check_signature(keyring, id, port, signature, now)
-
-
-def _check_signature(keyring: Keyring, id: bytes, port: int, signature: Signature, now: float) -> None:
     if not keyring:
         raise NoKeys
     if now > int(signature.expires, 36):
         raise AccessDenied(_EXPIRED)
-    secret = keyring.get(signature.value[-1:])
+    secret = keyring.get(signing.key_id(signature))
+    if signing.is_long(signature):
+        if secret is None or not signing.verify_long(secret, id, port, signature, method, target):
+            raise AccessDenied(_BAD_SIGNATURE)
+        return
+    _check_short(secret, id, port, signature, now, throttle)
+
+
+def _check_short(
+    secret: bytes | None, id: bytes, port: int, signature: Signature, now: float, throttle: FailureThrottle | None
+) -> None:
+    if throttle is not None and (wait := throttle.wait(id, now)):
+        raise TooManyFailures(retry_after=wait)
     if secret is None or not signing.verify(secret, id, port, signature):
+        if throttle is not None:
+            throttle.failed(id, now)
         raise AccessDenied(_BAD_SIGNATURE)
 
 

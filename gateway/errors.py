@@ -160,6 +160,19 @@ class NoKeys(GatewayError):
     log_level = logging.WARNING
 
 
+class TooManyFailures(GatewayError):
+    """Raised when short signatures of one sandbox have failed so often that they are not looked at for a while."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    code = "GATEWAY::TOO_MANY_FAILURES"
+    title = "Too many invalid signatures"
+    default = (
+        "Too many invalid signatures were tried on this sandbox. Try again later, or use its token or a long signature."
+    )
+    retryable = True
+    wait = 10
+
+
 # The sandbox and its state.
 
 

@@ -38,7 +38,7 @@ _CACHED_BYTES: Final = 256
 _ID: Final = rb"[A-Za-z0-9][A-Za-z0-9_-]{0,62}"
 _PORT: Final = rb"[1-9][0-9]{0,4}"
 _EXPIRES: Final = rb"0|[1-9a-z][0-9a-z]{0,12}"
-_SIGNATURE: Final = rb"[0-9a-f]{8}[0-9a-z]"
+_SIGNATURE: Final = rb"[0-9a-f]{8}[0-9a-z]|2[0-9a-z]{28}"
 _END: Final = rb"(?=[/?]|\Z)"
 
 _LABEL = re.compile(rb"(%b)-(%b)(?:-(%b)-(%b))?" % (_ID, _PORT, _EXPIRES, _SIGNATURE))
@@ -68,7 +68,7 @@ class AddressForm(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """The signed part of an address: expiry as base 36 epoch seconds, and the code with its key id at the end."""
+    """The signed part of an address: expiry as base 36 epoch seconds, and the code with the id of its key."""
 
     expires: bytes
     value: bytes

@@ -1,14 +1,23 @@
 """Signed addresses: who holds one may use one port of one sandbox until it expires.
 
-The short signature is the platform's own: SHA-256 over the length-prefixed key and a canonical text, of which the
-first 32 bits travel as eight hex digits, with the id of the key as ninth character. It covers the sandbox, the port
-and the expiry, neither method nor path.
+Two kinds of signature travel in the same place of an address and are told apart by their length.
+
+    short   8 hexadecimal digits, key id              the platform's own: 32 bits of SHA-256 over the length-prefixed
+                                                      key and a canonical text of sandbox, port and expiry
+    long    "2", key id, methods, depth, 25 digits    128 bits of HMAC-SHA-256; may be bound to methods and to a path
+
+A long signature says itself what it is bound to, so that checking it needs nothing but the request: `methods` is a set
+of groups of methods as one base 36 digit (0: any), `depth` says how many leading segments of the path are signed
+(0: none). A path prefix is compared as it is written. Since an application may read `/a/../b`, `/a%2f..%2fb` or `/a//b`
+in its own way, a signature with a path lets no target in whose path could be read in two ways.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import re
+from collections.abc import Iterable
 from typing import Final
 
 from gateway.routing import Signature
@@ -17,6 +26,17 @@ MAX_EXPIRES: Final = 2**64 - 1
 
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 _SHORT_HEX: Final = 8
+_VERSION: Final = b"2"
+_LONG: Final = 29
+_LONG_DIGITS: Final = 25
+_MAC_BYTES: Final = 16
+MAX_DEPTH: Final = 35
+"""Most segments of a path that a signature can cover."""
+
+_GROUPS: Final = ((b"GET", b"HEAD"), (b"OPTIONS",), (b"POST",), (b"PUT", b"PATCH"), (b"DELETE",))
+_METHOD_BITS: Final = {method: 1 << bit for bit, group in enumerate(_GROUPS) for method in group}
+_TWO_READINGS: Final = re.compile(rb"//|\\|(?:^|/)\.\.?(?:[/;]|\Z)|%(?:2[ef]|5c|00)|;", re.IGNORECASE)
+"""What different programs read differently in a path: empty and dot segments, encoded separators, parameters."""
 
 
 def to_base36(number: int) -> bytes:
@@ -43,12 +63,64 @@ def sign(key_id: str, secret: bytes, id: str, port: int, expires: int) -> Signat
 
     Raises ValueError for a key id that is not one character of 0-9 a-z and for an expiry that does not fit 64 bits.
     """
-    if len(key_id) != 1 or key_id not in _DIGITS:
-        raise ValueError(f"key id {key_id!r} is not one character of 0-9 a-z")
-    if expires > MAX_EXPIRES:
-        raise ValueError(f"expiry {expires} does not fit 64 bits")
+    _check_arguments(key_id, expires)
     stamp = to_base36(expires)
     return Signature(stamp, _short(secret, id.encode(), port, stamp) + key_id.encode())
+
+
+def sign_long(
+    key_id: str,
+    secret: bytes,
+    id: str,
+    port: int,
+    expires: int,
+    *,
+    methods: Iterable[str] = (),
+    path: str = "/",
+) -> Signature:
+    """A long signature, good for `methods` (all if none are given) on paths that start with the segments of `path`.
+
+    HEAD goes with GET and PATCH with PUT. Raises ValueError for a method that cannot be bound, for a path that two
+    programs could read differently or that has more than MAX_DEPTH segments, and as `sign` does.
+    """
+    _check_arguments(key_id, expires)
+    groups, prefix = _method_set(methods), _path_prefix(path)
+    stamp = to_base36(expires)
+    bound = to_base36(groups) + to_base36(prefix.count(b"/"))
+    mac = _long(secret, id.encode(), port, stamp, bound, prefix)
+    code = to_base36(int.from_bytes(mac, "big")).rjust(_LONG_DIGITS, b"0")
+    return Signature(stamp, _VERSION + key_id.encode() + bound + code)
+
+
+def is_long(signature: Signature) -> bool:
+    """Whether the signature is too long to be guessed."""
+    return len(signature.value) == _LONG
+
+
+def key_id(signature: Signature) -> bytes:
+    """The id of the key that the signature says it was made with."""
+    return signature.value[1:2] if is_long(signature) else signature.value[-1:]
+
+
+def verify_long(
+    secret: bytes, id: bytes, port: int, signature: Signature, method: bytes | None, target: bytes | None
+) -> bool:
+    """Whether a long signature was made with `secret` for this method and this target.
+
+    None for either stands for "not known" and fails where the signature is bound to it.
+    """
+    bound = signature.value[2:4]
+    groups, depth = int(bound[:1], 36), int(bound[1:], 36)
+    if groups and not groups & _METHOD_BITS.get(method or b"", 0):
+        return False
+    prefix = _signed_prefix(target, depth)
+    if prefix is None:
+        return False
+    code = int(signature.value[4:], 36)
+    if code >> (8 * _MAC_BYTES):
+        return False  # 25 digits can say more than 128 bits
+    mac = _long(secret, id, port, signature.expires, bound, prefix)
+    return hmac.compare_digest(mac, code.to_bytes(_MAC_BYTES, "big"))
 
 
 def verify(secret: bytes, id: bytes, port: int, signature: Signature) -> bool:
@@ -60,3 +132,52 @@ def _short(secret: bytes, id: bytes, port: int, expires: bytes) -> bytes:
     text = b"v1\nshort\n%b\n%d\n%b\n" % (id, port, expires)
     framed = b"%b%b%b%b" % (len(secret).to_bytes(4, "big"), secret, len(text).to_bytes(4, "big"), text)
     return hashlib.sha256(framed).hexdigest()[:_SHORT_HEX].encode()
+
+
+def _check_arguments(key_id: str, expires: int) -> None:
+    if len(key_id) != 1 or key_id not in _DIGITS:
+        raise ValueError(f"key id {key_id!r} is not one character of 0-9 a-z")
+    if expires > MAX_EXPIRES:
+        raise ValueError(f"expiry {expires} does not fit 64 bits")
+
+
+def _method_set(methods: Iterable[str]) -> int:
+    groups = 0
+    for method in methods:
+        bit = _METHOD_BITS.get(method.encode())
+        if bit is None:
+            raise ValueError(f"a signature cannot be bound to {method!r}, only to {b', '.join(_METHOD_BITS).decode()}")
+        groups |= bit
+    return groups
+
+
+def _path_prefix(path: str) -> bytes:
+    """The segments of `path` as they are signed: `/a/b` for `/a/b` and `/a/b/`, nothing for `/`."""
+    prefix = path.encode().removesuffix(b"/")
+    if prefix and not prefix.startswith(b"/"):
+        raise ValueError(f"path {path!r} does not start with a slash")
+    if _TWO_READINGS.search(prefix) is not None or b"?" in prefix or b"#" in prefix:
+        raise ValueError(f"path {path!r} can be read in two ways, or is more than a path")
+    if prefix.count(b"/") > MAX_DEPTH:
+        raise ValueError(f"path {path!r} has more than {MAX_DEPTH} segments")
+    return prefix
+
+
+def _signed_prefix(target: bytes | None, depth: int) -> bytes | None:
+    """The first `depth` segments of the target's path, or None where they are not there or not certain."""
+    if depth == 0:
+        return b""
+    if target is None:
+        return None
+    path = target.partition(b"?")[0]
+    if _TWO_READINGS.search(path) is not None:
+        return None
+    segments = path.split(b"/", depth + 1)
+    if len(segments) <= depth:
+        return None
+    return b"/".join(segments[: depth + 1])
+
+
+def _long(secret: bytes, id: bytes, port: int, expires: bytes, bound: bytes, prefix: bytes) -> bytes:
+    text = b"v2\nlong\n%b\n%d\n%b\n%b\n%b\n" % (id, port, expires, bound, prefix)
+    return hmac.digest(secret, text, "sha256")[:_MAC_BYTES]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 from gateway import signing
 from gateway.access import CREDENTIALS, AccessRule, Keyring, check
-from gateway.errors import AccessDenied, GatewayError, NoKeys
+from gateway.errors import AccessDenied, GatewayError, NoKeys, TooManyFailures
 from gateway.routing import Signature
+from gateway.throttle import BURST, REFILL, FailureThrottle
 
 NOW = 1_900_000_000.0
 LATER = 2_000_000_000
@@ -95,6 +98,67 @@ def test_refusals_keep_secrets(header: bytes | None) -> None:
         check(SECURED, KEYS, ID, PORT, header, None, NOW)
     assert "correct-token" not in str(refusal.value)
     assert "wrong-token" not in str(refusal.value)
+
+
+LONG = signing.sign_long("k", SECRET, "sb", PORT, LATER)
+LONG_READ = signing.sign_long("k", SECRET, "sb", PORT, LATER, methods=["GET"], path="/api")
+
+
+def test_long_signature() -> None:
+    """A long signature lets in; one that is bound lets in where it is bound to."""
+    check(SECURED, KEYS, ID, PORT, None, LONG, NOW)
+    check(SECURED, KEYS, ID, PORT, None, LONG_READ, NOW, method=b"GET", target=b"/api/x")
+
+
+@pytest.mark.parametrize(
+    ("method", "target"), [(b"POST", b"/api/x"), (b"GET", b"/other"), (None, b"/api/x"), (b"GET", None), (None, None)]
+)
+def test_bound_signature_elsewhere(method: bytes | None, target: bytes | None) -> None:
+    """A bound signature is refused elsewhere, and where it is not known where that is."""
+    with pytest.raises(AccessDenied):
+        check(SECURED, KEYS, ID, PORT, None, LONG_READ, NOW, method=method, target=target)
+
+
+def test_long_signature_of_an_unknown_key() -> None:
+    """A long signature names its key, too."""
+    with pytest.raises(AccessDenied):
+        check(SECURED, Keyring({b"x": SECRET}), ID, PORT, None, LONG, NOW)
+
+
+def guessed(times: int) -> FailureThrottle:
+    throttle = FailureThrottle()
+    for _ in range(times):
+        with pytest.raises(AccessDenied):
+            check(SECURED, KEYS, ID, PORT, None, FORGED, NOW, throttle=throttle)
+    return throttle
+
+
+def test_guessing_is_throttled() -> None:
+    """After some failures short signatures are refused unchecked, good ones included, for a while."""
+    throttle = guessed(BURST)
+    for signature in (FORGED, GOOD):
+        with pytest.raises(TooManyFailures) as refusal:
+            check(SECURED, KEYS, ID, PORT, None, signature, NOW, throttle=throttle)
+        assert refusal.value.retry_after == REFILL
+    check(SECURED, KEYS, ID, PORT, None, GOOD, NOW + REFILL, throttle=throttle)
+
+
+def test_throttled_holders_of_other_credentials() -> None:
+    """Guessing locks out neither the token nor long signatures, and no other sandbox."""
+    throttle = guessed(BURST)
+    check(SECURED, KEYS, ID, PORT, TOKEN, None, NOW, throttle=throttle)
+    check(SECURED, KEYS, ID, PORT, None, LONG, NOW, throttle=throttle)
+    check(SECURED, KEYS, b"sc", PORT, None, OTHER_ID, NOW, throttle=throttle)
+
+
+@pytest.mark.parametrize(("header", "signature"), [(None, None), (b"wrong-token", None), (None, EXPIRED), (None, GOOD)])
+def test_what_is_no_guess(header: bytes | None, signature: Signature | None) -> None:
+    """A missing credential, a wrong token and an expired address say nothing about the key, so they do not count."""
+    throttle = guessed(BURST - 1)
+    for _ in range(10):
+        with contextlib.suppress(AccessDenied):
+            check(SECURED, KEYS, ID, PORT, header, signature, NOW, throttle=throttle)
+    check(SECURED, KEYS, ID, PORT, None, GOOD, NOW, throttle=throttle)
 
 
 def test_keyring_is_a_copy() -> None:
