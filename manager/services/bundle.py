@@ -29,6 +29,7 @@ from manager.services.turns import Turns
 from manager.services.waiting import Waiting
 from manager.services.watch import Watch
 from manager.settings.model import Settings
+from manager.store.earlier import earlier_snapshots
 from manager.store.store import Store
 
 DRAIN_SECONDS = 10.0
@@ -73,6 +74,8 @@ class Services:
         store = self.store
         self.capacity.load(await store.owners.all())
         self.snapshots.load(await store.snapshots.all())
+        if self.settings.docker.adopt_unowned:
+            await self.snapshots.adopt(await asyncio.to_thread(earlier_snapshots))
         self.inventory.load(
             await store.renewals.all(),
             await store.metadata.all(),

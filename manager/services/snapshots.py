@@ -7,7 +7,7 @@ making is looked for, a deletion is finished.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -69,6 +69,14 @@ class Snapshots:
     def load(self, snapshots: list[Snapshot]) -> None:
         """Takes over what the store has kept."""
         self._records = {snapshot.id: snapshot for snapshot in snapshots}
+
+    async def adopt(self, snapshots: Iterable[Snapshot]) -> None:
+        """Takes over snapshots of an earlier server that are not known yet. Raises Unavailable."""
+        for snapshot in snapshots:
+            if snapshot.id not in self._records:
+                taken = replace(snapshot, image=snapshot.image or self._runtime.snapshot_image(snapshot.id))
+                await self._store.snapshots.put(taken)
+                self._records[taken.id] = taken
 
     def get(self, snapshot_id: str) -> Snapshot:
         """The snapshot; raises NotFound."""
