@@ -59,6 +59,8 @@ if TYPE_CHECKING:
 _RUNNING = RouteState.RUNNING
 _FORM_API = FORMS.index("api")
 _FORM_NONE = FORMS.index("none")
+JOINED_BYTES = 8192
+"""Up to here copying a body behind its head is cheaper than a second buffer for the kernel."""
 HELD_BYTES = 65536
 """How much of a request body is taken in before there is a connection to send it on."""
 
@@ -422,8 +424,14 @@ class Exchange:
             added += b"Connection: keep-alive\r\n"
         head = build_response(response, added)
         if body:
-            self._bytes_out = len(body)
-            head += framing.chunk(body) if self._chunked else body
+            self._bytes_out = size = len(body)
+            if self._chunked:
+                body = framing.chunk(body)
+            if size > JOINED_BYTES:
+                self.write(head)
+                head = body
+            else:
+                head += body
         self._pending = head
 
     def flush(self) -> None:

@@ -106,6 +106,7 @@ class KnownLines(dict[bytes, Field | None]):
     def __init__(self, kinds: Mapping[bytes, int], twins: frozenset[bytes], malformed: type[GatewayError]) -> None:
         super().__init__()
         self._kinds = kinds
+        self._names: dict[bytes, int] = {}
         self._twins = twins
         self._malformed = malformed
 
@@ -114,17 +115,27 @@ class KnownLines(dict[bytes, Field | None]):
         if match is None:
             raise self._malformed
         name, value = match.groups()
-        name = name.lower()
-        kind = self._kinds.get(name, 0)
-        if not kind and b"_" in name and name.replace(b"_", b"-") in self._twins:
-            kind = TWIN
-        field = Field(kind, name, value.strip(b" \t")) if kind else None
+        kind = self._names.get(name)
+        if kind is None:
+            kind = self._learn(name)
+        field = Field(kind, name.lower(), value.strip(b" \t")) if kind else None
         # A credential is not worth keeping in memory for longer than its request.
         if len(line) <= _REMEMBERED_BYTES and kind not in _SECRET:
             if len(self) >= _REMEMBERED:
                 self.clear()
             self[line] = field
         return field
+
+    def _learn(self, name: bytes) -> int:
+        lower = name.lower()
+        kind = self._kinds.get(lower, 0)
+        if not kind and b"_" in lower and lower.replace(b"_", b"-") in self._twins:
+            kind = TWIN
+        if len(self._names) >= _REMEMBERED:
+            self._names.clear()
+        if len(name) <= _REMEMBERED_BYTES:
+            self._names[name] = kind
+        return kind
 
 
 _SECRET = frozenset((AUTHORIZATION, TOKEN, CREDENTIAL))

@@ -100,7 +100,6 @@ class Gateway:
         plane = self._plane
         if not self._started:
             self._started = True
-            plane.clock = loop.time
             plane.deadlines.start(loop)
         scheme = b"http" if tls is None else b"https"
 

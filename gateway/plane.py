@@ -89,7 +89,7 @@ class Plane:
         self.own_credentials: frozenset[bytes] = frozenset()
         """Values of Authorization that are for our API only, and are kept from sandboxes."""
         self.clock = time.monotonic
-        """Replaced by the loop's clock at start, which the deadlines share."""
+        """The clock of deadlines and activity; the loop's own shows whole milliseconds, too coarse for durations."""
         self.api: SandboxRoute | None = None
         if application is not None:
             self.mount(application)

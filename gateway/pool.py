@@ -60,14 +60,20 @@ class Pool:
         return None
 
     def give(self, connection: UpstreamConnection) -> None:
-        """Keeps the connection for the next exchange, or closes it when the pool is closed or full."""
-        if self.closed or len(self._idle) >= self._limits.pool_max_idle:
+        """Keeps the connection for the next exchange; a full pool gives up its oldest for it."""
+        if self.closed:
             connection.close()
             return
         if connection.valve.reasons:
             connection.release()
         connection.idle_since = self._deadlines.now
-        self._idle[connection] = None
+        idle = self._idle
+        idle[connection] = None
+        if len(idle) > self._limits.pool_max_idle:
+            # Not the one that came: it is the freshest, which is what requests that cannot be repeated need.
+            oldest = next(iter(idle))
+            del idle[oldest]
+            oldest.close()
 
     def forget(self, connection: UpstreamConnection) -> None:
         """The connection is gone."""
