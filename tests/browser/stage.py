@@ -1,0 +1,76 @@
+"""The gateway in the test's own process, with programs of this machine standing behind ports of its sandboxes."""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+from gateway.access import AccessRule, Keyring
+from gateway.gateway import Gateway
+from gateway.limits import Limits
+from gateway.routing import Router, RoutingConfig, Signature, format_host, format_path, format_proxy
+from gateway.signing import sign
+from gateway.table import Reach, RouteState, RouteTable, SandboxRoute
+
+DOMAIN: Final = "sandbox.test"
+PLAIN_HOST: Final = "gateway.test"
+"""A name of the gateway outside the wildcard domain, for the forms that are paths."""
+KEY_ID: Final = "k"
+SECRET: Final = b"a secret for browsers"
+
+
+class Form(enum.Enum):
+    """The ways of addressing that a browser can use; a browser cannot send the routing header."""
+
+    HOST = "host"
+    URI = "uri"
+    PROXY = "proxy"
+
+
+class Stage:
+    """A listening gateway and what stands behind it."""
+
+    def __init__(self) -> None:
+        self.table = RouteTable()
+        self.table.synced = True
+        routing = RoutingConfig(gateway=True, uri=True, wildcard=DOMAIN.encode())
+        self.gateway = Gateway(
+            self.table, Router(routing), keyring=Keyring({KEY_ID.encode(): SECRET}), limits=Limits(connect_budget=0.5)
+        )
+        self.port = 0
+
+    async def start(self) -> None:
+        """Listens on a free port of 127.0.0.1."""
+        await self.gateway.listen("127.0.0.1", 0)
+        self.port = self.gateway.addresses[0][1]
+
+    async def stop(self) -> None:
+        """Drops everything."""
+        await self.gateway.stop()
+
+    def put(
+        self,
+        id: str,
+        ports: dict[int, int],
+        *,
+        token: bytes | None = None,
+        state: RouteState = RouteState.RUNNING,
+    ) -> SandboxRoute:
+        """Makes a sandbox known whose ports are these ports of 127.0.0.1, or changes what is known of it."""
+        reach = Reach(published={inside: ("127.0.0.1", outside) for inside, outside in ports.items()})
+        access = None if token is None else AccessRule(token)
+        return self.table.put(SandboxRoute(id, "1", reach, state=state, access=access))
+
+    def address(self, form: Form, id: str, port: int, path: str = "/", *, expires: int | None = None) -> str:
+        """The URL of a path in a sandbox port, signed when it expires."""
+        signature = None if expires is None else sign(KEY_ID, SECRET, id, port, expires)
+        return f"{self._base(form, id, port, signature)}{path}"
+
+    def _base(self, form: Form, id: str, port: int, signature: Signature | None) -> str:
+        if form is Form.HOST:
+            return f"http://{format_host(f'{DOMAIN}:{self.port}', id, port, signature)}"
+        if form is Form.URI:
+            return f"http://{PLAIN_HOST}:{self.port}{format_path(id, port, signature)}"
+        if signature is not None:
+            raise ValueError("there is no signed proxy path")
+        return f"http://{PLAIN_HOST}:{self.port}{format_proxy(id, port)}"
