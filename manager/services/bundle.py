@@ -124,10 +124,10 @@ def build_services(
     inventory, tasks, journal, waiting = Inventory(), Tasks(), Journal(clock), Waiting()
     publisher = Publisher(table)
     turns, tallies = Turns(), Tallies()
-    sandboxes = Sandboxes(runtime, store, inventory, turns, tallies, clock)
-    snapshots = Snapshots(runtime, store, sandboxes, turns, tasks, clock)
     keys = ApiKeys(keys_of(settings))
     capacity = Capacity(inventory, keys, store, settings.server.max_sandboxes)
+    sandboxes = Sandboxes(runtime, store, inventory, capacity, turns, tallies, clock)
+    snapshots = Snapshots(runtime, store, sandboxes, turns, tasks, clock)
     repeats = IdempotentCreates(store, sandboxes, clock)
     renewal = Renewal(
         inventory,

@@ -49,6 +49,10 @@ class Capacity:
         if caller not in _UNNAMED:
             self._take(sandbox_id, caller)
 
+    def counts(self, sandbox_id: str) -> bool:
+        """Whether somebody's limit counts it."""
+        return sandbox_id in self._owners
+
     async def remember(self, sandbox_id: str) -> None:
         """Keeps who made it; on the disk when this returns. Raises Unavailable."""
         owner = self._owners.get(sandbox_id)

@@ -226,6 +226,10 @@ class Inventory:
             self._renewals.pop(sandbox_id, None)
             self._metadata.pop(sandbox_id, None)
 
+    def has_facts(self, sandbox_id: str) -> bool:
+        """Whether the store keeps something about it."""
+        return sandbox_id in self._renewals or sandbox_id in self._metadata
+
     def stale_facts(self) -> set[str]:
         """Ids with overlays but no sandbox."""
         return (self._renewals.keys() | self._metadata.keys()) - self._shown.keys() - self._reported.keys()

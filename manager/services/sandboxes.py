@@ -6,7 +6,7 @@ A deletion waits for its turn; pause and resume are refused with the present sta
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 
 from manager.domain import labels
@@ -14,6 +14,7 @@ from manager.domain.errors import Conflict, Invalid, NotFound, Unavailable
 from manager.domain.lifecycle import Event, IllegalMove, move
 from manager.domain.sandbox import Sandbox, SandboxState, SandboxStatus
 from manager.runtime.base import Runtime
+from manager.services.capacity import Capacity
 from manager.services.clock import Clock
 from manager.services.codes import INVALID_METADATA_LABEL, RESERVED_METADATA_LABEL, Codes
 from manager.services.filters import Page, Paging, SandboxFilter, page_of
@@ -29,13 +30,21 @@ class Sandboxes:
     """What callers do with sandboxes."""
 
     def __init__(
-        self, runtime: Runtime, store: Store, inventory: Inventory, turns: Turns, tallies: Tallies, clock: Clock
+        self,
+        runtime: Runtime,
+        store: Store,
+        inventory: Inventory,
+        capacity: Capacity,
+        turns: Turns,
+        tallies: Tallies,
+        clock: Clock,
     ) -> None:
         self._runtime = runtime
         self._store = store
         self._inventory = inventory
         self._clock = clock
         self._codes = Codes(runtime.name)
+        self._capacity = capacity
         self._turns = turns
         self._tallies = tallies
         # Expiry and metadata change in the store only, so they need not wait for a slow runtime.
@@ -149,6 +158,7 @@ class Sandboxes:
             self._inventory.forget_failure(sandbox.id)
             await self._store.failures.forget([sandbox.id])
             return
+        owned = self._capacity.counts(sandbox.id)
         self._show_stopping(sandbox, ending)
         try:
             await self._runtime.delete(sandbox.id)
@@ -158,7 +168,7 @@ class Sandboxes:
         self._inventory.removed(sandbox.id, ending)
         self._tallies.deletes += ending is Ending.DELETED
         self._tallies.expiries += ending is Ending.EXPIRED
-        await self._forget([sandbox.id])
+        await self._forget(sandbox.id, owned=owned)
 
     def _show_stopping(self, sandbox: Sandbox, ending: Ending) -> None:
         if not self._inventory.is_failure(sandbox.id):
@@ -174,16 +184,20 @@ class Sandboxes:
         await self._store.doomed.put(sandbox_id)
         self._inventory.doom(sandbox_id)
 
-    async def _forget(self, sandbox_ids: Sequence[str]) -> None:
-        """Drops what the store keeps of sandboxes that are gone; a failure only leaves rows for the next reconcile."""
+    async def _forget(self, sandbox_id: str, *, owned: bool) -> None:
+        """Drops what the store keeps of a sandbox that is gone; a failure only leaves rows for the next reconcile.
+
+        Most sandboxes have nothing there, and each write would wait for the disk.
+        """
         try:
-            await self._store.renewals.forget(sandbox_ids)
-            await self._store.metadata.forget(sandbox_ids)
-            await self._store.owners.forget(sandbox_ids)
+            if self._inventory.has_facts(sandbox_id):
+                await self._store.renewals.forget([sandbox_id])
+                await self._store.metadata.forget([sandbox_id])
+                self._inventory.forget_facts([sandbox_id])
+            if owned:
+                await self._store.owners.forget([sandbox_id])
         except Unavailable as error:
             _logger.warning("facts of deleted sandboxes stay in the store for now: %s", error.message)
-            return
-        self._inventory.forget_facts(sandbox_ids)
 
     def _is_ours_alone(self, sandbox_id: str) -> bool:
         return self._inventory.is_creating(sandbox_id) or self._inventory.is_failure(sandbox_id)

@@ -1,0 +1,88 @@
+"""Servers of the lifecycle API under measurement: ours and the released one, each with a configuration of its own."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness.processes import Program
+
+RELEASE = "opensandbox-server==1.1.1"
+ENVIRONMENTS = Path("~/.cache/opensandbox-bench").expanduser()
+"""Where environments of other programs are kept from run to run; their dependencies are not ours."""
+
+CONFIGURATION = """[server]
+host = "127.0.0.1"
+port = {port}
+[runtime]
+type = "docker"
+execd_image = "{execd}"
+[docker]
+network_mode = "bridge"
+publish_host = "127.0.0.1"
+"""
+
+
+def released_server() -> str:
+    """The program of the released server, installed when it is not there yet."""
+    home = ENVIRONMENTS / RELEASE.replace("==", "-")
+    program, python = home / "bin" / "opensandbox-server", str(home / "bin" / "python")
+    if not program.exists():
+        uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
+        make = [uv, "venv", "-q", str(home)] if uv else [sys.executable, "-m", "venv", str(home)]
+        install = [uv, "pip", "install", "-q", "--python", python] if uv else [python, "-m", "pip", "install", "-q"]
+        for command in (make, [*install, RELEASE]):
+            subprocess.run(command, check=True)
+    return str(program)
+
+
+def our_server() -> str:
+    """The program of this project."""
+    return str(Path(sys.executable).parent / "opensandbox-server")
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server and how to speak to it."""
+
+    name: str
+    port: int
+    program: Program
+
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        """One call on a connection of its own; raises RuntimeError for a status that is no success."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+        try:
+            data = None if body is None else json.dumps(body)
+            connection.request(method, path, data, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            text = response.read().decode()
+        finally:
+            connection.close()
+        if response.status >= 300:
+            raise RuntimeError(f"{self.name}: {method} {path} answered {response.status}: {text}")
+        return json.loads(text) if text else None
+
+    def create(self, image: str) -> tuple[str, float]:
+        """A sandbox and the milliseconds it took."""
+        request = {"image": {"uri": image}, "entrypoint": ["sleep", "3600"], "timeout": 3600, "resourceLimits": {}}
+        began = time.perf_counter()
+        made = self.call("POST", "/v1/sandboxes", request)
+        return made["id"], (time.perf_counter() - began) * 1000
+
+    def delete(self, sandboxes: Sequence[str]) -> list[float]:
+        """Deletes them one after the other; milliseconds each."""
+        taken = []
+        for sandbox in sandboxes:
+            began = time.perf_counter()
+            self.call("DELETE", f"/v1/sandboxes/{sandbox}")
+            taken.append((time.perf_counter() - began) * 1000)
+        return taken
