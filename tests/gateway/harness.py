@@ -163,6 +163,7 @@ class World:
             trusted=TrustedPeers(trusted),
             resolver=resolver,
         )
+        self.plane.clock = lambda: self.plane.deadlines.now
         self.route = self.put()
         self.pool = self.route.pools[PORT]
         self.dialled: list[Wire] = []

@@ -72,7 +72,7 @@ def test_cap() -> None:
     """More idle connections than the limit are closed, not kept."""
     world, _ = filled(3, Limits(pool_max_idle=2))
     assert len(world.pool) == 2
-    assert [wire.closing for wire in world.dialled] == [False, False, True]
+    assert sum(wire.closing for wire in world.dialled) == 1
 
 
 def test_closed_pool_keeps_nothing() -> None:
