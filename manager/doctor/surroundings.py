@@ -58,7 +58,12 @@ def check_port(settings: Settings, answer_time: float = ANSWER_TIME) -> Finding:
         for sock in bind(host, port):
             sock.close()
     except OSError as error:
-        status = _health(base_url(settings), answer_time) if error.errno == errno.EADDRINUSE else None
+        taken = error.errno == errno.EADDRINUSE
+        if taken and settings.server.proxy_protocol:
+            return warn(
+                "port", f"{host}:{port} is taken; who speaks no PROXY protocol cannot ask whether by this server"
+            )
+        status = _health(base_url(settings), answer_time) if taken else None
         if status is not None:
             return ok("port", f"{host}:{port}: a server answers there, {status}")
         return fail("port", f"{host}:{port}: {error.strerror}", _BIND_REMEDIES.get(error.errno or 0))

@@ -21,7 +21,7 @@ def unusable_files(settings: Settings) -> list[Problem]:
 
 def _unreadable(key: str, path: str) -> Problem | None:
     try:
-        Path(path).expanduser().open("rb").close()
+        Path(path).open("rb").close()
     except OSError as error:
         return Problem(key, f"cannot be read: {error.strerror}", f'"{path}"')
     return None
@@ -32,7 +32,7 @@ def _not_a_pair(certificate: str, key: str) -> list[Problem]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         # An encrypted key would ask at the terminal; the empty answer refuses it instead.
-        context.load_cert_chain(Path(certificate).expanduser(), Path(key).expanduser(), password=lambda: "")
+        context.load_cert_chain(certificate, key, password=lambda: "")
     except (ssl.SSLError, ValueError) as error:
         reason = getattr(error, "reason", None) or str(error)
         text = f"cannot be used with server.tls.key: {reason}"

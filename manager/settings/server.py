@@ -14,6 +14,7 @@ from manager.settings.values import (
     Host,
     Level,
     Lower,
+    OptionalPath,
     OptionalSecret,
     OptionalText,
     OrNone,
@@ -30,8 +31,8 @@ def _level_or_none(value: str | None) -> str | None:
 class TlsSettings(Table):
     """`[server.tls]`"""
 
-    certificate: OptionalText = option(None, doc="PEM file of the certificate and those above it; both keys or neither")
-    key: OptionalText = option(None, doc="PEM file of its private key")
+    certificate: OptionalPath = option(None, doc="PEM file of the certificate and those above it; both keys or neither")
+    key: OptionalPath = option(None, doc="PEM file of its private key")
 
 
 class ServerSettings(Table):
@@ -118,8 +119,8 @@ class LogSettings(Table):
 
     level: Level = option("INFO", allowed=_LEVELS, doc="Least severe messages that are logged")
     file_enabled: bool = option(False, doc="Log to files instead of standard output")
-    file_path: OptionalText = option(None, shown="~/logs/opensandbox/server.log", doc="File of the server's log")
-    access_file_path: OptionalText = option(
+    file_path: OptionalPath = option(None, shown="~/logs/opensandbox/server.log", doc="File of the server's log")
+    access_file_path: OptionalPath = option(
         None, shown="~/logs/opensandbox/access.log", doc="File of the access log, when gateway.access_log is on"
     )
     file_max_bytes: int = option(104857600, least=1, doc="Size at which a log file is rotated")

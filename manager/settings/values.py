@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import ipaddress
+import os
 import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
@@ -166,6 +167,7 @@ def _host_or_none(value: str | None) -> str | None:
 OrNone = BeforeValidator(blank_is_none)
 Lower = BeforeValidator(_lower)
 OptionalText = Annotated[str | None, OrNone]
+OptionalPath = Annotated[str | None, OrNone, AfterValidator(lambda v: None if v is None else os.path.expanduser(v))]
 OptionalSecret = Annotated[SecretStr | None, OrNone]
 KeyMaterial = Annotated[SecretStr, AfterValidator(_key_material)]
 Host = Annotated[str, AfterValidator(host)]

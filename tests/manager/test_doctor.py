@@ -71,6 +71,13 @@ def test_a_port_of_somebody_else_fails(taken: socket.socket) -> None:
     assert (found.verdict, found.remedy) == (Verdict.FAIL, "stop what uses the port, or set server.port")
 
 
+def test_a_server_behind_the_proxy_protocol_is_not_asked(taken: socket.socket) -> None:
+    """It answers proxies only, so the check cannot tell who it is."""
+    server = {"host": "127.0.0.1", "port": taken.getsockname()[1], "proxy_protocol": True, "trusted_proxies": ["::1"]}
+
+    assert surroundings.check_port(_settings(server=server)).verdict is Verdict.WARN
+
+
 def test_an_address_of_another_machine_fails() -> None:
     """192.0.2.0/24 is for documentation and nobody's."""
     found = surroundings.check_port(_settings(server={"host": "192.0.2.1"}))

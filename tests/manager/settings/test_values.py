@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ LEVELS = "must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL"
 PIDS = 'must be a whole number of at least 1, or 0 or "unlimited" for no limit'
 
 ACCEPTED: list[tuple[str, str, Any]] = [
+    ('[log]\nfile_path = "~/x.log"', "log.file_path", str(Path.home() / "x.log")),
     ('[server]\ncors_origins = ["https://A.example:8443"]', "server.cors_origins", ("https://a.example:8443",)),
     ('[[server.api_keys]]\nname = "a"\nkey = "eight-long"', "server.has_keys", True),
     ('[server]\napi_key = "k"', "server.has_keys", True),
