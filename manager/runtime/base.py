@@ -7,7 +7,7 @@ Calls are coroutines on the loop and block it for less than 5 ms; whatever a run
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -89,6 +89,12 @@ class Runtime(Protocol):
         """Refuses what can be known to fail from the spec and the configuration alone; no I/O, nothing is created.
 
         Raises Invalid or Unsupported, naming the field of the request.
+        """
+
+    def reserve(self, extensions: Mapping[str, str]) -> str | None:
+        """The id of a sandbox in stock that these extensions ask for, held for a create that follows soon; no I/O.
+
+        None when they ask for none or none is left: then the create makes one under an id of the caller's.
         """
 
     async def create(self, spec: SandboxSpec, progress: Progress) -> Sandbox:

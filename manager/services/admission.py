@@ -32,7 +32,8 @@ def admit(request: CreateRequest, settings: Settings, codes: Codes, now: datetim
     """The request normalised, or Invalid with the first broken rule."""
     _check_extensions(request)
     _check_unsupported(request)
-    if not request.entrypoint and request.snapshot_id is None:
+    pooled = _is_pooled(request, settings)
+    if not request.entrypoint and request.snapshot_id is None and not pooled:
         raise Invalid(codes.invalid_entrypoint, "entrypoint: name the command the sandbox runs; it must not be empty")
     problem = labels.first_problem(request.metadata)
     if problem is not None:
@@ -42,7 +43,7 @@ def admit(request: CreateRequest, settings: Settings, codes: Codes, now: datetim
     _check_network_policy(request, settings)
     return replace(
         request,
-        entrypoint=request.entrypoint or DEFAULT_ENTRYPOINT,
+        entrypoint=request.entrypoint or (() if pooled else DEFAULT_ENTRYPOINT),
         platform=_platform(request.platform),
     )
 
@@ -58,11 +59,19 @@ def _check_unsupported(request: CreateRequest) -> None:
         raise Invalid(API_NOT_SUPPORTED, "lifecycle: hooks are not available with this runtime; leave the field out")
     if request.template_id is not None:
         raise Invalid(API_NOT_SUPPORTED, "templateId: templates are not available with this runtime; name an image")
-    if extensions.POOL_REF in request.extensions:
+
+
+def _is_pooled(request: CreateRequest, settings: Settings) -> bool:
+    """Whether the sandbox comes from a pool, which says what it runs; raises Invalid for a pool there is not."""
+    name = request.extensions.get(extensions.POOL_REF)
+    if name is None:
+        return False
+    if name not in settings.docker.pools:
         raise Invalid(
             UNSUPPORTED_POOL_REF,
-            f"extensions.{extensions.POOL_REF}: no pool is configured on this server; leave it out",
+            f"extensions.{extensions.POOL_REF}: this server has no pool called {name[:40]!r}; leave it out",
         )
+    return True
 
 
 def _check_timeout(timeout: int | None, most: int | None, now: datetime) -> None:

@@ -81,7 +81,7 @@ class Creation:
         if self.draining:
             raise Unavailable(DRAINING, "the server is stopping; try again shortly", retry_after=5)
         admitted = admit(request, self._settings, self._codes, self._clock())
-        spec = self._specify(admitted, new_id())
+        spec = self._specify(admitted, self._runtime.reserve(admitted.extensions) or new_id())
         self._runtime.check(spec)
         earlier = None if key is None else await self._keys.claim(key, spec.id)
         if earlier is not None:
@@ -149,7 +149,7 @@ class Creation:
             self._inventory.created(sandbox)
             if key is not None:
                 await self._keys.made(key)
-        return replace(sandbox, entrypoint=spec.entrypoint)
+        return replace(sandbox, entrypoint=spec.entrypoint or sandbox.entrypoint)
 
     async def _record(self, pending: Sandbox, error: ManagerError, key: KeyUse | None) -> None:
         """Keeps a failed creation for its caller to see, except when they were told it cannot be made at all.

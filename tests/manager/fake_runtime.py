@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -44,6 +44,7 @@ class FakeRuntime:
         self.reason: str | None = None
         self.log_lines: list[bytes] = []
         self.synced_at_start = True
+        self.stock: list[str] = []
         self._sink: EventSink | None = None
         self._next_address = 2
 
@@ -97,6 +98,9 @@ class FakeRuntime:
     def check(self, spec: SandboxSpec) -> None:
         for error in self.faults.pop("check", []):
             raise error
+
+    def reserve(self, extensions: Mapping[str, str]) -> str | None:
+        return self.stock.pop() if self.stock and "poolRef" in extensions else None
 
     async def create(self, spec: SandboxSpec, progress: Progress) -> Sandbox:
         progress(f"pulling {spec.image}")

@@ -303,3 +303,14 @@ async def test_everything_at_once_on_one_sandbox(api: Api) -> None:
     assert {status for status, _ in answers} <= {200, 202, 204, 404, 409}
     assert sum(status == 204 for status, _ in answers) == 1
     assert (await api.call("GET", path))[0] == 404
+
+
+async def test_a_sandbox_from_a_pool(open_api: OpenApi) -> None:
+    """It has the id of the one in stock, needs no image, and a pool that is not configured is refused by name."""
+    api = await open_api(docker={"pools": {"warm": {"image": "image:1", "size": 1}}})
+    api.house.runtime.stock.append(NOBODY)
+    body = {"extensions": {"poolRef": "warm"}}
+    assert (await api.call("POST", "/sandboxes", json=body))[1]["id"] == NOBODY
+    assert (await api.call("POST", "/sandboxes", json=body))[1]["id"] != NOBODY
+    status, answer = await api.call("POST", "/sandboxes", json={"extensions": {"poolRef": "cold"}})
+    assert (status, answer["code"]) == (400, "SANDBOX::UNSUPPORTED_POOL_REF")
