@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -61,11 +61,13 @@ def check(
     method: bytes | None = None,
     target: bytes | None = None,
     throttle: FailureThrottle | None = None,
+    cookies: Sequence[Signature] = (),
 ) -> None:
     """Lets a request pass or raises `AccessDenied`, `NoKeys` or `TooManyFailures`; `now` is in epoch seconds.
 
-    The header decides alone when it is there, even empty: a wrong token is not saved by a good signature. A signature
-    that is bound to methods or a path is refused where `method` or `target` (as it goes to the sandbox) is not given.
+    The header decides alone when it is there, even empty: a wrong token is not saved by a good signature. Then the
+    signature of the address decides, and only without one the `cookies`, of which one has to be good. A signature that
+    is bound to methods or a path is refused where `method` or `target` (as it goes to the sandbox) is not given.
     """
     if rule is None:
         return
@@ -74,8 +76,27 @@ def check(
         if not presented or not hmac.compare_digest(presented, rule.token):
             raise AccessDenied(_WRONG_HEADER)
         return
-    if signature is None:
-        raise AccessDenied
+    denied = AccessDenied()
+    for candidate in cookies if signature is None else (signature,):
+        try:
+            _check_signature(keyring, id, port, candidate, now, method, target, throttle)
+        except AccessDenied as error:
+            denied = error
+        else:
+            return
+    raise denied
+
+
+def _check_signature(
+    keyring: Keyring,
+    id: bytes,
+    port: int,
+    signature: Signature,
+    now: float,
+    method: bytes | None,
+    target: bytes | None,
+    throttle: FailureThrottle | None,
+) -> None:
     if not keyring:
         raise NoKeys
     if now > int(signature.expires, 36):

@@ -7,6 +7,7 @@ waiting helps. Whatever comes from a request is escaped.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from html import escape
 from typing import Final
 
@@ -71,6 +72,24 @@ def render(error: GatewayError, *, html: bool, head: bool, request_id: bytes, cl
     lines.append(b"\r\n")
     if not head:
         lines.append(body)
+    return b"".join(lines)
+
+
+def redirect(location: bytes, *, request_id: bytes, close: bool, cookies: Sequence[bytes] = ()) -> bytes:
+    """The whole answer that sends a client elsewhere with the same method and body; `cookies` are set on the way.
+
+    It says nothing of where the client came from, since that address may hold a signature.
+    """
+    lines = [
+        b"HTTP/1.1 307 Temporary Redirect\r\nLocation: %b\r\nContent-Length: 0\r\n" % location,
+        b"Referrer-Policy: no-referrer\r\n",
+        _ALWAYS,
+        b"X-Request-ID: %b\r\n" % request_id,
+        *(b"Set-Cookie: %b\r\n" % cookie for cookie in cookies),
+    ]
+    if close:
+        lines.append(b"Connection: close\r\n")
+    lines.append(b"\r\n")
     return b"".join(lines)
 
 

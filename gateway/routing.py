@@ -27,8 +27,8 @@ MAX_LABEL: Final = 63
 """Longest label of a host name in DNS."""
 
 RESERVED: Final = frozenset(
-    b"v1 sandboxes pools templates snapshots volumes diagnostics devops admin health ready version status status.ok "
-    b"docs redoc openapi.json metrics console static assets favicon.ico robots.txt .well-known".split()
+    b"v1 sandboxes pools templates snapshots volumes health ready version status.ok "
+    b"docs redoc openapi.json metrics console favicon.ico robots.txt .well-known".split()
 )
 """First path segments that are the manager's, hence never an id in the uri form."""
 
@@ -40,6 +40,8 @@ _PORT: Final = rb"[1-9][0-9]{0,4}"
 _EXPIRES: Final = rb"0|[1-9a-z][0-9a-z]{0,12}"
 _SIGNATURE: Final = rb"[0-9a-f]{8}[0-9a-z]|2[0-9a-z]{28}"
 _END: Final = rb"(?=[/?]|\Z)"
+SIGNED: Final = rb"(?:%b)-(?:%b)" % (_EXPIRES, _SIGNATURE)
+"""Pattern of expiry and code as a label holds them."""
 
 _LABEL = re.compile(rb"(%b)-(%b)(?:-(%b)-(%b))?" % (_ID, _PORT, _EXPIRES, _SIGNATURE))
 _HOST_PORT = re.compile(rb":[0-9]*\Z")
@@ -136,6 +138,13 @@ class Router:
         if found is not None:
             return tuple.__new__(Route, (found[0], found[1], found[2], found[3], target, b"", None))
         return self._from_path(target)
+
+    def under_prefix(self, path: bytes) -> Route | None:
+        """The sandbox port under whose prefix a path lies, or None; raises nothing."""
+        try:
+            return self._from_path(path) if self._config.gateway else _proxy_route(path)
+        except BadRoute:
+            return None
 
     def _from_header(self, value: bytes) -> Route:
         text = value.strip(b" \t").removeprefix(b"https://").removeprefix(b"http://")

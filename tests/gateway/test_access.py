@@ -161,6 +161,31 @@ def test_what_is_no_guess(header: bytes | None, signature: Signature | None) -> 
     check(SECURED, KEYS, ID, PORT, None, GOOD, NOW, throttle=throttle)
 
 
+COOKIES = [
+    ([], None, False),
+    ([GOOD], None, True),
+    ([FORGED, EXPIRED, GOOD], None, True),
+    ([FORGED, EXPIRED], None, False),
+    ([LONG], None, True),
+    ([GOOD], FORGED, False),
+    ([FORGED], GOOD, True),
+]
+
+
+@pytest.mark.parametrize(("cookies", "signature", "enters"), COOKIES)
+def test_cookies(cookies: list[Signature], signature: Signature | None, enters: bool) -> None:
+    """One good cookie is enough, and it counts only where the address is not signed."""
+    outcome = contextlib.nullcontext() if enters else pytest.raises(AccessDenied)
+    with outcome:
+        check(SECURED, KEYS, ID, PORT, None, signature, NOW, cookies=cookies)
+
+
+def test_wrong_token_and_good_cookie() -> None:
+    """The header decides alone over cookies, too."""
+    with pytest.raises(AccessDenied):
+        check(SECURED, KEYS, ID, PORT, b"wrong-token", None, NOW, cookies=[GOOD])
+
+
 def test_keyring_is_a_copy() -> None:
     """Changing the mapping that a keyring was made from does not change the keyring."""
     keys = {b"k": SECRET}

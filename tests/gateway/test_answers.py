@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import h11
 import pytest
 
-from gateway.answers import prefers_html, render
+from gateway.answers import prefers_html, redirect, render
 from gateway.errors import (
     AccessDenied,
     BadRequest,
@@ -93,6 +93,17 @@ def test_head(html: bool) -> None:
     assert full.startswith(bare)
     assert bare.endswith(b"\r\n\r\n")
     assert parse(bare, b"HEAD")[1] == b""
+
+
+@pytest.mark.parametrize("close", [True, False])
+def test_redirect(close: bool) -> None:
+    """A redirect keeps the method, sets its cookies and is whole."""
+    response, body = parse(redirect(b"/x?y", request_id=REQUEST_ID, close=close, cookies=[b"a=1; Path=/", b"b=2"]))
+    assert (response.status_code, body) == (307, b"")
+    headers = list(response.headers)
+    assert (b"location", b"/x?y") in headers
+    assert [value for name, value in headers if name == b"set-cookie"] == [b"a=1; Path=/", b"b=2"]
+    assert ((b"connection", b"close") in headers) is close
 
 
 class Tags(HTMLParser):

@@ -1,0 +1,101 @@
+"""Signed links for people: a browser that opens one gets a cookie and an address without the signature.
+
+A page's sub-resources, relative links and WebSockets do not carry the signature of the link that opened it, and an
+address that lets everybody in should not stay in the address bar. So when a browser opens a good signed address:
+
+    uri    /sb/8080/<expires>/<signature>/x      → cookie, redirect to /sb/8080/x
+    host   sb-8080-<expires>-<signature>.domain  → redirect to sb-8080.domain/x?opensandbox-enter=<expires>-<signature>
+           (a cookie must be set by the host it is for) → cookie, redirect to sb-8080.domain/x
+
+The cookie holds the signature itself under a name for this sandbox and port. It is checked like the address it came
+from, at every request, so it ends with the link, with the key, and with what the link is bound to. Our cookies are
+taken out of what a sandbox sees. Pure functions on bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from gateway.routing import SIGNED, AddressForm, Route, Signature
+
+ACCESS: Final = b"opensandbox-access-"
+"""Start of the name of a cookie that lets in; id and port follow."""
+LAST: Final = b"opensandbox-last"
+"""Name of the cookie that says which prefix the browser was under last: a hint, no credential."""
+ENTER: Final = b"opensandbox-enter="
+LIFETIME: Final = 12 * 3600
+"""Longest life of a cookie in seconds: a working day. The link's own expiry may end it earlier."""
+
+_OURS: Final = b"opensandbox-"
+_MOST_COOKIES: Final = 4
+_ENTER: Final = re.compile(rb"[?&]" + ENTER + rb"(" + SIGNED + rb")\Z")
+_SIGNED: Final = re.compile(SIGNED)
+
+
+def without_signature(route: Route, host: bytes, scheme: bytes) -> tuple[bytes, Signature | None] | None:
+    """Where to send a browser that has opened a good signed address, and the signature its cookie shall hold.
+
+    None for a cookie means that the next address sets it. None for all: this address is not signed.
+    """
+    if route.signature is None:
+        enter = _ENTER.search(route.target)
+        if enter is None or route.form is not AddressForm.HOST:
+            return None
+        return route.target[: enter.start()], _signature(enter[1])
+    if route.form is AddressForm.URI and route.unsigned is not None:
+        return route.unsigned.prefix + route.target, route.signature
+    if route.form is AddressForm.HOST:
+        separator = b"&" if b"?" in route.target else b"?"
+        name = b"%b-%d.%b" % (route.id, route.port, host.partition(b".")[2])
+        code = b"%b-%b" % (route.signature.expires, route.signature.value)
+        return b"%b://%b%b%b%b%b" % (scheme, name, route.target, separator, ENTER, code), None
+    return None
+
+
+def entering(route: Route) -> Signature | None:
+    """The signature in the query of an address of the host form that a signed link has led to, or None."""
+    if route.form is not AddressForm.HOST or route.signature is not None:
+        return None
+    enter = _ENTER.search(route.target)
+    return None if enter is None else _signature(enter[1])
+
+
+def access_cookie(id: bytes, port: int, signature: Signature, now: float, *, secure: bool) -> bytes:
+    """The value of Set-Cookie that lets a browser in where the signature does, until it expires."""
+    left = min(LIFETIME, max(0, int(signature.expires, 36) - int(now)))
+    pair = b"%b%b-%d=%b-%b" % (ACCESS, id, port, signature.expires, signature.value)
+    return b"%b; Max-Age=%d; Path=/; HttpOnly; SameSite=Lax%b" % (pair, left, b"; Secure" if secure else b"")
+
+
+def last_cookie(prefix: bytes, *, secure: bool) -> bytes:
+    """The value of Set-Cookie that remembers under which prefix a browser was last."""
+    return b"%b=%b; Path=/; HttpOnly; SameSite=Lax%b" % (LAST, prefix, b"; Secure" if secure else b"")
+
+
+def signatures(cookies: bytes | None, id: bytes, port: int) -> list[Signature]:
+    """The signatures that a request's cookies hold for this sandbox and port, at most a few."""
+    values = cookie_values(cookies, b"%b%b-%d" % (ACCESS, id, port))
+    return [_signature(value) for value in values if _SIGNED.fullmatch(value)]
+
+
+def cookie_values(cookies: bytes | None, name: bytes) -> list[bytes]:
+    """The values of the cookies with this name, at most a few: a page can set any number of them."""
+    if cookies is None or name not in cookies:
+        return []
+    pairs = (pair.strip(b" \t").partition(b"=") for pair in cookies.split(b";"))
+    return [value for key, _, value in pairs if key == name][:_MOST_COOKIES]
+
+
+def strip_cookies(cookies: bytes) -> bytes:
+    """A Cookie value without our cookies; empty when nothing is left, the same object when there were none."""
+    if _OURS not in cookies:
+        return cookies
+    pairs = cookies.split(b";")
+    kept = [pair for pair in pairs if not pair.lstrip(b" \t").startswith((ACCESS, LAST + b"="))]
+    return cookies if len(kept) == len(pairs) else b";".join(kept).lstrip(b" \t")
+
+
+def _signature(code: bytes) -> Signature:
+    expires, _, value = code.partition(b"-")
+    return Signature(expires, value)

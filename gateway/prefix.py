@@ -1,0 +1,136 @@
+"""Applications behind a path prefix: what has to change so that those that believe to live at `/` work.
+
+In the uri and proxy forms an application at `/sb/8080/` sees `/`. Applications that read `X-Forwarded-Prefix` need
+nothing of this. For the others, and each only where something really points outside the prefix:
+
+* redirects (`Location`, `Content-Location`, `Refresh`) to `/x` or to the public host get the prefix in front;
+* cookies are confined: `Path` is put under the prefix, and a `Domain` that holds the public host is taken out;
+* `/sb/8080` is redirected to `/sb/8080/`, or relative links would lead to `/sb/`;
+* a request for `/static/x` that comes from a page under a prefix (by its Referer, or by a cookie, since WebSockets have
+  no Referer) is sent where that page lives.
+
+Everything else passes byte for byte; bodies are never touched. Pure functions on bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from gateway.links import LAST, cookie_values
+from gateway.routing import RESERVED, Route, Router
+
+_LINES: Final = re.compile(rb"^(location|content-location|refresh|set-cookie):([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
+_ABSOLUTE: Final = re.compile(rb"(?:(https?):)?//([^/?#\\]*)(.*)", re.IGNORECASE | re.DOTALL)
+_REFRESH: Final = re.compile(rb"(\s*[0-9.]+\s*[;,]\s*(?:url\s*=\s*)?[\"']?)([^\"']*)(.*)", re.IGNORECASE | re.DOTALL)
+_REFERER: Final = re.compile(rb"https?://([^/?#]*)(/[^?#]*)?.*", re.IGNORECASE | re.DOTALL)
+_FIRST_SEGMENT: Final = re.compile(rb"/([^/?]+)")
+_DEFAULT_PORTS: Final = {b"http": b":80", b"https": b":443"}
+
+
+def rewrite(block: bytes, prefix: bytes, host: bytes) -> bytes:
+    """Header lines (each ending in CR LF) of an answer from under `prefix`; `host` is the request's Host.
+
+    The same object comes back when nothing has to change.
+    """
+    if not prefix or _LINES.search(block) is None:
+        return block
+
+    def replace(line: re.Match[bytes]) -> bytes:
+        name, value = line[1].lower(), line[2]
+        if name == b"set-cookie":
+            changed = _confine(value, prefix, host)
+        elif name == b"refresh":
+            changed = _REFRESH.sub(lambda m: m[1] + _relocate(m[2], prefix, host) + m[3], value, count=1)
+        else:
+            changed = _relocate(value, prefix, host)
+        return line[1] + b":" + changed
+
+    return _LINES.sub(replace, block)
+
+
+def slash_redirect(target: bytes, prefix: bytes) -> bytes | None:
+    """Where to send a browser that asks for the prefix itself without a slash behind it, else None."""
+    if not prefix or not target.startswith(prefix):
+        return None
+    rest = target[len(prefix) :]
+    return None if rest.startswith(b"/") else prefix + b"/" + rest
+
+
+def fallback(router: Router, target: bytes, host: bytes, referer: bytes | None, cookies: bytes | None) -> Route | None:
+    """The sandbox that a request outside every prefix belongs to, going by where it comes from.
+
+    The result has `target` as it is, and the prefix of the page. `/` and the manager's own names belong to no sandbox.
+    A request that may be redirected should be, to prefix and target, so that what it loads comes from there too.
+    """
+    first = _FIRST_SEGMENT.match(target)
+    if first is None or first[1] in RESERVED:
+        return None
+    page = _page(host, referer)
+    candidates = [page] if page is not None else cookie_values(cookies, LAST)
+    for path in candidates:
+        route = router.under_prefix(path)
+        if route is not None:
+            unsigned = route.unsigned
+            return route._replace(target=target, unsigned=unsigned and unsigned._replace(target=target))
+    return None
+
+
+def _page(host: bytes, referer: bytes | None) -> bytes | None:
+    """The path of the page that a request comes from, when it is one of this host."""
+    match = None if referer is None else _REFERER.fullmatch(referer)
+    if match is None or match[1].lower() != host.lower():
+        return None
+    return match[2] or b"/"
+
+
+def _relocate(value: bytes, prefix: bytes, host: bytes) -> bytes:
+    """A URL with the prefix in front of its path, when it points to this host and outside the prefix."""
+    url = value.strip(b" \t")
+    lead = value[: len(value) - len(value.lstrip(b" \t"))]
+    absolute = _ABSOLUTE.fullmatch(url)
+    if absolute is not None:
+        # What follows a backslash is a path for browsers and part of the host for others: nobody's to repair.
+        if absolute[3].startswith(b"\\") or not _same_host(absolute[2], host, (absolute[1] or b"").lower()):
+            return value
+        origin, path = url[: absolute.start(3)], absolute[3]
+        if not path.startswith(b"/"):
+            path = b"/" + path
+    elif url.startswith(b"/"):
+        origin, path = b"", url
+    else:
+        return value
+    return value if _under(path, prefix) else lead + origin + prefix + path
+
+
+def _same_host(authority: bytes, host: bytes, scheme: bytes) -> bool:
+    authority, host = authority.lower(), host.lower()
+    if authority == host:
+        return True
+    ports = [_DEFAULT_PORTS[scheme]] if scheme else list(_DEFAULT_PORTS.values())
+    return any(authority == host + port or authority + port == host for port in ports)
+
+
+def _under(path: bytes, prefix: bytes) -> bool:
+    return path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in (b"", b"/", b"?", b"#")
+
+
+def _confine(cookie: bytes, prefix: bytes, host: bytes) -> bytes:
+    """A Set-Cookie value whose Path lies under the prefix and whose Domain is not the public host's."""
+    parts = cookie.split(b";")
+    kept = [parts[0]]
+    for part in parts[1:]:
+        key, equals, value = part.partition(b"=")
+        name, bare = key.strip().lower(), value.strip()
+        if name == b"domain" and _holds(bare, host):
+            continue
+        if name == b"path" and bare.startswith(b"/") and not _under(bare, prefix):
+            part = key + equals + prefix + (b"" if bare == b"/" else bare)
+        kept.append(part)
+    return b";".join(kept)
+
+
+def _holds(domain: bytes, host: bytes) -> bool:
+    """Whether a cookie for the domain is sent to the host."""
+    domain, name = domain.lower().lstrip(b"."), host.lower().partition(b":")[0]
+    return bool(domain) and (name == domain or name.endswith(b"." + domain))
