@@ -55,7 +55,9 @@ class Wire(asyncio.Transport):
         self.unsent = 0
         self.socket = KnobSocket()
         self._eof_possible = eof
-        self._arrived: deque[bytes] = deque()
+        self._finished = False
+        self._arrived: deque[bytes | None] = deque()
+        """What the other side has sent; None is the end of its stream, behind which nothing comes."""
 
     def attach(self, protocol: Any) -> None:
         """Makes the connection."""
@@ -109,8 +111,16 @@ class Wire(asyncio.Transport):
 
     def arrive(self, *parts: bytes) -> None:
         """Bytes arrive, in these parts; those that come while reading is paused wait for `settle`."""
-        self._arrived.extend(part for part in parts if part)
-        self._deliver()
+        if not self._finished:
+            self._arrived.extend(part for part in parts if part)
+            self._deliver()
+
+    def end(self) -> None:
+        """The other side has finished sending."""
+        if not self._finished:
+            self._finished = True
+            self._arrived.append(None)
+            self._deliver()
 
     def settle(self) -> None:
         """Lets happen what the event loop would do next: waiting bytes, then the loss of a closed connection."""
@@ -120,12 +130,11 @@ class Wire(asyncio.Transport):
 
     def _deliver(self) -> None:
         while self._arrived and self.reading and not self.closing and not self.lost:
-            self.protocol.data_received(self._arrived.popleft())
-
-    def end(self) -> None:
-        """The other side has finished sending."""
-        if not self.closing and not self.lost and not self.protocol.eof_received():
-            self.close()
+            data = self._arrived.popleft()
+            if data is not None:
+                self.protocol.data_received(data)
+            elif not self.protocol.eof_received():
+                self.close()
 
     def lose(self, error: Exception | None = None) -> None:
         """The connection is gone."""
