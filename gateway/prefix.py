@@ -3,7 +3,7 @@
 In the uri and proxy forms an application at `/sb/8080/` sees `/`. Applications that read `X-Forwarded-Prefix` need
 nothing of this. For the others, and each only where something really points outside the prefix:
 
-* redirects (`Location`, `Content-Location`, `Refresh`) to `/x` or to the public host get the prefix in front;
+* `Location`, `Content-Location`, `Refresh` and `Link` to `/x` or to the public host get the prefix in front;
 * cookies are confined: `Path` is put under the prefix, and a `Domain` that holds the public host is taken out;
 * `/sb/8080` is redirected to `/sb/8080/`, or relative links would lead to `/sb/`;
 * a request for `/static/x` that comes from a page under a prefix (by its Referer, or by a cookie, since WebSockets have
@@ -20,9 +20,12 @@ from typing import Final
 from gateway.links import LAST, cookie_values
 from gateway.routing import RESERVED, Route, Router
 
-_LINES: Final = re.compile(rb"^(location|content-location|refresh|set-cookie):([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
+_LINES: Final = re.compile(
+    rb"^(location|content-location|refresh|link|set-cookie):([^\r\n]*)", re.IGNORECASE | re.MULTILINE
+)
 _ABSOLUTE: Final = re.compile(rb"(?:(https?):)?//([^/?#\\]*)(.*)", re.IGNORECASE | re.DOTALL)
 _REFRESH: Final = re.compile(rb"(\s*[0-9.]+\s*[;,]\s*(?:url\s*=\s*)?[\"']?)([^\"']*)(.*)", re.IGNORECASE | re.DOTALL)
+_LINK: Final = re.compile(rb"<([^<>]*)>")
 _REFERER: Final = re.compile(rb"https?://([^/?#]*)(/[^?#]*)?.*", re.IGNORECASE | re.DOTALL)
 _FIRST_SEGMENT: Final = re.compile(rb"/([^/?]+)")
 _DEFAULT_PORTS: Final = {b"http": b":80", b"https": b":443"}
@@ -40,6 +43,8 @@ def rewrite(block: bytes, prefix: bytes, host: bytes) -> bytes:
         name, value = line[1].lower(), line[2]
         if name == b"set-cookie":
             changed = _confine(value, prefix, host)
+        elif name == b"link":
+            changed = _LINK.sub(lambda m: b"<" + _relocate(m[1], prefix, host) + b">", value)
         elif name == b"refresh":
             changed = _REFRESH.sub(lambda m: m[1] + _relocate(m[2], prefix, host) + m[3], value, count=1)
         else:
@@ -60,20 +65,32 @@ def slash_redirect(target: bytes, prefix: bytes) -> bytes | None:
 def fallback(router: Router, target: bytes, host: bytes, referer: bytes | None, cookies: bytes | None) -> Route | None:
     """The sandbox that a request outside every prefix belongs to, going by where it comes from.
 
-    The result has `target` as it is, and the prefix of the page. `/` and the manager's own names belong to no sandbox.
-    A request that may be redirected should be, to prefix and target, so that what it loads comes from there too.
+    A Referer under a prefix is certain, so even the manager's own names belong to the sandbox then: the page means its
+    own `/docs`, and must not reach ours. The cookie is a guess, which leaves `/` and the manager's names alone. The
+    result has `target` as it is, and the prefix of the page. A request that may be redirected should be, to prefix and
+    target, so that what it loads comes from there too.
     """
+    if not target.startswith(b"/"):
+        return None
+    page = _page(host, referer)
+    if page is not None:
+        return _belongs(router, page, target)
     first = _FIRST_SEGMENT.match(target)
     if first is None or first[1] in RESERVED:
         return None
-    page = _page(host, referer)
-    candidates = [page] if page is not None else cookie_values(cookies, LAST)
-    for path in candidates:
-        route = router.under_prefix(path)
+    for last in cookie_values(cookies, LAST):
+        route = _belongs(router, last, target)
         if route is not None:
-            unsigned = route.unsigned
-            return route._replace(target=target, unsigned=unsigned and unsigned._replace(target=target))
+            return route
     return None
+
+
+def _belongs(router: Router, path: bytes, target: bytes) -> Route | None:
+    route = router.under_prefix(path)
+    if route is None:
+        return None
+    unsigned = route.unsigned
+    return route._replace(target=target, unsigned=unsigned and unsigned._replace(target=target))
 
 
 def _page(host: bytes, referer: bytes | None) -> bytes | None:

@@ -95,6 +95,21 @@ REFRESHES = [
 ]
 
 
+LINKS = [
+    (b"</a.css>; rel=preload; as=style", b"</sb/8080/a.css>; rel=preload; as=style"),
+    (b"</a.css>; rel=preload, </b.js>; rel=preload", b"</sb/8080/a.css>; rel=preload, </sb/8080/b.js>; rel=preload"),
+    (b"<https://cdn.test/x>; rel=preload", b"<https://cdn.test/x>; rel=preload"),
+    (b"<x>; rel=next", b"<x>; rel=next"),
+    (b"/a.css; rel=preload", b"/a.css; rel=preload"),
+]
+
+
+@pytest.mark.parametrize(("value", "expected"), LINKS)
+def test_links(value: bytes, expected: bytes) -> None:
+    """What a page announces for loading early is loaded from under the prefix."""
+    assert rewrite(b"Link: %b\r\n" % value, PREFIX, HOST) == b"Link: %b\r\n" % expected
+
+
 @pytest.mark.parametrize(("value", "expected"), REFRESHES)
 def test_refresh(value: bytes, expected: bytes) -> None:
     """Refresh is a redirect with a delay."""
@@ -143,12 +158,15 @@ def test_no_prefix() -> None:
     assert rewrite(block, b"", HOST) is block
 
 
+NAMES = [b"Location", b"Refresh", b"Set-Cookie", b"Link", b"Other"]
+
+
 @given(st.binary(max_size=60).filter(lambda text: b"\r" not in text and b"\n" not in text))
 def test_any_value(value: bytes) -> None:
     """Whatever an application sends, the number of lines and their names stay."""
-    block = b"".join(b"%b: %b\r\n" % (name, value) for name in (b"Location", b"Refresh", b"Set-Cookie", b"Other"))
+    block = b"".join(b"%b: %b\r\n" % (name, value) for name in NAMES)
     lines = rewrite(block, PREFIX, HOST).split(b"\r\n")
-    assert [line.partition(b":")[0] for line in lines] == [b"Location", b"Refresh", b"Set-Cookie", b"Other", b""]
+    assert [line.partition(b":")[0] for line in lines] == [*NAMES, b""]
 
 
 SLASHES = [
@@ -189,18 +207,22 @@ CAME_FROM = [
     (b"/static/app.js", b"nonsense", None, False),
     (b"/static/app.js", None, b"opensandbox-last=nonsense", False),
     (b"/static/app.js", None, b"xopensandbox-last=/sb/8080", False),
-    (b"/", PAGE, None, False),
-    (b"/?x", PAGE, None, False),
+    (b"/", PAGE, None, True),
+    (b"/docs", PAGE, None, True),
+    (b"/v1/sandboxes", PAGE, None, True),
     (b"*", PAGE, None, False),
-    (b"//other/x", PAGE, None, False),
-    (b"/v1/sandboxes", PAGE, None, False),
-    (b"/sandboxes", PAGE, b"opensandbox-last=/sb/8080", False),
+    (b"/", None, b"opensandbox-last=/sb/8080", False),
+    (b"/?x", None, b"opensandbox-last=/sb/8080", False),
+    (b"//other/x", None, b"opensandbox-last=/sb/8080", False),
+    (b"/docs", None, b"opensandbox-last=/sb/8080", False),
+    (b"/v1/sandboxes", None, b"opensandbox-last=/sb/8080", False),
+    (b"/docs", b"http://gateway.test:8443/console", b"opensandbox-last=/sb/8080", False),
 ]
 
 
 @pytest.mark.parametrize(("target", "referer", "cookies", "found"), CAME_FROM)
 def test_fallback(target: bytes, referer: bytes | None, cookies: bytes | None, found: bool) -> None:
-    """A request outside every prefix goes where its page lives, and never takes a name of the manager."""
+    """A request outside every prefix goes where its page lives; a mere guess takes no name of the manager."""
     route = fallback(URI, target, HOST, referer, cookies)
     assert (route is not None) is found
     if route is not None:
