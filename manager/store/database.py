@@ -7,6 +7,8 @@ nothing with it, and none is reported as done before the commit has reached the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import os
 import queue
 import sqlite3
@@ -64,11 +66,16 @@ class Database:
         self._path = path
         self._jobs: queue.SimpleQueue[_Pending | None] = queue.SimpleQueue()
         self._closed = False
-        try:
-            self._connection = _open(path)
-            _migrate(self._connection)
-        except (sqlite3.Error, OSError) as error:
-            raise _unavailable(path, error) from error
+        with contextlib.ExitStack() as undo:
+            try:
+                self._lock = _lock(path)
+                undo.callback(os.close, self._lock)
+                self._connection = _open(path)
+                undo.callback(self._connection.close)
+                _migrate(self._connection)
+            except (sqlite3.Error, OSError) as error:
+                raise _unavailable(path, error) from error
+            undo.pop_all()
         self._thread = threading.Thread(target=self._work, name="store", daemon=True)
         self._thread.start()
 
@@ -104,6 +111,7 @@ class Database:
             batch, stopping = self._collect()
             self._execute(batch)
         self._connection.close()
+        os.close(self._lock)
 
     def _collect(self) -> tuple[list[_Pending], bool]:
         batch: list[_Pending] = []
@@ -150,8 +158,23 @@ class Database:
                 return  # SQLite has already undone the transaction itself
 
 
-def _open(path: Path) -> sqlite3.Connection:
+def _lock(path: Path) -> int:
+    """Takes the file for this process; the kernel gives it back however the process ends.
+
+    Two servers on one file would each throw away what the other keeps of sandboxes it does not know.
+    """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(path.with_name(path.name + ".lock"), os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        message = f"the store {path} is in use by another server; give each its own store.path, or stop the other"
+        raise Unavailable(UNAVAILABLE, message) from None
+    return descriptor
+
+
+def _open(path: Path) -> sqlite3.Connection:
     # The file holds what callers wrote about their sandboxes: nobody else on the machine needs to read it.
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)

@@ -49,10 +49,11 @@ def plain(**changes: Any) -> dict[str, Any]:
 
 @pytest.fixture
 async def open_api(tmp_path: Path) -> AsyncIterator[OpenApi]:
-    """Opens the API with the given tables of settings; the same runtime again is a restart."""
+    """Opens the API with the given tables of settings; again, with the same runtime, it is a restart."""
     async with AsyncExitStack() as stack:
 
         async def open_one(runtime: FakeRuntime | None = None, **tables: Any) -> Api:
+            await stack.aclose()
             house = await stack.enter_async_context(open_house(tmp_path, runtime, **tables))
             server = TestServer(build_app(house.services, house.services.settings))
             client = await stack.enter_async_context(TestClient(server))

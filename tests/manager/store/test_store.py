@@ -160,6 +160,23 @@ async def test_a_file_of_a_newer_server_is_left_alone(tmp_path: Path) -> None:
         Store(tmp_path / "gateway.db")
 
 
+async def test_one_server_per_file(tmp_path: Path) -> None:
+    """A second one is told to use another file, and may have this one when the first is done."""
+    first = Store(tmp_path / "gateway.db")
+    with pytest.raises(Unavailable, match=r"store\.path"):
+        Store(tmp_path / "gateway.db")
+    await first.close()
+    await Store(tmp_path / "gateway.db").close()
+
+
+def test_a_start_that_fails_leaves_the_file_free(tmp_path: Path) -> None:
+    """Trying again says the same, not that the file is in use."""
+    (tmp_path / "gateway.db").write_text("no database" * 1000)
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="move the file away"):
+            Store(tmp_path / "gateway.db")
+
+
 async def test_a_closed_store(tmp_path: Path) -> None:
     """What comes after closing is refused, closing again is nothing."""
     store = Store(tmp_path / "gateway.db")
