@@ -29,3 +29,8 @@ window.addEventListener("load", async () => {
     note("call", String(error));
   }
 });
+
+document.querySelector("#send").addEventListener("click", async () => {
+  const answer = await fetch("/upload", { method: "POST", body: document.querySelector("#file").files[0] });
+  window.uploaded = await answer.json();
+});
