@@ -41,10 +41,9 @@ from gateway.errors import (
     UpstreamInvalid,
     UpstreamTimeout,
 )
-from gateway.fields import AUTHORIZATION, HOST
-from gateway.heads import REPLAYABLE, RequestHead, ResponseHead, build_request, build_response, filter_trailers
+from gateway.heads import REPLAYABLE, RequestHead, ResponseHead, build_response, filter_trailers
 from gateway.metrics import ABORTED, FORMS
-from gateway.peers import chained_lines, forwarded_lines, standard_line
+from gateway.outgoing import Outgoing
 from gateway.plane import Plane
 from gateway.pool import Pool
 from gateway.refusals import for_removal, for_state
@@ -117,11 +116,9 @@ class Exchange:
         "_chunked",
         "_client",
         "_endless",
-        "_forwarded",
-        "_forwarded_host",
+        "_head",
         "_held",
         "_held_size",
-        "_id_count",
         "_irregular",
         "_keep",
         "_outgoing",
@@ -150,16 +147,14 @@ class Exchange:
         self._plane = plane
         # connection
         self._client = client
-        self._forwarded_host = b""
-        self._forwarded = b""
+        self._outgoing = Outgoing(plane, client)
         # request
         self._request: RequestHead | None = None
-        self._id_count = 0
         self._address: Route | None = None
         self._route: SandboxRoute | None = None
         self._upstream: UpstreamConnection | None = None
         self._task: asyncio.Task[None] | None = None
-        self._outgoing = b""
+        self._head = b""
         self._held: list[bytes] = []
         self._held_size = 0
         self._pending = b""
@@ -190,7 +185,12 @@ class Exchange:
         self._started = self.moved = plane.clock()
         self._bytes_in = len(body)
         self.request_sent = complete
-        self._address = address = plane.router.route(request.target, request.host, request.ingress_to)
+        if request.repeated:
+            address = request.address
+        else:
+            address = request.address = plane.router.route(request.target, request.host, request.ingress_to)
+        self._address = address
+        self._outgoing.id_count = 0
         if address is not None:
             route = plane.table.get(address.id)
             if route is not None:
@@ -244,34 +244,17 @@ class Exchange:
         route.requests += 1
         if not request.skips_renewal:
             route.last_active = plane.deadlines.now
-        _, _, port, _, target, prefix, _ = address
-        pool = route.pools.get(port) or plane.pool(route, port)
-        if plane.upstream_host or request.authorization is not None:
-            lines = self._selected(request, pool)
-        else:
-            lines = request.passing()
-        if pool.prefix:
-            target = pool.prefix + target
-        self._go(route, pool, request, build_request(request, target, lines, self._forwarding(request, prefix)), body)
-
-    def _selected(self, request: RequestHead, pool: Pool) -> bytes:
-        """The client's lines where it depends on the settings which of them travel on."""
-        unwanted = []
-        if request.authorization in self._plane.own_credentials:
-            unwanted.append(AUTHORIZATION)
-        if not self._plane.upstream_host:
-            return request.passing_without(*unwanted) if unwanted else request.passing()
-        return b"Host: %b\r\n%b" % (pool.host, request.passing_without(HOST, *unwanted))
+        pool = route.pools.get(address.port) or plane.pool(route, address.port)
+        self._go(route, pool, request, self._outgoing.to_sandbox(request, address, pool), body)
 
     def _enter_api(self, api: SandboxRoute, request: RequestHead, body: bytes) -> None:
-        head = build_request(request, request.target, request.passing_to_us(), self._api_lines(request))
-        self._go(api, api.pools[0], request, head, body)
+        self._go(api, api.pools[0], request, self._outgoing.to_application(request), body)
 
     def _go(self, route: SandboxRoute, pool: Pool, request: RequestHead, head: bytes, body: bytes) -> None:
         """Takes an idle connection, or has one made."""
         self._route = route
         route.live.add(self)
-        self._outgoing = head
+        self._head = head
         self._pool = pool
         upstream = pool.take(replayable=not request.length and request.method in REPLAYABLE)
         if upstream is not None:
@@ -302,7 +285,7 @@ class Exchange:
     def _send(self, upstream: UpstreamConnection, request: RequestHead, body: bytes) -> None:
         self.state = _WAITING
         self._upstream = upstream
-        data = self._outgoing
+        data = self._head
         if request.length:
             data = self._with_body(request, data, body)
         upstream.send(self, data, to_head=request.method == b"HEAD")
@@ -355,44 +338,6 @@ class Exchange:
             self._trailers = filter_trailers(trailers)
             if self._upstream is not None:
                 self._upstream.transport.write(framing.last_chunk(self._trailers))
-
-    def _forwarding(self, request: RequestHead, prefix: bytes) -> bytes:
-        """The lines that say where the request comes from."""
-        client = self._client
-        plane = self._plane
-        if client.trusted and request.forwarded:
-            lines = chained_lines(client.peer, client.scheme, request.host, request.forwarded)
-            if plane.standard_forwarded:
-                sent = request.forwarded.get(b"forwarded")
-                lines += standard_line(client.peer, client.scheme, request.host, sent)
-            prefix = request.forwarded.get(b"x-forwarded-prefix", b"") + prefix
-        else:
-            if request.host != self._forwarded_host:
-                self._forwarded_host = request.host
-                self._forwarded = forwarded_lines(client.peer, client.scheme, request.host)
-                if plane.standard_forwarded:
-                    self._forwarded += standard_line(client.peer, client.scheme, request.host, None)
-            lines = self._forwarded
-        if prefix:
-            lines = b"%bX-Forwarded-Prefix: %b\r\n" % (lines, prefix)
-        if request.request_id is not None:
-            return lines
-        plane.id_counter = count = plane.id_counter + 1
-        self._id_count = count
-        return b"%bX-Request-ID: %b%016x\r\n" % (lines, plane.id_prefix, count)
-
-    def _api_lines(self, request: RequestHead) -> bytes:
-        client = self._client
-        peer, scheme = client.peer, client.scheme
-        if client.trusted and request.forwarded:
-            chain = request.forwarded.get(b"x-forwarded-for")
-            if chain is not None:
-                peer = self._plane.trusted.client(peer, chain)
-            scheme = request.forwarded.get(b"x-forwarded-proto", scheme)
-        lines = b"X-Gateway-Peer: %b\r\nX-Gateway-Scheme: %b\r\n" % (peer, scheme)
-        if request.request_id is None:
-            lines += b"X-Request-ID: %b\r\n" % self.request_id
-        return lines
 
     # The response, from the sandbox (upstream.Sink).
 
@@ -551,7 +496,7 @@ class Exchange:
         keep = request is not None and request.keep_alive and self.request_sent and not self._plane.draining
         self._plane.counters.refused(error.code)
         self._status = status = int(error.status)
-        request_id = self.request_id
+        request_id = self._outgoing.request_id(request)
         self._close_book(status // 100 - 1)
         self._client.refuse(error, request, request_id, keep=keep and not error.closes)
 
@@ -570,18 +515,6 @@ class Exchange:
     def timed_out(self) -> None:
         """No byte has moved for too long."""
         self.fail(UpstreamTimeout())
-
-    @property
-    def request_id(self) -> bytes:
-        """The id of the request being served: the client's own, or one made for it."""
-        request = self._request
-        if request is not None and request.request_id is not None:
-            return request.request_id
-        plane = self._plane
-        if not self._id_count:
-            plane.id_counter += 1
-            self._id_count = plane.id_counter
-        return plane.id_of(self._id_count)
 
     @property
     def request(self) -> RequestHead | None:
@@ -614,11 +547,11 @@ class Exchange:
         if plane.access_log is not None:
             self._log(seconds, aborted=outcome == ABORTED)
         self._request = self._address = self._route = None
-        self._id_count = self._bytes_out = 0
+        self._bytes_out = 0
         self._pending = b""
         if self._irregular:
             self._irregular = self._chunked = self._endless = self._repeated = False
-            self._outgoing = self._trailers = b""
+            self._head = self._trailers = b""
             self._held.clear()
             self._held_size = 0
             self._pool = None
@@ -629,7 +562,7 @@ class Exchange:
         if request is None or access_log is None:
             return
         access_log.write(
-            request_id=self.request_id,
+            request_id=self._outgoing.request_id(request),
             peer=self._client.peer,
             method=request.method,
             target=request.target,

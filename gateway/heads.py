@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import httptools
 
@@ -50,6 +50,9 @@ from gateway.fields import (
     response_lines,
 )
 from gateway.limits import Limits
+
+if TYPE_CHECKING:
+    from gateway.routing import Route
 
 __all__ = [
     "REPLAYABLE",
@@ -100,6 +103,7 @@ class RequestHead:
         "_drop",
         "_fields",
         "_passing",
+        "address",
         "authorization",
         "forwarded",
         "host",
@@ -109,6 +113,7 @@ class RequestHead:
         "lines",
         "method",
         "minor",
+        "repeated",
         "request_id",
         "skips_renewal",
         "target",
@@ -127,6 +132,10 @@ class RequestHead:
         self._drop: list[int] = []
         self._credentials: list[int] = []
         self._passing: bytes | None = None
+        self.repeated = False
+        """Whether it is, to the byte, the request that came before it on this connection."""
+        self.address: Route | None = None
+        """Where it goes, once it has been asked for."""
         self.host = b""
         self.length = 0
         """Body length in bytes, or framing.CHUNKED."""
@@ -179,9 +188,10 @@ def _joined(lines: list[bytes], drop: list[int]) -> bytes:
 class RequestReader:
     """Reads the request heads of one client connection, remembering the last header block."""
 
-    __slots__ = ("_last", "_tail")
+    __slots__ = ("_head", "_last", "_tail")
 
     def __init__(self) -> None:
+        self._head = b""
         self._tail = b""
         self._last: RequestHead | None = None
 
@@ -190,9 +200,12 @@ class RequestReader:
 
         Raises BadRequest, BadRoute, UriTooLong, HeadTooLarge, UnknownMethod, UnsupportedVersion.
         """
+        last = self._last
+        if head == self._head and last is not None:
+            last.repeated = True
+            return last
         method, _, rest = head.partition(b" ")
         target, _, tail = rest.partition(b" ")
-        last = self._last
         if (
             last is not None
             and tail == self._tail
@@ -202,12 +215,14 @@ class RequestReader:
         ):
             last.method = method
             last.target = target
+            last.repeated = False
+            self._head = head
             return last
         request = parse_request(head, limits)
-        if len(tail) <= _REMEMBERED_HEAD:
-            self._last, self._tail = request, tail
+        if len(head) <= _REMEMBERED_HEAD:
+            self._last, self._tail, self._head = request, tail, head
         else:
-            self._last, self._tail = None, b""
+            self._last, self._tail, self._head = None, b"", b""
         return request
 
 
@@ -383,14 +398,14 @@ def _diagnose(line: bytes) -> GatewayError:
 
 
 def build_request(request: RequestHead, target: bytes, lines: bytes, added: bytes) -> bytes:
-    """The head that goes upstream: `lines` of the client, then `added`; whole lines, each ending in CR LF."""
+    """The head that goes upstream but for its empty line: `lines` of the client, then `added`, each ending in CR LF."""
     if request.length == framing.CHUNKED:
         added += b"Transfer-Encoding: chunked\r\n"
     elif request.upgrade:
         added += b"Connection: Upgrade\r\nUpgrade: %b\r\n" % request.upgrade
     if not request.host:
         added += b"Host: localhost\r\n"
-    return b"%b %b HTTP/1.1\r\n%b%b\r\n" % (request.method, target, lines, added)
+    return b"%b %b HTTP/1.1\r\n%b%b" % (request.method, target, lines, added)
 
 
 class ResponseHead:

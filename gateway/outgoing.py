@@ -1,0 +1,122 @@
+"""The heads that one client connection sends upstream: which lines travel on, and which are put behind them.
+
+A head is built from the request and from what the connection is (peer, scheme). A client that repeats its request to
+the byte gets the same head again but for the request id, so the last one is kept.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from gateway.fields import AUTHORIZATION, HOST
+from gateway.heads import RequestHead, build_request
+from gateway.peers import chained_lines, forwarded_lines, standard_line
+
+if TYPE_CHECKING:
+    from gateway.plane import Plane
+    from gateway.pool import Pool
+    from gateway.routing import Route
+
+
+class Sender(Protocol):
+    """The client connection, as far as it shows in a head."""
+
+    peer: bytes
+    scheme: bytes
+    trusted: bool
+
+
+class Outgoing:
+    """Builds the heads of one client connection's requests."""
+
+    __slots__ = ("_client", "_head", "_host", "_lines", "_plane", "_pool", "id_count")
+
+    def __init__(self, plane: Plane, client: Sender) -> None:
+        self._plane = plane
+        self._client = client
+        # The X-Forwarded lines for the Host they were made for.
+        self._host = b""
+        self._lines = b""
+        # The last head, without request id and end, for the pool it was made for.
+        self._pool: Pool | None = None
+        self._head = b""
+        self.id_count = 0
+        """The number of the id made for the last request, or 0 when it brought its own."""
+
+    def to_sandbox(self, request: RequestHead, address: Route, pool: Pool) -> bytes:
+        """The whole head for a sandbox port."""
+        kept = request.repeated and pool is self._pool
+        head = self._head if kept else self._build(request, address, pool)
+        if request.request_id is not None:
+            return head + b"\r\n"
+        plane = self._plane
+        plane.id_counter = self.id_count = count = plane.id_counter + 1
+        return b"%bX-Request-ID: %b%016x\r\n\r\n" % (head, plane.id_prefix, count)
+
+    def _build(self, request: RequestHead, address: Route, pool: Pool) -> bytes:
+        target = pool.prefix + address.target if pool.prefix else address.target
+        if self._plane.upstream_host or request.authorization is not None:
+            # Depends on what may change between two requests: not kept.
+            self._pool = None
+            return build_request(request, target, self._selected(request, pool), self._forwarding(request, address))
+        self._pool = pool
+        self._head = head = build_request(request, target, request.passing(), self._forwarding(request, address))
+        return head
+
+    def _selected(self, request: RequestHead, pool: Pool) -> bytes:
+        """The client's lines where it depends on the settings which of them travel on."""
+        unwanted = [AUTHORIZATION] if request.authorization in self._plane.own_credentials else []
+        if self._plane.upstream_host:
+            return b"Host: %b\r\n%b" % (pool.host, request.passing_without(HOST, *unwanted))
+        return request.passing_without(*unwanted) if unwanted else request.passing()
+
+    def _forwarding(self, request: RequestHead, address: Route) -> bytes:
+        """The lines that say where the request comes from."""
+        client, prefix = self._client, address.prefix
+        if client.trusted and request.forwarded:
+            lines = self._chained(request)
+            prefix = request.forwarded.get(b"x-forwarded-prefix", b"") + prefix
+        else:
+            if request.host != self._host or not self._lines:
+                self._host = request.host
+                self._lines = self._own(request.host)
+            lines = self._lines
+        return b"%bX-Forwarded-Prefix: %b\r\n" % (lines, prefix) if prefix else lines
+
+    def _own(self, host: bytes) -> bytes:
+        client = self._client
+        lines = forwarded_lines(client.peer, client.scheme, host)
+        if self._plane.standard_forwarded:
+            lines += standard_line(client.peer, client.scheme, host, None)
+        return lines
+
+    def _chained(self, request: RequestHead) -> bytes:
+        client, sent = self._client, request.forwarded or {}
+        lines = chained_lines(client.peer, client.scheme, request.host, sent)
+        if self._plane.standard_forwarded:
+            lines += standard_line(client.peer, client.scheme, request.host, sent.get(b"forwarded"))
+        return lines
+
+    def to_application(self, request: RequestHead) -> bytes:
+        """The whole head for our own API: it alone sees credentials, and learns peer and scheme from us only."""
+        client, plane = self._client, self._plane
+        peer, scheme = client.peer, client.scheme
+        if client.trusted and request.forwarded:
+            chain = request.forwarded.get(b"x-forwarded-for")
+            if chain is not None:
+                peer = plane.trusted.client(peer, chain)
+            scheme = request.forwarded.get(b"x-forwarded-proto", scheme)
+        lines = b"X-Gateway-Peer: %b\r\nX-Gateway-Scheme: %b\r\n" % (peer, scheme)
+        if request.request_id is None:
+            plane.id_counter = self.id_count = count = plane.id_counter + 1
+            lines += b"X-Request-ID: %b\r\n" % plane.id_of(count)
+        return build_request(request, request.target, request.passing_to_us(), lines) + b"\r\n"
+
+    def request_id(self, request: RequestHead | None) -> bytes:
+        """The id of the request being served: its own, the one made for it, or one made now."""
+        if request is not None and request.request_id is not None:
+            return request.request_id
+        plane = self._plane
+        if not self.id_count:
+            plane.id_counter = self.id_count = plane.id_counter + 1
+        return plane.id_of(self.id_count)
