@@ -42,7 +42,7 @@ async def envelopes(request: web.Request, handler: Next) -> web.StreamResponse:
     except ManagerError as error:
         response = answer(error)
     except web.HTTPException as error:
-        response = _router_answer(request, error)
+        response = await _without_slash(request) or _router_answer(request, error)
     except asyncio.CancelledError:
         raise
     except Exception:
@@ -134,6 +134,18 @@ async def etags(request: web.Request, handler: Next) -> web.StreamResponse:
         unchanged.etag = tag
         return unchanged
     return response
+
+
+async def _without_slash(request: web.Request) -> web.Response | None:
+    """Where the path only has a slash too many at its end, the way to the path that is meant."""
+    path = request.path.rstrip("/")
+    if path == request.path or not path:
+        return None
+    meant = request.clone(rel_url=request.rel_url.with_path(path, keep_query=True))
+    found = await request.app.router.resolve(meant)
+    if isinstance(found.http_exception, web.HTTPNotFound):
+        return None
+    return web.Response(status=307, headers={"Location": str(meant.rel_url)})
 
 
 def _router_answer(request: web.Request, error: web.HTTPException) -> web.Response:

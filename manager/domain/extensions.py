@@ -16,12 +16,21 @@ POOL_REF = "poolRef"
 ECHOED_PREFIX = "opensandbox.extensions."
 """Extensions under this prefix are kept for the caller and shown to them again; no other key is."""
 
+MAX_BYTES = 16 * 1024
+"""Most bytes of all keys and values of one sandbox."""
+
 _RENEW_LEAST = 300
 _RENEW_MOST = 86_400
 
 
 def problem(extensions: Mapping[str, str]) -> str | None:
     """The first broken rule as a sentence that names the key, or None."""
+    for key in extensions:
+        if not key.isprintable():
+            return f"extensions: the key {key[:40]!r} holds control characters"
+    size = sum(len(key.encode()) + len(value.encode()) for key, value in extensions.items())
+    if size > MAX_BYTES:
+        return f"extensions: hold {size} bytes, and may hold {MAX_BYTES}"
     value = extensions.get(RENEW_EXTEND)
     if value is None:
         return None

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 RESERVED_PREFIX = "opensandbox.io/"
 """Keys under this prefix belong to the server."""
 
+MAX_BYTES = 16 * 1024
+"""Most bytes of all keys and values of one sandbox: every list shows them."""
+
 _MAX_NAME = 63
 _MAX_PREFIX = 253
 _NAME = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?", re.ASCII)
@@ -47,4 +50,10 @@ def first_problem(metadata: Mapping[str, str]) -> str | None:
         problem = key_problem(key) or value_problem(value)
         if problem is not None:
             return f"metadata key {key[:80]!r}: {problem}"
-    return None
+    return size_problem(metadata)
+
+
+def size_problem(metadata: Mapping[str, str]) -> str | None:
+    """Whether there is too much of it, as a sentence, or None."""
+    size = sum(len(key) + len(value) for key, value in metadata.items())
+    return f"metadata: holds {size} bytes, and may hold {MAX_BYTES}" if size > MAX_BYTES else None

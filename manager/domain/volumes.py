@@ -11,7 +11,7 @@ from manager.domain.sandbox import HostVolume, NamedVolume, VolumeMount
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _CLAIM = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,252}")
-RESERVED_CLAIMS = ("opensandbox-execd-", "opensandbox-runtime-")
+RESERVED_CLAIMS = ("opensandbox-execd-", "opensandbox-runtime-", "opensandbox-claim-")
 """Names of volumes that are ours: whoever mounts one of them writable changes what runs in every sandbox."""
 RESERVED_MOUNTS = ("/.opensandbox", "/proc", "/sys", "/dev")
 """Paths inside a sandbox that are the Engine's or ours."""

@@ -124,6 +124,7 @@ class Sandboxes:
             metadata = {key: value for key, value in merged.items() if value is not None}
             if metadata == dict(sandbox.metadata):
                 return sandbox
+            _check_size(metadata)
             await self._store.metadata.put(sandbox_id, metadata)
             self._inventory.patch(sandbox_id, metadata)
             return await self.get(sandbox_id)
@@ -209,6 +210,12 @@ class Sandboxes:
             self._inventory.report(sandbox)
         for sandbox_id in known - {sandbox.id for sandbox in fresh}:
             self._inventory.report_gone(sandbox_id, Ending.VANISHED)
+
+
+def _check_size(metadata: Mapping[str, str]) -> None:
+    problem = labels.size_problem(metadata)
+    if problem is not None:
+        raise Invalid(INVALID_METADATA_LABEL, problem)
 
 
 def _check_patch(patch: Mapping[str, str | None]) -> None:

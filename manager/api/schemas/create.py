@@ -7,13 +7,20 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from manager.api.schemas.base import Wire
+from manager.domain.process import process_problems
 
 MIN_TIMEOUT = 60
 RESERVED_ENV = "OPENSANDBOX_LIFECYCLE"
 NO_BACKEND = "Exactly one backend (host, pvc, ossfs) must be specified, but {found}."
 
-NotBlank = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 DnsLabel = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
+ImageName = Annotated[
+    str,
+    StringConstraints(
+        strip_whitespace=True, max_length=512, pattern=r"^[A-Za-z0-9]([A-Za-z0-9_:@-]|[./][A-Za-z0-9_:@-])*$"
+    ),
+]
+"""Loose: what is surely no image reference is refused here, the runtime knows the rest."""
 ClaimName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
 
 
@@ -27,7 +34,7 @@ class ImageAuth(Wire):
 class Image(Wire):
     """The image to run. Credentials in either spelling: `auth`, or the two flat fields."""
 
-    uri: NotBlank = Field(examples=["python:3.11-slim"])
+    uri: ImageName = Field(examples=["python:3.11-slim"])
     auth: ImageAuth | None = None
     image_auth_username: str | None = Field(default=None, description="Another spelling of auth.username.")
     image_auth_password: str | None = Field(
@@ -186,6 +193,8 @@ class CreateSandboxRequest(Wire):
 
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:
+        for problem in process_problems(self.env, self.entrypoint or ()):
+            raise ValueError(problem)
         if RESERVED_ENV in self.env:
             raise ValueError(
                 f"Environment variable '{RESERVED_ENV}' is reserved. Use the lifecycle request field instead."

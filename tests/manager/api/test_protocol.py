@@ -223,3 +223,20 @@ async def test_the_server_does_not_name_itself(api: Api) -> None:
     """No word on what runs here."""
     async with api.client.get("/health") as response:
         assert "Server" not in response.headers
+
+
+@pytest.mark.parametrize(
+    ("path", "location"),
+    [("/v1/sandboxes/?page=2", "/v1/sandboxes?page=2"), ("/sandboxes/a/", "/sandboxes/a"), ("/health//", "/health")],
+)
+async def test_a_slash_too_many(api: Api, path: str, location: str) -> None:
+    """307 to the path that is meant, method and query kept."""
+    async with api.client.post(path, allow_redirects=False) as response:
+        assert (response.status, response.headers["Location"]) == (307, location)
+
+
+@pytest.mark.parametrize("path", ["//evil.example/", "/nothing/", "/"])
+async def test_slashes_that_lead_nowhere(api: Api, path: str) -> None:
+    """404, and no way to another host."""
+    async with api.client.get(path, allow_redirects=False) as response:
+        assert (response.status, "Location" in response.headers) == (404, False)

@@ -127,6 +127,19 @@ REFUSED: list[tuple[Any, str]] = [
     ({"timeout": 10**30}, "timeout: "),
     ({"image": "x"}, "image: "),
     ({"image": {"uri": " "}}, "image.uri: "),
+    ({"image": {"uri": "../.."}}, "image.uri: "),
+    ({"image": {"uri": "a//b"}}, "image.uri: "),
+    ({"image": {"uri": "a b"}}, "image.uri: "),
+    ({"image": {"uri": "x" * 513}}, "image.uri: "),
+    ({"image": {"uri": "x", "imageAuthUsername": "u"}}, "image: imageAuthUsername and imageAuthPassword"),
+    ({"env": {"": "x"}}, "env: ''"),
+    ({"env": {"A=B": "x"}}, "env: 'A=B'"),
+    ({"env": {"A\n": "x"}}, "control characters"),
+    ({"env": {"A": "x" * 131071}}, "env.A: is longer"),
+    ({"entrypoint": ["x", "y" * 131072]}, "entrypoint.1: is longer"),
+    ({"metadata": {f"k{number}": "v" * 60 for number in range(300)}}, "may hold 16384"),
+    ({"extensions": {"opensandbox.extensions.a": "x" * 20000}}, "may hold 16384"),
+    ({"extensions": {"a\tb": "x"}}, "control characters"),
     ({"image": None}, "Exactly one of image or snapshotId"),
     ({"snapshotId": "s"}, "Exactly one of image or snapshotId"),
     ({"entrypoint": None}, "Entrypoint is required"),
@@ -270,6 +283,24 @@ async def test_metadata_patch(api: Api) -> None:
     bodies: list[Any] = [[], "x", {"a": 1}]
     for bad in bodies:
         assert (await api.call("PATCH", path, json=bad))[0] == 400
+
+
+@pytest.mark.parametrize(
+    "uri", ["a", "a:1", "reg.example.com:5000/team/app_x:v1.2-rc", "a/b@sha256:" + "0" * 64, "localhost/x", "A/b"]
+)
+async def test_names_of_images(api: Api, uri: str) -> None:
+    """Registries, ports, tags and digests pass as they are; space around them does not matter."""
+    made = await api.create(image={"uri": f" {uri} "})
+    assert api.house.runtime.specs[made["id"]].image == uri
+
+
+async def test_metadata_cannot_grow_by_patches(api: Api) -> None:
+    """Patches that are small each may not add up to too much."""
+    made = await api.create()
+    path = f"/sandboxes/{made['id']}/metadata"
+    patches = [{f"k{part}-{number}": "v" * 60 for number in range(100)} for part in range(3)]
+    answers = [(await api.call("PATCH", path, json=patch))[0] for patch in patches]
+    assert answers == [200, 200, 400]
 
 
 async def test_restart_keeps_what_was_promised(open_api: OpenApi) -> None:
