@@ -12,7 +12,7 @@ from typing import Any
 
 from manager.domain.sandbox import Sandbox
 from manager.runtime.docker.calls import Calls
-from manager.runtime.docker.labels import ID, INSTANCE, SIDECAR_FOR, read_facts
+from manager.runtime.docker.labels import CLAIM, ID, INSTANCE, POOL, SIDECAR_FOR, Facts, read_facts
 from manager.runtime.docker.legacy import Legacy, is_unowned
 from manager.runtime.docker.status import Sight, fingerprint, fingerprint_of, is_sandbox, is_sidecar, sandbox_from
 
@@ -37,6 +37,8 @@ class Census:
         self._legacy = legacy
         self._view = view
         self._known: dict[str, tuple[object, Sandbox]] = {}
+        self.claims: dict[str, dict[str, str]] = {}
+        """Sandbox id → labels, for containers that were taken from a pool: their own labels could not change."""
 
     @property
     def watched_labels(self) -> list[str]:
@@ -65,19 +67,39 @@ class Census:
         listed = await self.entries()
         if fresh:
             self._known.clear()
+            await self._read_claims()
         for gone in self._known.keys() - listed.sandboxes.keys():
             del self._known[gone]
         found = await asyncio.gather(
-            *(self._look(sid, entry, listed.sidecars.get(sid)) for sid, entry in listed.sandboxes.items())
+            *(
+                self._look(sid, entry, listed.sidecars.get(sid))
+                for sid, entry in listed.sandboxes.items()
+                if not self.is_stock(sid, entry["Labels"])
+            )
         )
         return tuple(sandbox for sandbox in found if sandbox is not None)
 
     async def one(self, sandbox_id: str) -> Sandbox | None:
         """The sandbox as it is this moment."""
         details = await self.details(sandbox_id)
-        if details is None:
+        if details is None or self.is_stock(sandbox_id, details["Config"]["Labels"]):
             return None
         return await self._read(details)
+
+    def is_stock(self, sandbox_id: str, labels: dict[str, str]) -> bool:
+        """Whether a container waits in a pool: made, and nobody's sandbox yet."""
+        return bool(labels.get(POOL)) and sandbox_id not in self.claims
+
+    def facts(self, details: Json) -> Facts:
+        """What is known of an inspected container beside its state."""
+        labels = details["Config"].get("Labels") or {}
+        if self._legacy and is_unowned(labels):
+            return self._legacy.facts(labels)
+        return read_facts(self.claims.get(labels.get(ID, ""), labels))
+
+    async def _read_claims(self) -> None:
+        volumes = await self._calls.list_volumes([CLAIM, f"{INSTANCE}={self.instance}"])
+        self.claims = {volume["Labels"][ID]: volume["Labels"] for volume in volumes}
 
     async def details(self, sandbox_id: str) -> Json | None:
         """The inspected container of a sandbox of ours, or None."""
@@ -109,9 +131,7 @@ class Census:
 
     async def _read(self, details: Json) -> Sandbox:
         sidecar = await self._sidecar(details)
-        labels = details["Config"].get("Labels") or {}
-        facts = self._legacy.facts(labels) if self._legacy and is_unowned(labels) else read_facts(labels)
-        sandbox = sandbox_from(details, sidecar, self._view, facts)
+        sandbox = sandbox_from(details, sidecar, self._view, self.facts(details))
         self._known[sandbox.id] = ((fingerprint_of(details), fingerprint_of(sidecar) if sidecar else None), sandbox)
         return sandbox
 

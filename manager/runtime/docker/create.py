@@ -61,6 +61,7 @@ class Tools:
     egress: Egress
     profile: Profile
     publish_for_us: str
+    pool_binds: tuple[str, ...] = ()
 
 
 def check(spec: SandboxSpec, profile: Profile, volumes: Volumes, egress: Egress) -> None:
@@ -86,7 +87,9 @@ def check(spec: SandboxSpec, profile: Profile, volumes: Volumes, egress: Egress)
 class Creation:
     """One create under way."""
 
-    def __init__(self, tools: Tools, spec: SandboxSpec, progress: Progress) -> None:
+    def __init__(self, tools: Tools, spec: SandboxSpec, progress: Progress, pool: tuple[str, str] = ("", "")) -> None:
+        """`pool` is the name and template of the pool that the sandbox is made for, if any."""
+        self._pool = pool
         self._tools = tools
         self._spec = spec
         self._progress = progress
@@ -124,6 +127,8 @@ class Creation:
             execd_volume=None if needs_archive(spec) else kit.volume,
             mounts=mounted.mounts,
             owned_volumes=mounted.owned,
+            binds=self._tools.pool_binds,
+            pool=self._pool,
         )
         host = self._publish_on(choice)
         if spec.network_policy is None:

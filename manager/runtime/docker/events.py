@@ -37,8 +37,11 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 class Watch:
     """Keeps whoever listens in step with the Engine."""
 
-    def __init__(self, calls: Calls, census: Census, tidy: Callable[[], Awaitable[None]]) -> None:
-        """`tidy` is called after each list, before the listener hears of it: leftovers are never told."""
+    def __init__(
+        self, calls: Calls, census: Census, tidy: Callable[[], Awaitable[None]], stock: Callable[[], None]
+    ) -> None:
+        """`tidy` is called before each list, so leftovers are never told; `stock` when a pooled container changes."""
+        self._stock = stock
         self._calls = calls
         self._census = census
         self._tidy = tidy
@@ -124,6 +127,10 @@ class Watch:
         if not self._census.owns(attributes):
             return
         sandbox_id = attributes.get(ID) or attributes.get(SIDECAR_FOR)
+        if self._census.is_stock(sandbox_id, attributes):
+            if event.get("Action") != "start":
+                self._stock()
+            return
         self._census.forget(sandbox_id)
         self._again.add(sandbox_id)
         if sandbox_id not in self._looks:

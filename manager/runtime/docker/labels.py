@@ -31,6 +31,8 @@ SECURE_TOKEN = PREFIX + "secure-access-token"
 EGRESS_TOKEN = PREFIX + "egress-auth-token"
 VOLUMES = PREFIX + "volume-managed-by"
 POOL = PREFIX + "pool"
+POOL_TEMPLATE = PREFIX + "pool-template"
+CLAIM = PREFIX + "claim"
 
 SIDECAR_FOR = PREFIX + "egress-sidecar-for"
 VOLUME_FOR = PREFIX + "volume-for"
@@ -43,7 +45,7 @@ SNAPSHOT = PREFIX + "snapshot"
 
 SANDBOX_LABELS = (
     ID, INSTANCE, CREATED_AT, EXPIRES_AT, MANUAL_CLEANUP, METADATA, EXTENSIONS, IMAGE, ENTRYPOINT, SNAPSHOT_ID,
-    PLATFORM_OS, PLATFORM_ARCH, SECURE_TOKEN, EGRESS_TOKEN, VOLUMES, POOL, SIDECAR_FOR, HELPER,
+    PLATFORM_OS, PLATFORM_ARCH, SECURE_TOKEN, EGRESS_TOKEN, VOLUMES, POOL, POOL_TEMPLATE, SIDECAR_FOR, HELPER,
 )  # fmt: skip
 """Every label that is read from a container: all of them are always written."""
 
@@ -78,9 +80,9 @@ def sandbox_labels(
     entrypoint: tuple[str, ...],
     egress_token: str | None = None,
     volumes: tuple[str, ...] = (),
-    pool: str | None = None,
+    pool: tuple[str, str] = ("", ""),
 ) -> dict[str, str]:
-    """The labels of a sandbox's container; `volumes` are those that go when it goes."""
+    """The labels of a sandbox's container; `volumes` go when it goes, `pool` is the name and template of its pool."""
     said = {
         ID: spec.id,
         INSTANCE: instance,
@@ -97,7 +99,8 @@ def sandbox_labels(
         SECURE_TOKEN: spec.secure_token or "",
         EGRESS_TOKEN: egress_token or "",
         VOLUMES: json.dumps(volumes),
-        POOL: pool or "",
+        POOL: pool[0],
+        POOL_TEMPLATE: pool[1],
     }
     return {**blank(), **said}
 

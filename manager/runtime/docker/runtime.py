@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,10 +22,10 @@ from manager.runtime.docker.engine import Engine
 from manager.runtime.docker.events import Watch
 from manager.runtime.docker.execd import Execd
 from manager.runtime.docker.images import Images
-from manager.runtime.docker.labels import read_facts
 from manager.runtime.docker.legacy import Legacy
 from manager.runtime.docker.masking import masked
 from manager.runtime.docker.networks import Networks, outlook
+from manager.runtime.docker.pools import Pools
 from manager.runtime.docker.ports import Ports
 from manager.runtime.docker.profile import profile
 from manager.runtime.docker.snapshots import Snapshots, image_of
@@ -90,7 +90,8 @@ class DockerRuntime:
         self._unknown_runtime: str | None = None
         self._leftovers = Leftovers(self._calls, self._census, self._volumes, lambda: self._making, leftover_grace)
         self._grace = leftover_grace
-        self._watch = Watch(self._calls, self._census, self._tidy)
+        self._watch = Watch(self._calls, self._census, self._tidy, lambda: self._pools.disturbed())
+        self._pools = Pools(docker.pools, self._calls, self._census, self._tools, self._stock)
         self._background: set[asyncio.Task[object]] = set()
         self._settled: asyncio.Task[object] | None = None
 
@@ -105,6 +106,7 @@ class DockerRuntime:
         await self._watch.stop()
         if self._settled is not None:
             self._settled.cancel()
+        await self._pools.drain()
         if self._background:
             await asyncio.wait(self._background, timeout=STOP_GRACE)
         self._engine.close()
@@ -136,6 +138,7 @@ class DockerRuntime:
         try:
             await self._execd.kit(None)
             await self._execd.collect()
+            self._pools.start()
         except errors.ManagerError as error:
             log.warning("execd is not ready, creates will try again: %s", error.message)
 
@@ -143,14 +146,21 @@ class DockerRuntime:
 
     def check(self, spec: SandboxSpec) -> None:
         """Raises Invalid or Unsupported for what spec and configuration alone rule out."""
-        check(spec, self._profile, self._volumes, self._egress)
+        check(self._pools.completed(spec), self._pools.tools(spec).profile, self._volumes, self._egress)
+
+    def reserve(self, extensions: Mapping[str, str]) -> str | None:
+        """The id that a sandbox of the pool these extensions name will have, held for its create; None without one."""
+        return self._pools.reserve(extensions)
 
     async def create(self, spec: SandboxSpec, progress: Progress) -> Sandbox:
         """Creates and starts; the answer shows the state observed after the start."""
         self.check(spec)
         if self._unknown_runtime and (spec.secure_runtime or self._profile.secure_always):
             raise errors.Unavailable(START_FAILED, f"{self._unknown_runtime}.")
-        creation = Creation(self._tools, spec, progress)
+        spec = self._pools.completed(spec)
+        if await self._pools.claim(spec):
+            return await self._observed(spec.id)
+        creation = Creation(self._pools.tools(spec), spec, progress)
         task = self._spawn(self._create(creation, spec.id))
         try:
             return await asyncio.shield(task)
@@ -163,9 +173,20 @@ class DockerRuntime:
         self._making.add(sandbox_id)
         try:
             await creation.run(self._leftovers.doomed.add)
-            sandbox = await self._census.one(sandbox_id)
+            return await self._observed(sandbox_id)
         finally:
             self._making.discard(sandbox_id)
+
+    async def _stock(self, spec: SandboxSpec, tools: Tools, pool: tuple[str, str]) -> None:
+        """A container for a pool."""
+        self._making.add(spec.id)
+        try:
+            await Creation(tools, spec, log.info, pool).run(self._leftovers.doomed.add)
+        finally:
+            self._making.discard(spec.id)
+
+    async def _observed(self, sandbox_id: str) -> Sandbox:
+        sandbox = await self._census.one(sandbox_id)
         if sandbox is None:
             raise errors.Failed(START_FAILED, "The sandbox was removed by somebody else while it started.")
         return sandbox
@@ -190,10 +211,13 @@ class DockerRuntime:
             if details is None:
                 await self._egress.remove(sandbox_id)
                 return False
+            if self._census.is_stock(sandbox_id, details["Config"]["Labels"]):
+                return False
             await self._calls.remove_container(details["Id"])
             if network_owner(details):
                 await self._egress.remove(sandbox_id)
-            await self._volumes.release(read_facts(details["Config"]["Labels"]).volumes)
+            await self._volumes.release(self._census.facts(details).volumes)
+            self._census.claims.pop(sandbox_id, None)
         except (errors.Failed, errors.Conflict) as error:
             message = f"Failed to delete sandbox {sandbox_id}: {error.message}"
             raise errors.Failed(DELETE_FAILED, message) from error
@@ -274,7 +298,7 @@ class DockerRuntime:
 
     async def _needed(self, sandbox_id: str) -> Json:
         details = await self._census.details(sandbox_id)
-        if details is None:
+        if details is None or self._census.is_stock(sandbox_id, details["Config"]["Labels"]):
             raise errors.NotFound(NOT_FOUND, f"Sandbox {sandbox_id} not found.")
         return details
 

@@ -50,7 +50,7 @@ class Extras:
     binds: tuple[str, ...] = ()
     owned_volumes: tuple[str, ...] = ()
     egress_token: str | None = None
-    pool: str | None = None
+    pool: tuple[str, str] = ("", "")
 
 
 def container_name(sandbox_id: str) -> str:

@@ -1,0 +1,242 @@
+"""Warm pools: containers that run before anybody asks for them, each under the id that its sandbox will have.
+
+Labels of a container cannot be changed, so who takes one writes what the labels would say onto a small volume of its
+own, the claim: it is made in one call, is there or is not, and lives and dies with the container. Stock is therefore
+whatever carries a pool's label and has no claim; a killed server finds it again from that alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import time
+import uuid
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from manager.domain import errors
+from manager.domain.sandbox import SandboxSpec
+from manager.runtime.docker import labels
+from manager.runtime.docker.calls import Calls
+from manager.runtime.docker.census import Census
+from manager.runtime.docker.create import Tools
+from manager.runtime.docker.spec import DEFAULT_ENTRYPOINT, container_name, entrypoint, isolated
+from manager.settings.docker import PoolSettings
+
+log = logging.getLogger(__name__)
+POOL_REF = "poolRef"
+INVALID = "SANDBOX::INVALID_PARAMETER"
+RESERVED_FOR = 30.0
+"""Seconds for which an id that was handed out waits for its create."""
+LOOK_EVERY = 30.0
+"""Seconds between two looks at whether stock is still what would be made today."""
+Make = Callable[[SandboxSpec, Tools, tuple[str, str]], Awaitable[object]]
+
+
+@dataclass
+class Stock:
+    """One pool: ids of containers that wait, of those handed out (id → deadline), and the template they follow."""
+
+    settings: PoolSettings
+    free: deque[str] = field(default_factory=deque)
+    reserved: dict[str, float] = field(default_factory=dict)
+    template: str = ""
+
+
+def pool_spec(spec: SandboxSpec, name: str, pool: PoolSettings) -> SandboxSpec:
+    """The request completed from its pool. Raises Invalid naming the first field in which it differs."""
+    differing = {
+        "image.uri": spec.image not in (None, pool.image),
+        "entrypoint": bool(spec.entrypoint) and spec.entrypoint not in (DEFAULT_ENTRYPOINT, pool.entrypoint),
+        "resourceLimits": bool(spec.resource_limits) and dict(spec.resource_limits) != pool.resource_limits,
+        "env": bool(spec.env),
+        "volumes": bool(spec.volumes),
+        "networkPolicy": spec.network_policy is not None,
+        "snapshotId": spec.snapshot_id is not None,
+        "platform": spec.platform is not None,
+        "secureRuntime": spec.secure_runtime,
+        "extensions": isolated(spec),
+    }
+    for key, differs in differing.items():
+        if differs:
+            raise errors.Invalid(INVALID, f"{key}: differs from pool '{name}'; leave it out, or leave out poolRef.")
+    return replace(
+        spec, image=pool.image, entrypoint=tuple(pool.entrypoint), resource_limits=dict(pool.resource_limits)
+    )
+
+
+class Pools:
+    """Keeps stock and hands it out."""
+
+    def __init__(
+        self, pools: Mapping[str, PoolSettings], calls: Calls, census: Census, tools: Tools, make: Make
+    ) -> None:
+        """`make` creates and starts the container of a spec, for the pool and template given."""
+        self._stocks = {name: Stock(pool) for name, pool in pools.items()}
+        self._calls = calls
+        self._census = census
+        self._tools = tools
+        self._make = make
+        self._wanted = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    # handing out
+
+    def of(self, spec: SandboxSpec) -> str | None:
+        """The pool that a request names. Raises Invalid when there is none of that name."""
+        name = spec.extensions.get(POOL_REF)
+        if name is not None and name not in self._stocks:
+            known = ", ".join(sorted(self._stocks)) or "none"
+            raise errors.Invalid(INVALID, f"extensions.poolRef: there is no pool '{name}' (configured: {known}).")
+        return name
+
+    def completed(self, spec: SandboxSpec) -> SandboxSpec:
+        """The request with what its pool says. Raises Invalid where the two differ."""
+        name = self.of(spec)
+        return spec if name is None else pool_spec(spec, name, self._stocks[name].settings)
+
+    def tools(self, spec: SandboxSpec) -> Tools:
+        """What a create of this request works with: a pool may be on another network and have mounts."""
+        name = self.of(spec)
+        return self._tools if name is None else self._tools_of(self._stocks[name].settings)
+
+    def reserve(self, extensions: Mapping[str, str]) -> str | None:
+        """The id of a container in stock, held for a create that follows soon; None when there is none."""
+        stock = self._stocks.get(extensions.get(POOL_REF, ""))
+        if stock is None or not stock.free:
+            return None
+        sandbox_id = stock.free.popleft()
+        stock.reserved[sandbox_id] = time.monotonic() + RESERVED_FOR
+        self._wanted.set()
+        return sandbox_id
+
+    async def claim(self, spec: SandboxSpec) -> bool:
+        """Makes a container in stock the sandbox of this request; False when the id is not of one, or it has died."""
+        name = self.of(spec)
+        if name is None or spec.id not in self._stocks[name].reserved:
+            return False
+        try:
+            return await self._claim(spec, name)
+        finally:
+            self._stocks[name].reserved.pop(spec.id, None)
+
+    async def _claim(self, spec: SandboxSpec, name: str) -> bool:
+        volume = claim_name(spec.id)
+        said = labels.sandbox_labels(
+            spec, self._tools.profile.instance, entrypoint=entrypoint(spec), volumes=(volume,), pool=(name, "")
+        )
+        marks = {labels.CLAIM: name, labels.VOLUME_FOR: spec.id}
+        details, _ = await asyncio.gather(
+            self._calls.inspect_container(container_name(spec.id)),
+            self._calls.create_volume(volume, {**said, **marks}),
+        )
+        if details is None or not details["State"].get("Running"):
+            await self._calls.remove_volume(volume)
+            await self._calls.remove_container(container_name(spec.id))
+            return False
+        self._census.claims[spec.id] = said
+        return True
+
+    # keeping stock
+
+    def start(self) -> None:
+        """Begins to fill; called after each (re)connection, finds what is there already."""
+        if self._stocks and (self._task is None or self._task.done()):
+            self._task = asyncio.get_running_loop().create_task(self._keep(), name="docker-pools")
+        self._wanted.set()
+
+    def disturbed(self) -> None:
+        """Something happened to a container in stock."""
+        self._wanted.set()
+
+    async def drain(self) -> None:
+        """Stops filling and removes what waits."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        waiting = [sandbox_id for stock in self._stocks.values() for sandbox_id in stock.free]
+        for stock in self._stocks.values():
+            stock.free.clear()
+        with contextlib.suppress(errors.ManagerError):
+            await asyncio.gather(*(self._calls.remove_container(container_name(one)) for one in waiting))
+
+    async def adopt(self) -> None:
+        """Takes stock of what an earlier life of this server left: what fits waits on, the rest goes."""
+        listed = await self._census.entries()
+        unfit: list[str] = []
+        for stock in self._stocks.values():
+            stock.free.clear()
+        for sandbox_id, entry in listed.sandboxes.items():
+            if not self._census.is_stock(sandbox_id, entry["Labels"]) or entry["State"] == "created":
+                continue
+            pool = self._stocks.get(entry["Labels"][labels.POOL])
+            if pool and sandbox_id in pool.reserved:
+                continue
+            if pool and entry["State"] == "running" and entry["Labels"][labels.POOL_TEMPLATE] == pool.template:
+                pool.free.append(sandbox_id)
+            else:
+                unfit.append(entry["Id"])
+        for container_id in unfit:
+            await self._calls.remove_container(container_id)
+
+    async def _keep(self) -> None:
+        while True:
+            self._wanted.clear()
+            try:
+                await self._look()
+                await self._fill()
+            except errors.ManagerError as error:
+                log.warning("a pool could not be filled, trying again: %s", error.message)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY):
+                    await self._wanted.wait()
+
+    async def _look(self) -> None:
+        """Notices another image, other settings and containers that ended; takes unused reservations back."""
+        now = time.monotonic()
+        for name, stock in self._stocks.items():
+            stock.template = await self._template(name, stock.settings)
+            for sandbox_id in [one for one, deadline in stock.reserved.items() if deadline < now]:
+                del stock.reserved[sandbox_id]
+        await self.adopt()
+
+    async def _fill(self) -> None:
+        for name, stock in self._stocks.items():
+            while len(stock.free) < stock.settings.size:
+                spec = self._spec(name, stock.settings)
+                await self._make(spec, self._tools_of(stock.settings), (name, stock.template))
+                stock.free.append(spec.id)
+
+    async def _template(self, name: str, pool: PoolSettings) -> str:
+        """Changes with everything that the containers of a pool are made from."""
+        tools = self._tools_of(pool)
+        image = await tools.images.ensure(pool.image, platform=None, auth=None, progress=log.info)
+        kit = await tools.execd.kit(None)
+        text = repr((name, pool, tools.profile, tools.pool_binds, image["Id"], kit.image_id))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _tools_of(self, pool: PoolSettings) -> Tools:
+        profile = self._tools.profile
+        mode = pool.network_mode or profile.network_mode
+        return replace(self._tools, profile=replace(profile, network_mode=mode), pool_binds=tuple(pool.volumes))
+
+    @staticmethod
+    def _spec(name: str, pool: PoolSettings) -> SandboxSpec:
+        return SandboxSpec(
+            id=str(uuid.uuid4()),
+            created_at=datetime.now(UTC),
+            expires_at=None,
+            image=pool.image,
+            entrypoint=tuple(pool.entrypoint),
+            resource_limits=dict(pool.resource_limits),
+            extensions={POOL_REF: name},
+        )
+
+
+def claim_name(sandbox_id: str) -> str:
+    """The volume that says whose sandbox a pooled container has become."""
+    return f"opensandbox-claim-{sandbox_id}"

@@ -1,0 +1,166 @@
+"""Warm pools on a real Engine: what is handed out, to whom, and what becomes of stock when anything changes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+
+from manager.domain import errors
+from manager.domain.sandbox import EXECD_PORT, NetworkPolicy, SandboxSpec, SandboxState
+from manager.runtime.docker.runtime import DockerRuntime
+from manager.settings.model import Settings
+from tests.docker.conftest import remove_all
+from tests.docker.harness import Events, eventually, http_get, make_settings
+
+pytestmark = pytest.mark.timeout(60)
+Started = Callable[..., Awaitable[tuple[DockerRuntime, Events]]]
+Spec = Callable[..., SandboxSpec]
+REF = {"poolRef": "warm"}
+
+
+@pytest.fixture
+def pooled(images: tuple[str, str], instance: str, tmp_path: Path) -> Callable[..., Settings]:
+    """Settings with a pool of two."""
+
+    def make(**changes: Any) -> Settings:
+        pool = {"image": images[0], "size": 2, "resource_limits": {"memory": "256Mi"}, **changes}
+        tables = {"docker": {"pools": {"warm": pool}}}
+        return make_settings(images[1], f"{instance}-pool", tmp_path, **tables)
+
+    return make
+
+
+@pytest.fixture
+async def warm(
+    started: Started, pooled: Callable[..., Settings], engine: docker.APIClient, instance: str
+) -> AsyncIterator[DockerRuntime]:
+    """A runtime whose pool is full."""
+    runtime, events = await started(pooled())
+    runtime.events = events  # type: ignore[attr-defined]
+    await full(runtime)
+    yield runtime
+    await runtime.stop()
+    remove_all(engine, f"{instance}-pool")
+
+
+def stock(runtime: DockerRuntime) -> list[str]:
+    """Ids that wait."""
+    return list(runtime._pools._stocks["warm"].free)
+
+
+async def full(runtime: DockerRuntime, size: int = 2) -> list[str]:
+    """Waits until the pool has its size."""
+    return await eventually(lambda: len(stock(runtime)) == size and stock(runtime))
+
+
+def asked(runtime: DockerRuntime, spec: Spec, **changes: Any) -> SandboxSpec:
+    """A request for a pooled sandbox, as the services make it."""
+    fields = {"image": None, "entrypoint": (), "extensions": REF, **changes}
+    return spec(id=runtime.reserve(REF) or "cold", **fields)
+
+
+async def test_a_pooled_create_takes_what_waits(warm: DockerRuntime, spec: Spec) -> None:
+    """The container has run all along, and says what its request says."""
+    waiting = stock(warm)
+    made = await warm.create(asked(warm, spec, metadata={"team": "x"}, secure_token="t0ken"), print)
+    assert made.id in waiting
+    assert made.status.state is SandboxState.RUNNING
+    found = await warm.get(made.id)
+    assert found is not None
+    assert (found.metadata, found.secure_token, found.expires_at) == ({"team": "x"}, "t0ken", made.expires_at)
+    assert found.expires_at is not None
+    assert (await http_get((str(found.addresses.dial_host), EXECD_PORT), "/ping"))[0] == 200
+
+
+async def test_stock_is_nobodys_sandbox(warm: DockerRuntime) -> None:
+    """Neither listed nor got nor deleted nor told of."""
+    waiting = stock(warm)
+    assert await warm.list() == ()
+    assert await warm.get(waiting[0]) is None
+    assert not await warm.delete(waiting[0])
+    events: Events = warm.events  # type: ignore[attr-defined]
+    assert len(events.all) == 1
+
+
+async def test_the_pool_refills(warm: DockerRuntime, spec: Spec) -> None:
+    """What was taken is replaced, and what was taken goes for good when it is deleted."""
+    made = await warm.create(asked(warm, spec), print)
+    assert made.id not in await full(warm)
+    assert await warm.delete(made.id)
+    assert made.id not in await full(warm)
+    assert await warm._calls.inspect_volume(f"opensandbox-claim-{made.id}") is None
+
+
+async def test_an_empty_pool_makes_one_the_slow_way(warm: DockerRuntime, spec: Spec) -> None:
+    """Nobody is refused for being the third."""
+    reserved = [warm.reserve(REF) for _ in range(3)]
+    assert reserved[2] is None
+    made = await warm.create(spec(image=None, entrypoint=(), extensions=REF), print)
+    assert made.status.state is SandboxState.RUNNING
+
+
+async def test_a_dead_one_is_not_handed_out(warm: DockerRuntime, spec: Spec, engine: docker.APIClient) -> None:
+    """Its create makes another under the same id."""
+    request = asked(warm, spec)
+    await asyncio.to_thread(engine.kill, f"sandbox-{request.id}")
+    made = await warm.create(request, print)
+    assert (made.id, made.status.state) == (request.id, SandboxState.RUNNING)
+
+
+async def test_a_killed_server_finds_stock_and_sandboxes_again(
+    warm: DockerRuntime, started: Started, pooled: Callable[..., Settings], spec: Spec
+) -> None:
+    """Stock waits on, what was taken is still its owner's with all that was said of it."""
+    made = await warm.create(asked(warm, spec, metadata={"a": "b"}), print)
+    waiting = set(await full(warm))
+    second, events = await started(pooled(), leftover_grace=0.0)
+    assert [sandbox.metadata for sandbox in (await events.synced()).sandboxes] == [{"a": "b"}]
+    assert set(await full(second)) == waiting
+    assert await second.delete(made.id)
+
+
+async def test_other_settings_drain_the_pool(
+    warm: DockerRuntime, started: Started, pooled: Callable[..., Settings]
+) -> None:
+    """What follows yesterday's template goes."""
+    waiting = set(stock(warm))
+    second, _ = await started(pooled(resource_limits={"memory": "128Mi"}))
+    assert not set(await full(second)) & waiting
+    assert await warm._calls.inspect_container(f"sandbox-{waiting.pop()}") is None
+
+
+async def test_stop_drains_the_pool(
+    started: Started, pooled: Callable[..., Settings], engine: docker.APIClient
+) -> None:
+    """A server that ends leaves no stock behind."""
+    runtime, _ = await started(pooled())
+    waiting = await full(runtime)
+    await runtime.stop()
+    left = await asyncio.to_thread(engine.containers, all=True, filters={"name": waiting[0]})
+    assert left == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"image": "other:1"}, "image.uri"),
+        ({"entrypoint": ("sleep", "1")}, "entrypoint"),
+        ({"resource_limits": {"memory": "1Gi"}}, "resourceLimits"),
+        ({"env": {"A": "b"}}, "env"),
+        ({"network_policy": NetworkPolicy()}, "networkPolicy"),
+        ({"secure_runtime": True}, "secureRuntime"),
+        ({"extensions": {"poolRef": "none"}}, "poolRef"),
+    ],
+)
+def test_what_differs_from_the_pool_is_refused_by_name(
+    pooled: Callable[..., Settings], spec: Spec, changes: dict[str, Any], field: str
+) -> None:
+    """A pooled container cannot become another one."""
+    fields = {"image": None, "entrypoint": (), "extensions": REF, **changes}
+    with pytest.raises(errors.Invalid, match=field):
+        DockerRuntime(pooled()).check(spec(**fields))
