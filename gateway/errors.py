@@ -346,6 +346,45 @@ class SandboxBusy(GatewayError):
     refresh = 5
 
 
+class RateLimited(GatewayError):
+    """Raised when requests to a sandbox come faster than its owner allows."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    code = "GATEWAY::RATE_LIMITED"
+    title = "Too many requests"
+    default = "Requests to this sandbox come faster than its owner allows. Slow down, then try again."
+    retryable = True
+    wait = 1
+    refresh = 5
+
+
+class PortNotAllowed(GatewayError):
+    """Raised when the owner of a sandbox allows other ports only."""
+
+    status = HTTPStatus.FORBIDDEN
+    code = "GATEWAY::PORT_NOT_ALLOWED"
+    title = "Port not allowed"
+    default = "The owner of this sandbox does not allow this port. Use another one, or ask for it to be allowed."
+
+
+class MethodNotAllowed(GatewayError):
+    """Raised when the owner of a sandbox allows other methods only."""
+
+    status = HTTPStatus.FORBIDDEN
+    code = "GATEWAY::METHOD_NOT_ALLOWED"
+    title = "Method not allowed"
+    default = "The owner of this sandbox does not allow this method. Use another one, or ask for it to be allowed."
+
+
+class PathNotAllowed(GatewayError):
+    """Raised when the owner of a sandbox allows other paths only."""
+
+    status = HTTPStatus.FORBIDDEN
+    code = "GATEWAY::PATH_NOT_ALLOWED"
+    title = "Path not allowed"
+    default = "The owner of this sandbox does not allow this path. Use another one, or ask for it to be allowed."
+
+
 class Draining(GatewayError):
     """Raised when a request arrives while the gateway shuts down."""
 

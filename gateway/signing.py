@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import re
 from collections.abc import Iterable
 from typing import Final
 
+from gateway import paths
 from gateway.routing import Signature
 
 MAX_EXPIRES: Final = 2**64 - 1
@@ -35,8 +35,6 @@ MAX_DEPTH: Final = 35
 
 _GROUPS: Final = ((b"GET", b"HEAD"), (b"OPTIONS",), (b"POST",), (b"PUT", b"PATCH"), (b"DELETE",))
 _METHOD_BITS: Final = {method: 1 << bit for bit, group in enumerate(_GROUPS) for method in group}
-_TWO_READINGS: Final = re.compile(rb"//|\\|(?:^|/)\.\.?(?:[/;]|\Z)|%(?:2[ef]|5c|00)|;", re.IGNORECASE)
-"""What different programs read differently in a path: empty and dot segments, encoded separators, parameters."""
 
 
 def to_base36(number: int) -> bytes:
@@ -113,7 +111,7 @@ def verify_long(
     groups, depth = int(bound[:1], 36), int(bound[1:], 36)
     if groups and not groups & _METHOD_BITS.get(method or b"", 0):
         return False
-    prefix = _signed_prefix(target, depth)
+    prefix = paths.leading(target or b"", depth)
     if prefix is None:
         return False
     code = int(signature.value[4:], 36)
@@ -153,29 +151,10 @@ def _method_set(methods: Iterable[str]) -> int:
 
 def _path_prefix(path: str) -> bytes:
     """The segments of `path` as they are signed: `/a/b` for `/a/b` and `/a/b/`, nothing for `/`."""
-    prefix = path.encode().removesuffix(b"/")
-    if prefix and not prefix.startswith(b"/"):
-        raise ValueError(f"path {path!r} does not start with a slash")
-    if _TWO_READINGS.search(prefix) is not None or b"?" in prefix or b"#" in prefix:
-        raise ValueError(f"path {path!r} can be read in two ways, or is more than a path")
+    prefix = paths.clean_prefix(path)
     if prefix.count(b"/") > MAX_DEPTH:
         raise ValueError(f"path {path!r} has more than {MAX_DEPTH} segments")
     return prefix
-
-
-def _signed_prefix(target: bytes | None, depth: int) -> bytes | None:
-    """The first `depth` segments of the target's path, or None where they are not there or not certain."""
-    if depth == 0:
-        return b""
-    if target is None:
-        return None
-    path = target.partition(b"?")[0]
-    if _TWO_READINGS.search(path) is not None:
-        return None
-    segments = path.split(b"/", depth + 1)
-    if len(segments) <= depth:
-        return None
-    return b"/".join(segments[: depth + 1])
 
 
 def _long(secret: bytes, id: bytes, port: int, expires: bytes, bound: bytes, prefix: bytes) -> bytes:
