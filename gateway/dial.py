@@ -13,7 +13,7 @@ import socket
 from collections.abc import Callable
 
 from gateway.deadlines import Deadlines
-from gateway.errors import ConnectFailed, GatewayError, PortNotListening
+from gateway.errors import ConnectFailed, GatewayError, PortNotListening, SandboxUnavailable
 from gateway.limits import Limits
 from gateway.metrics import Counters
 from gateway.pool import Connect, Pool
@@ -80,3 +80,38 @@ def in_process(application: Callable[[], asyncio.Protocol], limits: Limits, dead
         return connection
 
     return connect
+
+
+def passed_on(door: socket.socket, limits: Limits, deadlines: Deadlines) -> Connect:
+    """Connects to the application of another process, which takes socket pairs from the other end of `door`.
+
+    Raises SandboxUnavailable when it does not take one in time.
+    """
+
+    async def connect(pool: Pool) -> UpstreamConnection:
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        try:
+            async with asyncio.timeout(limits.connect_timeout):
+                while not _hand_over(door, theirs):  # noqa: ASYNC110 - the other process cannot tell that it took one
+                    await asyncio.sleep(FIRST_PAUSE)
+        except OSError as error:  # TimeoutError is one of them
+            ours.close()
+            raise SandboxUnavailable("The API does not answer. Try again in a moment.") from error
+        finally:
+            theirs.close()
+        _, connection = await loop.create_connection(lambda: UpstreamConnection(pool, limits), sock=ours)
+        deadlines.add(connection)
+        return connection
+
+    return connect
+
+
+def _hand_over(door: socket.socket, sock: socket.socket) -> bool:
+    """Sends the socket through the door; False when nothing fits through at present."""
+    try:
+        socket.send_fds(door, [b"\0"], [sock.fileno()])
+    except BlockingIOError:
+        return False
+    return True

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from gateway.access import Keyring
 from gateway.access_log import AccessLog
 from gateway.connection import ClientConnection
+from gateway.dial import passed_on
 from gateway.limits import Limits
 from gateway.metrics import Counters
 from gateway.peers import TrustedPeers
@@ -77,6 +78,11 @@ class Gateway:
     def mount(self, application: Callable[[], asyncio.Protocol]) -> None:
         """Requests that are for no sandbox go to this application from now on, over socket pairs."""
         self._plane.mount(application)
+
+    def pass_api_through(self, door: socket.socket) -> None:
+        """Requests that are for no sandbox go to the process at the other end of `door` from now on."""
+        plane = self._plane
+        plane.reach_api(passed_on(door, plane.limits, plane.deadlines))
 
     def set_keyring(self, keyring: Keyring) -> None:
         """Signed addresses are checked with these keys from now on."""

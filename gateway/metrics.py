@@ -6,7 +6,8 @@ time series is bounded whatever clients do.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 FORMS: Final = ("header", "host", "proxy", "uri", "api", "none")
 """Ways of addressing, in the order of the first index of `Counters.responses`; `none` was refused unrouted."""
@@ -53,3 +54,24 @@ class Counters:
     def refused(self, code: str) -> None:
         """Counts an answer of our own by its code."""
         self.refusals[code] = self.refusals.get(code, 0) + 1
+
+    def snapshot(self) -> dict[str, Any]:
+        """All of it as plain values, which go on changing with these counters where they are lists."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    def add(self, snapshot: Mapping[str, Any]) -> None:
+        """Adds what another process has counted."""
+        for name in self.__slots__:
+            setattr(self, name, _sum(getattr(self, name), snapshot[name]))
+
+    def close_open(self) -> None:
+        """Forgets what is open, because the process that held it has ended."""
+        self.connections = self.tunnels = 0
+
+
+def _sum(one: Any, other: Any) -> Any:
+    if isinstance(one, list):
+        return [_sum(*pair) for pair in zip(one, other, strict=True)]
+    if isinstance(one, dict):
+        return {key: one.get(key, 0) + other.get(key, 0) for key in {**one, **other}}
+    return one + other

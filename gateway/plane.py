@@ -17,7 +17,7 @@ from gateway.errors import GatewayError, PortNotListening, SandboxNotFound, Sand
 from gateway.limits import Limits
 from gateway.metrics import Counters
 from gateway.peers import TrustedPeers
-from gateway.pool import Pool
+from gateway.pool import Connect, Pool
 from gateway.refusals import for_removal
 from gateway.routing import Router
 from gateway.table import Reach, Resolution, Resolver, RouteTable, SandboxRoute
@@ -100,8 +100,11 @@ class Plane:
 
     def mount(self, application: Callable[[], asyncio.Protocol]) -> None:
         """Requests that are for no sandbox go to this application from now on."""
+        self.reach_api(in_process(application, self.limits, self.deadlines))
+
+    def reach_api(self, connect: Connect) -> None:
+        """Requests that are for no sandbox go over connections made this way from now on."""
         self.api = SandboxRoute("", "api", Reach())
-        connect = in_process(application, self.limits, self.deadlines)
         self.api.pools[0] = Pool(connect, self.limits, self.deadlines)
 
     def request_id(self) -> bytes:

@@ -98,6 +98,7 @@ class SandboxRoute:
         "id",
         "last_active",
         "live",
+        "open_elsewhere",
         "pools",
         "reach",
         "requests",
@@ -122,10 +123,16 @@ class SandboxRoute:
         # What the data plane keeps. `last_active` is loop time in seconds; 0.0 means never.
         self.last_active = 0.0
         self.live: set[Live] = set()
+        self.open_elsewhere = 0
         self.pools: dict[int, Pool] = {}
         self.requests = 0
         self.bytes_in = 0
         self.bytes_out = 0
+
+    @property
+    def open(self) -> int:
+        """How many exchanges and tunnels are open on it, those of worker processes included."""
+        return len(self.live) + self.open_elsewhere
 
     def describe_as(self, other: SandboxRoute) -> None:
         """Takes over what the manager says of the sandbox, keeping connections and counters."""
@@ -166,6 +173,19 @@ class Resolver(Protocol):
         """Looks the sandbox up at its source, publishing its route when it exists."""
 
 
+class Follower(Protocol):
+    """Is told of every change after it has taken effect; it must not change the table."""
+
+    def on_put(self, route: SandboxRoute) -> None:
+        """The route is live, or what the manager says of it has changed."""
+
+    def on_remove(self, sandbox_id: str, reason: Removal) -> None:
+        """The route is gone."""
+
+    def on_synced(self, synced: bool) -> None:
+        """Whether a miss means that the sandbox does not exist."""
+
+
 _STATE_REMOVALS = {RouteState.PAUSED: Removal.PAUSED, RouteState.STOPPED: Removal.STOPPED}
 
 
@@ -180,8 +200,20 @@ class RouteTable:
         self._gone: OrderedDict[bytes, Removal] = OrderedDict()
         self.get = self._routes.get
         """`get(id)` → the route or None: bound to the dict itself, since it runs once per request."""
-        self.synced = False
+        self._synced = False
+        self.followers: list[Follower] = []
+        """Who keeps a copy of the table."""
+
+    @property
+    def synced(self) -> bool:
         """Whether the manager's events are in step: then a miss means the sandbox does not exist."""
+        return self._synced
+
+    @synced.setter
+    def synced(self, synced: bool) -> None:
+        self._synced = synced
+        for follower in self.followers:
+            follower.on_synced(synced)
 
     def put(self, route: SandboxRoute) -> SandboxRoute:
         """Makes the route live; returns the object the table holds from now on.
@@ -189,6 +221,12 @@ class RouteTable:
         The same uid updates in place. Another uid replaces: what was open on the old one is closed. A state in which
         the sandbox cannot answer closes what is open.
         """
+        held = self._put(route)
+        for follower in self.followers:
+            follower.on_put(held)
+        return held
+
+    def _put(self, route: SandboxRoute) -> SandboxRoute:
         self._gone.pop(route.id, None)
         held = self._routes.get(route.id)
         if held is None:
@@ -210,10 +248,16 @@ class RouteTable:
         route = self._routes.pop(key, None)
         if route is None:
             return
-        self._gone[key] = reason
+        self.bury(key, reason)
+        self._retire(route, reason)
+        for follower in self.followers:
+            follower.on_remove(sandbox_id, reason)
+
+    def bury(self, sandbox_id: bytes, reason: Removal) -> None:
+        """Remembers that an id which is not held is gone, and why."""
+        self._gone[sandbox_id] = reason
         if len(self._gone) > TOMBSTONES:
             self._gone.popitem(last=False)
-        self._retire(route, reason)
 
     def _retire(self, route: SandboxRoute, reason: Removal) -> None:
         route.revoke(reason)
@@ -223,6 +267,10 @@ class RouteTable:
     def gone(self, sandbox_id: bytes) -> Removal | None:
         """Why the id is no longer here, for the last few thousand that were removed."""
         return self._gone.get(sandbox_id)
+
+    def tombstones(self) -> list[tuple[bytes, Removal]]:
+        """The ids that are remembered as gone, the longest gone first."""
+        return list(self._gone.items())
 
     def __iter__(self) -> Iterator[SandboxRoute]:
         return iter(list(self._routes.values()))

@@ -151,3 +151,42 @@ def test_not_in_sync_at_first() -> None:
 def test_best_way_first(reach: Reach, target: Target | None) -> None:
     """A port is dialled directly where that is possible, else where it is published, else through the relay."""
     assert reach.target(80) == target
+
+
+class Notes:
+    """A follower that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[object] = []
+
+    def on_put(self, route: SandboxRoute) -> None:
+        self.told.append((route.id, route.uid, route.state))
+
+    def on_remove(self, sandbox_id: str, reason: Removal) -> None:
+        self.told.append((sandbox_id, reason))
+
+    def on_synced(self, synced: bool) -> None:
+        self.told.append(synced)
+
+
+def test_followers_hear_of_every_change() -> None:
+    """Whoever keeps a copy is told of each change, after it has taken effect, and of nothing else."""
+    table, notes = RouteTable(), Notes()
+    table.followers.append(notes)
+    table.put(route())
+    table.put(route(state=RouteState.PAUSED))
+    table.remove("abc", Removal.EXPIRED)
+    table.remove("abc", Removal.DELETED)
+    table.synced = True
+    running, paused = (b"abc", "1", RouteState.RUNNING), (b"abc", "1", RouteState.PAUSED)
+    assert notes.told == [running, paused, ("abc", Removal.EXPIRED), True]
+
+
+def test_tombstones_can_be_taken_over() -> None:
+    """A copy that is made later knows why an id is gone, too."""
+    table, copy = RouteTable(), RouteTable()
+    table.put(route())
+    table.remove("abc", Removal.EXPIRED)
+    for sandbox_id, reason in table.tombstones():
+        copy.bury(sandbox_id, reason)
+    assert copy.gone(b"abc") is Removal.EXPIRED

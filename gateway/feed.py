@@ -1,0 +1,245 @@
+"""What the first process and a worker say to each other, and the channel they say it on.
+
+The first process keeps the route table; a worker has a copy that follows it. One message is one line of JSON,
+`[kind, fields]`; the order of lines is the order of events, so whoever has seen a message has seen all before it.
+
+    first → worker                                       worker → first
+    Setup, Secrets        once at the start, in order
+    Gone, Put, Synced     the snapshot, then every change
+    Loaded                the snapshot is complete       Serving   it accepts clients from now on
+                                                         Applied   so many messages have taken effect
+                                                         Ask       may this id exist? (out of step only)
+    Answer                to an Ask, behind what it led to
+    Secrets, Certificate, LogLevel   changes             Report    counters and activity, every second
+    Drain                 finish, report and end         LogLine   something for the log
+
+The channel is one end of a socket pair that the worker inherits: it has no name, so nobody else can join, and it ends
+with the process at either side of it. Tokens and keys travel on nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from gateway.access import AccessRule
+from gateway.activity import Report
+from gateway.codec import from_plain, to_plain
+from gateway.limits import Limits
+from gateway.routing import RoutingConfig
+from gateway.table import Reach, Removal, Resolution, RouteState, SandboxRoute
+
+
+@dataclass(frozen=True, slots=True)
+class AccessLogSetup:
+    """Which share of exchanges is logged, and the file; standard output without one."""
+
+    sample: float
+    path: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a worker needs to know before anything else; times are seconds."""
+
+    addresses: tuple[tuple[str, int], ...]
+    backlog: int
+    certificate: tuple[str, str] | None
+    """Files of the certificate and of its key."""
+    routing: RoutingConfig
+    limits: Limits
+    trusted_proxies: tuple[str, ...]
+    access_log: AccessLogSetup | None
+    upstream_host: bool
+    standard_forwarded: bool
+    proxy_protocol: bool
+    grace: float
+    log_level: int
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """The keys of signed addresses, and the Authorization values that are kept from sandboxes."""
+
+    keys: Mapping[bytes, bytes] = field(repr=False)
+    own: frozenset[bytes] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """One route as the manager describes it."""
+
+    id: str
+    uid: str
+    reach: Reach
+    state: RouteState
+    access: AccessRule | None
+
+    @classmethod
+    def of(cls, route: SandboxRoute) -> Put:
+        """What has to be told of the route."""
+        return cls(route.id.decode("ascii"), route.uid, route.reach, route.state, route.access)
+
+    def route(self) -> SandboxRoute:
+        """The route as it was told."""
+        return SandboxRoute(self.id, self.uid, self.reach, state=self.state, access=self.access)
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """The route was taken off the table, now or earlier."""
+
+    id: str
+    reason: Removal
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """Whether a miss in the table means that the sandbox does not exist."""
+
+    synced: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The snapshot is complete."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """To an Ask."""
+
+    id: str
+    resolution: Resolution
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """The certificate files have changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogLevel:
+    """The least severe messages that are logged."""
+
+    level: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Accept nothing new, let what is under way finish for so many seconds, then end."""
+
+    grace: float
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """The worker accepts clients."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """So many messages, counted from the first, have taken effect."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """An id that the table does not hold, while events are out of step."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """A record of Python's logging."""
+
+    level: int
+    logger: str
+    text: str
+
+
+_KINDS: Final[dict[str, type[Any]]] = {
+    kind.__name__: kind
+    for kind in (
+        *(Setup, Secrets, Put, Gone, Synced, Loaded, Answer, Certificate, LogLevel, Drain),
+        *(Serving, Applied, Ask, Report, LogLine),
+    )
+}
+Message = Any
+"""One of the dataclasses above, or a Report."""
+
+
+def encode(message: Message) -> bytes:
+    """The message as one line, with its end."""
+    return json.dumps([type(message).__name__, to_plain(message)], separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def decode(line: bytes) -> Message:
+    """The message in one line. Raises ValueError or KeyError for what `encode` has not made."""
+    kind, fields = json.loads(line)
+    return from_plain(_KINDS[kind], fields)
+
+
+class Channel(asyncio.Protocol):
+    """One end of the feed."""
+
+    _transport: asyncio.Transport
+
+    def __init__(self, take: Callable[[Message], None], lost: Callable[[], None]) -> None:
+        """`take` gets every message in order; `lost` is called once, when the other end has gone."""
+        self._take = take
+        self._lost = lost
+        self._rest = b""
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self.taken = 0
+        """Messages that came so far."""
+        self.sent = 0
+        """Messages that went so far."""
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that the other end has not taken yet."""
+        return self._transport.get_write_buffer_size()
+
+    def send(self, message: Message) -> None:
+        """Sends a message; without effect when the other end has gone."""
+        self.send_line(encode(message))
+
+    def send_line(self, line: bytes) -> None:
+        """Sends what `encode` has made: once for many channels."""
+        self.sent += 1
+        self._transport.write(line)
+
+    async def writable(self) -> None:
+        """Waits until the other end keeps up, and lets others run in any case."""
+        await asyncio.sleep(0)
+        await self._writable.wait()
+
+    def close(self) -> None:
+        """Ends the channel once everything has been sent."""
+        self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self.taken += 1
+            self._take(decode(line))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._writable.set()
+        self._lost()
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()

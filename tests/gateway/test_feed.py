@@ -1,0 +1,196 @@
+"""The feed between processes: every message arrives as it was sent, in order, however its bytes are cut."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from gateway.access import AccessRule
+from gateway.activity import Report, RouteUse
+from gateway.codec import from_plain, to_plain
+from gateway.feed import (
+    AccessLogSetup,
+    Answer,
+    Applied,
+    Ask,
+    Certificate,
+    Channel,
+    Drain,
+    Gone,
+    Loaded,
+    LogLevel,
+    LogLine,
+    Put,
+    Secrets,
+    Serving,
+    Setup,
+    Synced,
+    decode,
+    encode,
+)
+from gateway.limits import Limits
+from gateway.metrics import Counters
+from gateway.routing import RoutingConfig
+from gateway.table import Reach, Removal, Resolution, RouteState, SandboxRoute
+
+EVERY_BYTE = bytes(range(256))
+SETUP = Setup(
+    addresses=(("127.0.0.1", 80), ("::1", 80)),
+    backlog=5,
+    certificate=("chain.pem", "key.pem"),
+    routing=RoutingConfig(gateway=True, uri=True, wildcard=b"sandbox.test", api_hosts=frozenset({b"api.test"})),
+    limits=Limits(max_connections=7, head_timeout=0.5),
+    trusted_proxies=("10.0.0.0/8",),
+    access_log=AccessLogSetup(0.5, None),
+    upstream_host=True,
+    standard_forwarded=False,
+    proxy_protocol=True,
+    grace=2.5,
+    log_level=20,
+)
+PUT = Put(
+    "abc",
+    "uid",
+    Reach("192.0.2.1", {80: ("127.0.0.1", 8080)}, ("127.0.0.1", 44772)),
+    RouteState.PAUSED,
+    AccessRule(EVERY_BYTE),
+)
+COUNTED = Counters()
+COUNTED.refused("SOME::CODE")
+REPORT = Report((RouteUse("abc", "uid", 12.5, 1, 2, 3, 4),), 5, 6, COUNTED.snapshot())
+MESSAGES = [
+    SETUP,
+    Secrets({b"k": EVERY_BYTE}, frozenset({b"Bearer key"})),
+    PUT,
+    Gone("abc", Removal.EXPIRED),
+    Synced(True),
+    Loaded(),
+    Answer("abc", Resolution.NOT_FOUND),
+    Certificate(),
+    LogLevel(30),
+    Drain(1.5),
+    Serving(),
+    Applied(3),
+    Ask("abc"),
+    LogLine(40, "gateway", "first line\nsecond line"),
+    REPORT,
+]
+DEADLINE = 5.0
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
+def test_round_trip(message: Any) -> None:
+    """A message is one line, and is the same behind it."""
+    line = encode(message)
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
+    assert decode(line) == message
+
+
+def test_route_round_trip() -> None:
+    """A route is told with everything the manager says of it."""
+    route = SandboxRoute("abc", "1", Reach("192.0.2.1"), state=RouteState.STARTING, access=AccessRule(b"token"))
+    copy = decode(encode(Put.of(route))).route()
+    told = (copy.id, copy.uid, copy.reach, copy.state, copy.access)
+    assert told == (b"abc", "1", route.reach, RouteState.STARTING, route.access)
+
+
+def test_no_secret_in_a_trace() -> None:
+    """Neither keys nor tokens show when a message does."""
+    shown = repr([Secrets({b"k": b"hush"}, frozenset({b"hush"})), Put("a", "1", Reach(), RouteState.RUNNING, _HUSH)])
+    assert "hush" not in shown
+
+
+_HUSH = AccessRule(b"hush")
+
+
+class Colour(enum.Enum):
+    """A value with a name."""
+
+    RED = "red"
+
+
+@dataclass(frozen=True)
+class Nested:
+    """One of everything a record may hold."""
+
+    numbers: dict[int, tuple[str, int]]
+    names: frozenset[bytes]
+    colour: Colour | None
+    many: tuple[tuple[str, ...], ...]
+
+
+def test_records_by_their_hints() -> None:
+    """A field is carried over by its type hint alone."""
+    value = Nested({1: ("a", 2)}, frozenset({b"\xff"}), Colour.RED, (("x",), ()))
+    assert from_plain(Nested, to_plain(value)) == value
+
+
+@dataclass(frozen=True)
+class Odd:
+    """A field that has no form in JSON."""
+
+    stream: object
+
+
+def test_unknown_hints_are_refused() -> None:
+    """What cannot be carried over is an error where it is sent, not a guess."""
+    with pytest.raises(TypeError, match="has no form in JSON"):
+        to_plain(Odd(object()))
+
+
+@pytest.mark.parametrize("size", [1, 7, 100_000])
+def test_lines_cut_anywhere(size: int) -> None:
+    """Messages are told apart whatever the reads look like."""
+    taken: list[Any] = []
+    channel = Channel(taken.append, lambda: None)
+    stream = b"".join(map(encode, MESSAGES))
+    for at in range(0, len(stream), size):
+        channel.data_received(stream[at : at + size])
+    assert taken == MESSAGES
+    assert channel.taken == len(MESSAGES)
+
+
+async def _pair() -> tuple[Channel, Channel, list[Any], asyncio.Event]:
+    loop = asyncio.get_running_loop()
+    taken: list[Any] = []
+    lost = asyncio.Event()
+    one, other = socket.socketpair()
+    sender, receiver = Channel(taken.append, lost.set), Channel(taken.append, lost.set)
+    await loop.create_connection(lambda: sender, sock=one)
+    await loop.create_connection(lambda: receiver, sock=other)
+    return sender, receiver, taken, lost
+
+
+async def test_end_is_told() -> None:
+    """What was sent before the end arrives before the end does."""
+    sender, receiver, taken, lost = await _pair()
+    sender.send(PUT)
+    sender.close()
+    async with asyncio.timeout(DEADLINE):
+        await lost.wait()
+    assert taken == [PUT]
+    receiver.close()
+
+
+async def test_slow_reader_is_waited_for() -> None:
+    """A long snapshot waits for the other end instead of piling up."""
+    sender, receiver, taken, _ = await _pair()
+    count, most = 0, 0
+    async with asyncio.timeout(DEADLINE):
+        while count < 3000:
+            sender.send(REPORT)
+            count += 1
+            most = max(most, sender.backlog)
+            if count % 10 == 0:
+                await sender.writable()
+        while len(taken) < count:  # noqa: ASYNC110 - what has arrived has no event
+            await asyncio.sleep(0)
+    assert most < 1 << 20
+    sender.close()
+    receiver.close()
