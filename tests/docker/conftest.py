@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import docker
+import docker.errors
 import pytest
 
 from manager.domain.sandbox import Sandbox, SandboxSpec
@@ -50,9 +52,11 @@ def remove_all(engine: docker.APIClient, instance: str) -> None:
     """Removes whatever carries this instance label."""
     mine = {"label": f"{INSTANCE}={instance}"}
     for container in engine.containers(all=True, filters=mine):
-        engine.remove_container(container["Id"], v=True, force=True)
+        with contextlib.suppress(docker.errors.APIError):  # a runtime that still runs may be removing it too
+            engine.remove_container(container["Id"], v=True, force=True)
     for volume in engine.volumes(filters=mine)["Volumes"] or []:
-        engine.remove_volume(volume["Name"])
+        with contextlib.suppress(docker.errors.APIError):
+            engine.remove_volume(volume["Name"])
     for image in engine.images(filters={"label": f"opensandbox.io/snapshot={instance}"}):
         engine.remove_image(image["Id"], force=True)
 
