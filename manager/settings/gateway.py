@@ -50,4 +50,17 @@ class GatewaySettings(Table):
         "public", doc="Which Host a sandbox sees: the one its client asked for, or the address it is dialled at"
     )
     forwarded: bool = option(False, doc="Whether the header Forwarded (RFC 7239) is sent beside X-Forwarded-*")
+    rewrite_prefix: bool = option(
+        True, doc="Whether redirects and cookies of a sandbox reached by a path are confined to that path"
+    )
+    referer_fallback: bool = option(
+        True,
+        doc="Whether a request for /asset that comes from a page under a sandbox's path is sent to that sandbox, by its "
+        "Referer or a cookie",
+    )
+    link_cookies: bool = option(
+        True,
+        doc="Whether a browser that opens a signed link gets a short-lived cookie for that port, so that what the page "
+        "loads needs no signature",
+    )
     limits: Annotated[Limits, AsLimits] = option(Limits, doc="Sizes, counts and timeouts of the data plane")
