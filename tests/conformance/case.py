@@ -1,4 +1,4 @@
-"""Cases as data, by family, so that they can be counted and published."""
+"""Cases as data."""
 
 from __future__ import annotations
 
@@ -22,18 +22,13 @@ class Case:
     """What the backend gets, where the family looks at it."""
 
 
-FAMILIES: dict[str, tuple[list[Case], int]] = {}
-"""Every table, with the number of ways in which its cases run."""
-
-
-def family(name: str, cases: Iterable[Case], ways: int = len(FORMS)) -> list[Case]:
-    """Registers a table under its name; names of cases are unique within it."""
+def family(name: str, cases: Iterable[Case]) -> list[Case]:
+    """A table of cases; their names are unique within it, so that a failure names one of them."""
     table = list(cases)
     names = [case.name for case in table]
     doubles = {case for case in names if names.count(case) > 1}
     if doubles:
         raise ValueError(f"{name}: {sorted(doubles)} twice")
-    FAMILIES[name] = (table, ways)
     return table
 
 

@@ -78,7 +78,6 @@ WRONG = family(
         Case("uri: no id", plain(b"//8080/x", HOST), 400),
         Case("uri: dots", plain(b"/../8080/", HOST), 400),
     ],
-    ways=1,
 )
 
 
@@ -122,7 +121,6 @@ RIGHT = family(
         Case("uri: only a query", plain(b"/sb/8080?y", HOST), saw=b"/?y"),
         Case("uri: looks signed", plain(b"/sb/8080/1a2b3c/01234567a/x", HOST), saw=b"/1a2b3c/01234567a/x"),
     ],
-    ways=1,
 )
 
 
@@ -146,7 +144,6 @@ NOBODY = family(
         Case("port that leads nowhere, by proxy path", plain(b"/sandboxes/sb/proxy/8081/", HOST), 504),
         Case("port that leads nowhere, by uri", plain(b"/sb/8081/", HOST), 504),
     ],
-    ways=1,
 )
 
 
@@ -253,7 +250,6 @@ MATRIX: list[Row] = [
     ("signed for another port", SECURED, True, None, OTHER_PORT, 401),
     ("signed for another sandbox", SECURED, True, None, OTHER_ID, 401),
 ]
-family("credentials", [Case(row[0], b"", row[5]) for row in MATRIX])
 
 
 IN_FORMS = [(form, *row) for row in MATRIX for form in FORMS if form is not Form.PROXY or row[4] is None]

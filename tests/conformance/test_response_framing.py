@@ -113,7 +113,6 @@ CHUNKS = family(
         Case("nothing, closed", b""),
         Case("half a trailer, closed", b"5\r\nhello\r\n0\r\nX: "),
     ],
-    ways=8,
 )
 
 
@@ -153,7 +152,6 @@ TRUNCATED = family(
         Case("chunked, between chunks", CHUNKED + b"5\r\nhello\r\n"),
         Case("chunked, inside a chunk", CHUNKED + b"a\r\nhello"),
     ],
-    ways=8,
 )
 
 
