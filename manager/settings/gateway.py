@@ -55,8 +55,8 @@ class GatewaySettings(Table):
     )
     referer_fallback: bool = option(
         True,
-        doc="Whether a request for /asset that comes from a page under a sandbox's path is sent to that sandbox, by its "
-        "Referer or a cookie",
+        doc="Whether a request for /asset that comes from a page under a sandbox's path is sent to that sandbox, "
+        "by its Referer or a cookie",
     )
     link_cookies: bool = option(
         True,
