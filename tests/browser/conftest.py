@@ -63,16 +63,16 @@ async def stage() -> AsyncIterator[Stage]:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def started_site(stage: Stage) -> AsyncIterator[DevSite]:
-    """The development server, running."""
+    """The development server; `site` starts it."""
     made = DevSite()
-    await made.start()
     yield made
     await made.stop()
 
 
-@pytest.fixture
-def site(stage: Stage, started_site: DevSite) -> DevSite:
+@pytest_asyncio.fixture(loop_scope="session")
+async def site(stage: Stage, started_site: DevSite) -> DevSite:
     """The development server behind a port of an open sandbox, without memory of earlier tests."""
+    await started_site.start()
     started_site.forget()
     stage.put(DEV, {DEV_PORT: started_site.port})
     return started_site
@@ -94,10 +94,15 @@ async def page(browser: Browser, request: pytest.FixtureRequest) -> AsyncIterato
     complaints: list[str] = []
     _listen(made, complaints)
     yield made
-    ARTEFACTS.mkdir(exist_ok=True)
-    await made.screenshot(path=ARTEFACTS / f"{_file_name(request.node.name)}.png")
+    await keep_picture(made, request.node.name)
     request.node.add_report_section("teardown", "browser", "\n".join([f"at {made.url}", *complaints]))
     await context.close()
+
+
+async def keep_picture(page: Page, name: str) -> None:
+    """Keeps what the page looks like now."""
+    ARTEFACTS.mkdir(exist_ok=True)
+    await page.screenshot(path=ARTEFACTS / f"{_file_name(name)}.png")
 
 
 def _listen(page: Page, complaints: list[str]) -> None:

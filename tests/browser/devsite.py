@@ -21,12 +21,11 @@ FILES: Final = Path(__file__).parent / "site"
 """What the page consists of."""
 TICK_SECONDS: Final = 0.05
 UPLOAD_LIMIT: Final = 512 * 2**20
+FIRST: Final = "first"
 BLOCK: Final = bytes(range(256)) * 1024
 """The download repeats this: 256 KiB."""
 SESSION: Final = "session=s3same; Path=/; HttpOnly"
 PREFERENCE: Final = "theme=dark; path=/"
-
-_SOCKETS: Final = web.AppKey("sockets", set[web.WebSocketResponse])
 
 
 class DevSite:
@@ -36,14 +35,17 @@ class DevSite:
         self.port = 0
         self.requests: list[web.BaseRequest] = []
         """Every request since the last `forget`, oldest first."""
-        self.widget = "first"
+        self.widget = FIRST
         """What the module that can be replaced while the page is open says."""
         self._sockets: set[web.WebSocketResponse] = set()
         self._runner: web.AppRunner | None = None
         self._stopping = asyncio.Event()
 
     async def start(self) -> None:
-        """Listens on a free port of 127.0.0.1."""
+        """Listens on a free port of 127.0.0.1, the same one after a stop; running already, it goes on."""
+        if self._runner is not None:
+            return
+        self._stopping.clear()
         app = web.Application(client_max_size=UPLOAD_LIMIT, middlewares=[self._remember])
         app.add_routes(
             [
@@ -78,11 +80,12 @@ class DevSite:
             await socket.close()
         if self._runner is not None:
             await self._runner.cleanup()
-        self._stopping.clear()
+            self._runner = None
 
     def forget(self) -> None:
-        """Starts the record of requests anew."""
+        """Starts the record of requests and edits anew."""
         self.requests.clear()
+        self.widget = FIRST
 
     def seen(self, path: str) -> web.BaseRequest:
         """The last request for `path`; raises LookupError when there was none."""

@@ -11,14 +11,13 @@ import urllib.request
 from pathlib import Path
 from typing import Final
 
-from tests.server_process import free_port
+from tests.server_process import free_port, wait_until
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PROGRAM: Final = ROOT / ".venvs" / "apps" / "bin" / "jupyter-lab"
 TOKEN: Final = "jupyters-own-token"
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 10.0
-POLL_SECONDS: Final = 0.05
 NOTEBOOK: Final = "sum.ipynb"
 OPTIONS: Final = (
     "--no-browser",
@@ -78,11 +77,9 @@ class Jupyter:
                 env={**os.environ, "HOME": str(self._folder), "JUPYTER_PLATFORM_DIRS": "0", "SHELL": "/bin/sh"},
             )
         try:
-            async with asyncio.timeout(START_SECONDS):
-                while not await asyncio.to_thread(self._answers):
-                    await asyncio.sleep(POLL_SECONDS)
+            await asyncio.to_thread(wait_until, self._answers, START_SECONDS, "the start of JupyterLab")
         except TimeoutError as late:
-            raise TimeoutError(f"JupyterLab does not answer; it wrote:\n{self.output()}") from late
+            raise TimeoutError(f"{late}; it wrote:\n{self.output()}") from late
 
     def _answers(self) -> bool:
         try:

@@ -23,6 +23,12 @@ _SCREEN: Final = """() => {
   return lines.join('\\n');
 }"""
 
+_KERNEL: Final = """() => {
+  const context = window.jupyterapp.shell.currentWidget?.sessionContext;
+  const kernel = context?.isReady ? context.session?.kernel : null;
+  return kernel?.connectionStatus === 'connected' ? kernel.status : null;
+}"""
+
 
 async def open_lab(page: Page, root: str, path: str = "lab") -> None:
     """Opens it under `root` (which ends with a slash), logged in by its own token, and waits until it is drawn."""
@@ -46,7 +52,7 @@ async def run_notebook(page: Page, root: str) -> str:
     """Opens the notebook, runs its cell, and returns what the cell printed."""
     await open_lab(page, root, f"lab/tree/{NOTEBOOK}")
     await page.wait_for_selector(".jp-Notebook .jp-Cell")
-    await page.wait_for_selector(".jp-NotebookPanel-toolbar [data-status=idle]")
+    await page.wait_for_function(f"({_KERNEL})() === 'idle'")
     await page.click(".jp-Cell .jp-InputArea-editor")
     await page.keyboard.press("Shift+Enter")
     output = await page.wait_for_selector(".jp-OutputArea-output pre")

@@ -29,7 +29,6 @@ async def test_the_update_socket_delivers(stage: Stage, site: DevSite, page: Pag
     await site.edit("second")
     await page.wait_for_function("document.querySelector('#widget').textContent === 'second'")
     assert await page.evaluate("window.stays")
-    site.widget = "first"
 
 
 async def test_events_tick(stage: Stage, site: DevSite, page: Page, form: Form) -> None:
