@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
+from collections.abc import Iterator
 from typing import Final
 
 from gateway.access import AccessRule, Keyring
@@ -16,6 +18,7 @@ DOMAIN: Final = "sandbox.test"
 PLAIN_HOST: Final = "gateway.test"
 """A name of the gateway outside the wildcard domain, for the forms that are paths."""
 KEY_ID: Final = "k"
+CONNECT_BUDGET: Final = 0.5
 SECRET: Final = b"a secret for browsers"
 
 
@@ -34,8 +37,9 @@ class Stage:
         self.table = RouteTable()
         self.table.synced = True
         routing = RoutingConfig(gateway=True, uri=True, wildcard=DOMAIN.encode())
+        self._keyring = Keyring({KEY_ID.encode(): SECRET})
         self.gateway = Gateway(
-            self.table, Router(routing), keyring=Keyring({KEY_ID.encode(): SECRET}), limits=Limits(connect_budget=0.5)
+            self.table, Router(routing), keyring=self._keyring, limits=Limits(connect_budget=CONNECT_BUDGET)
         )
         self.port = 0
 
@@ -60,6 +64,13 @@ class Stage:
         reach = Reach(published={inside: ("127.0.0.1", outside) for inside, outside in ports.items()})
         access = None if token is None else AccessRule(token)
         return self.table.put(SandboxRoute(id, "1", reach, state=state, access=access))
+
+    @contextlib.contextmanager
+    def other_keys(self) -> Iterator[None]:
+        """Meanwhile signatures are checked with another key than the one that makes them."""
+        self.gateway.set_keyring(Keyring({b"z": SECRET}))
+        yield
+        self.gateway.set_keyring(self._keyring)
 
     def address(self, form: Form, id: str, port: int, path: str = "/", *, expires: int | None = None) -> str:
         """The URL of a path in a sandbox port, signed when it expires."""
