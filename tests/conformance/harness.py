@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
@@ -25,14 +26,26 @@ class World:
     """A listening gateway and a backend behind it."""
 
     def __init__(
-        self, limits: Limits = LIMITS, keys: dict[bytes, bytes] | None = None, trusted: Iterable[str] = ()
+        self,
+        limits: Limits = LIMITS,
+        keys: dict[bytes, bytes] | None = None,
+        trusted: Iterable[str] = (),
+        *,
+        tls: ssl.SSLContext | None = None,
+        proxy_protocol: bool = False,
     ) -> None:
         self.backend = Backend()
         self.table = RouteTable()
         self.table.synced = True
         self.gateway = Gateway(
-            self.table, Router(ROUTING), keyring=Keyring(keys), limits=limits, trusted_proxies=trusted
+            self.table,
+            Router(ROUTING),
+            keyring=Keyring(keys),
+            limits=limits,
+            trusted_proxies=trusted,
+            proxy_protocol=proxy_protocol,
         )
+        self.tls = tls
         self.port = 0
         self._reach = Reach()
         self._clients: list[Client] = []
@@ -41,7 +54,7 @@ class World:
         """Starts both, and makes the sandbox known."""
         self._reach = Reach(published={PORT: ("127.0.0.1", await self.backend.start())})
         self.put()
-        await self.gateway.listen("127.0.0.1", 0)
+        await self.gateway.listen("127.0.0.1", 0, tls=self.tls)
         self.port = self.gateway.addresses[0][1]
 
     def expose(self, port: int, number: int) -> None:
@@ -56,9 +69,9 @@ class World:
         access = None if token is None else AccessRule(token)
         return self.table.put(SandboxRoute(id, uid, self._reach, state=state, access=access))
 
-    async def connect(self) -> Client:
-        """A new connection to the gateway, closed at the end of the test."""
-        client = await Client.connect(self.port)
+    async def connect(self, tls: ssl.SSLContext | None = None, name: str | None = None) -> Client:
+        """A new connection to the gateway, closed at the end of the test; `name` is the server's in TLS."""
+        client = await Client.connect(self.port, tls, name)
         self._clients.append(client)
         return client
 

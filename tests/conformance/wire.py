@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -170,9 +171,9 @@ class Client(Reader):
         self._writer = writer
 
     @classmethod
-    async def connect(cls, port: int) -> Client:
+    async def connect(cls, port: int, tls: ssl.SSLContext | None = None, name: str | None = None) -> Client:
         """Opens a connection to 127.0.0.1."""
-        return cls(*await asyncio.open_connection("127.0.0.1", port))
+        return cls(*await asyncio.open_connection("127.0.0.1", port, ssl=tls, server_hostname=name))
 
     async def send(self, data: bytes) -> None:
         """Writes bytes; that the gateway has closed meanwhile is no error here."""

@@ -1,0 +1,245 @@
+"""What stands between a client and the first request: TLS, and the PROXY protocol of load balancers."""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.address import FORMS, Form
+from tests.conformance.case import Case, every, family, in_each_form
+from tests.conformance.harness import World, running
+from tests.conformance.wire import OK, Peer, Reply
+
+GET = b"GET {path}/x HTTP/1.1\r\n{host}\r\n\r\n"
+NAME = "sb-8080.sandbox.test"
+MEGABYTE = b"x" * (1 << 20)
+
+V2 = b"\r\n\r\n\x00\r\nQUIT\n"
+FROM, TO = ipaddress.ip_address("203.0.113.7"), ipaddress.ip_address("192.0.2.1")
+FROM6, TO6 = ipaddress.ip_address("2001:db8::7"), ipaddress.ip_address("2001:db8::1")
+TCP4 = FROM.packed + TO.packed + b"\x30\x39\x01\xbb"
+TCP6 = FROM6.packed + TO6.packed + b"\x30\x39\x01\xbb"
+
+
+def v2(addresses: bytes, *, family: int = 0x11, command: int = 0x21, length: int | None = None) -> bytes:
+    size = len(addresses) if length is None else length
+    return V2 + bytes([command, family]) + size.to_bytes(2, "big") + addresses
+
+
+@pytest.fixture
+async def balanced() -> AsyncIterator[World]:
+    """A gateway behind a load balancer, which the test plays."""
+    async with running(World(trusted=["127.0.0.1"], proxy_protocol=True)) as made:
+        yield made
+
+
+PREFACES = family(
+    "PROXY protocol",
+    [
+        Case("1, IPv4", b"PROXY TCP4 203.0.113.7 192.0.2.1 12345 443\r\n", saw=b"203.0.113.7"),
+        Case("1, IPv6", b"PROXY TCP6 2001:db8::7 2001:db8::1 12345 443\r\n", saw=b"2001:db8::7"),
+        Case("1, IPv6 written at length", b"PROXY TCP6 2001:0DB8:0:0:0:0:0:7 ::1 1 2\r\n", saw=b"2001:db8::7"),
+        Case("1, unknown", b"PROXY UNKNOWN\r\n", saw=b"127.0.0.1"),
+        Case("1, unknown with more", b"PROXY UNKNOWN ffff:f::1 ffff::2 65535 65535\r\n", saw=b"127.0.0.1"),
+        Case("2, IPv4", v2(TCP4), saw=b"203.0.113.7"),
+        Case("2, IPv6", v2(TCP6, family=0x21), saw=b"2001:db8::7"),
+        Case("2, the proxy itself", v2(b"", family=0x00, command=0x20), saw=b"127.0.0.1"),
+        Case("2, Unix socket", v2(b"/" * 216, family=0x31), saw=b"127.0.0.1"),
+        Case("2, with more behind the addresses", v2(TCP4 + b"\x04\x00\x03abc"), saw=b"203.0.113.7"),
+    ],
+)
+
+
+@pytest.mark.parametrize("step", [1, 10_000], ids=["in single bytes", "at once"])
+@pytest.mark.parametrize("form", FORMS)
+@every(PREFACES)
+async def test_preface(balanced: World, case: Case, form: Form, step: int) -> None:
+    """The load balancer says whose connection it is, and the sandbox is told so."""
+    client = await balanced.connect()
+    raw = case.raw + form.write(GET)
+    for start in range(0, len(raw), step):
+        await client.send(raw[start : start + step])
+    assert (await client.message()).body == b"ok"
+    assert balanced.backend.seen[0].all(b"x-forwarded-for") == [case.saw]
+
+
+NO_PREFACES = family(
+    "no PROXY protocol",
+    [
+        Case("a request", Form.HOST.write(GET), 400),
+        Case("1, lower case", b"proxy TCP4 203.0.113.7 192.0.2.1 12345 443\r\n", 400),
+        Case("1, no addresses", b"PROXY TCP4\r\n", 400),
+        Case("1, no address", b"PROXY TCP4 999.0.113.7 192.0.2.1 12345 443\r\n", 400),
+        Case("1, ended by LF", b"PROXY TCP4 203.0.113.7 192.0.2.1 12345 443\n", 400),
+        Case("1, two blanks", b"PROXY  TCP4 203.0.113.7 192.0.2.1 12345 443\r\n", 400),
+        Case("1, too long", b"PROXY TCP4 " + b"1" * 200, 400),
+        Case("1, unknown family", b"PROXY UDP4 203.0.113.7 192.0.2.1 12345 443\r\n", 400),
+        Case("2, version 3", v2(TCP4, command=0x31), 400),
+        Case("2, unknown command", v2(TCP4, command=0x22), 400),
+        Case("2, too short for its addresses", v2(TCP4[:8]), 400),
+        Case("2, too long", v2(TCP4, length=60_000), 400),
+        Case("2, broken signature", v2(TCP4).replace(b"QUIT", b"QUIX"), 400),
+    ],
+)
+
+
+@every(NO_PREFACES)
+async def test_no_preface(balanced: World, case: Case) -> None:
+    """A connection that does not start as it should is refused: anybody could leave the preface out."""
+    client = await balanced.connect()
+    await client.send(case.raw + Form.HOST.write(GET))
+    assert (await client.message()).status == case.status
+    assert await client.until_end() == b""
+    assert balanced.backend.connections == 0
+
+
+async def test_preface_of_a_stranger() -> None:
+    """Only a configured proxy may say whose connection it is."""
+    async with running(World(trusted=["203.0.113.1"], proxy_protocol=True)) as world:
+        client = await world.connect()
+        answer = await client.ask(PREFACES[0].raw + Form.HOST.write(GET))
+        assert answer.status == 400
+
+
+async def test_one_preface_only(balanced: World) -> None:
+    """The preface stands before the first request and nowhere else."""
+    client = await balanced.connect()
+    await client.send(PREFACES[0].raw + Form.HOST.write(GET) + PREFACES[1].raw + Form.HOST.write(GET))
+    assert [(await client.message()).status for _ in range(2)] == [200, 400]
+
+
+async def test_client_behind_the_balancer_is_no_proxy(balanced: World) -> None:
+    """What the client itself says of others is not believed."""
+    client = await balanced.connect()
+    raw = Form.HOST.write(b"GET /x HTTP/1.1\r\n{host}\r\nX-Forwarded-For: 1.2.3.4\r\n\r\n")
+    await client.ask(PREFACES[0].raw + raw)
+    assert balanced.backend.seen[0].all(b"x-forwarded-for") == [b"203.0.113.7"]
+
+
+# TLS.
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for the wildcard domain, with its key in the same file."""
+    path = tmp_path_factory.mktemp("tls") / "both.pem"
+    names = "subjectAltName=DNS:*.sandbox.test,DNS:gateway.test"
+    made = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "1",
+        "-subj",
+        "/CN=test",
+        "-addext",
+        names,
+    ]
+    done = subprocess.run([*made, "-keyout", "-", "-out", "-"], check=True, capture_output=True, text=True)
+    path.write_text(done.stdout)
+    return path
+
+
+@pytest.fixture
+async def secure(certificate: Path) -> AsyncIterator[World]:
+    """A gateway that speaks TLS."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    async with running(World(tls=context)) as made:
+        yield made
+
+
+@pytest.fixture
+def trust(certificate: Path) -> ssl.SSLContext:
+    """A client that trusts the certificate and checks names."""
+    return ssl.create_default_context(cafile=str(certificate))
+
+
+def name(form: Form) -> str:
+    return form.host.decode()
+
+
+@in_each_form
+async def test_tls(secure: World, trust: ssl.SSLContext, form: Form) -> None:
+    """Behind TLS the sandbox is told https and its port."""
+    client = await secure.connect(trust, name(form))
+    for _ in range(3):
+        assert (await client.ask(form.write(GET))).body == b"ok"
+    message = secure.backend.seen[0]
+    assert message.one(b"x-forwarded-proto") == b"https"
+    assert message.one(b"x-forwarded-port") == b"443"
+
+
+@in_each_form
+async def test_tls_bodies(secure: World, trust: ssl.SSLContext, form: Form) -> None:
+    """Large bodies pass both ways."""
+    secure.backend.reply = Reply(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(MEGABYTE), MEGABYTE))
+    client = await secure.connect(trust, name(form))
+    raw = form.write(b"POST {path}/x HTTP/1.1\r\n{host}\r\nContent-Length: %d\r\n\r\n" % len(MEGABYTE))
+    answer = await client.ask(raw + MEGABYTE)
+    assert answer.body == secure.backend.seen[0].body == MEGABYTE
+
+
+@in_each_form
+async def test_tls_early_answer(secure: World, trust: ssl.SSLContext, form: Form) -> None:
+    """An early answer reaches a client that is still uploading, as it does without TLS."""
+    secure.backend.reply = Reply(b"HTTP/1.1 413 Too Large\r\nContent-Length: 7\r\n\r\ntoo big", early=True, close=True)
+    client = await secure.connect(trust, name(form))
+    await client.send(form.write(b"POST {path}/x HTTP/1.1\r\n{host}\r\nContent-Length: 3000000\r\n\r\n"))
+    await client.send(MEGABYTE)
+    answer = await client.message()
+    assert (answer.status, answer.body) == (413, b"too big")
+
+
+@in_each_form
+async def test_tls_refusal(secure: World, trust: ssl.SSLContext, form: Form) -> None:
+    """A refusal arrives whole before the connection closes."""
+    client = await secure.connect(trust, name(form))
+    answer = await client.ask(form.write(b"GET {path}/x HTTP/1.1\r\n{host}\r\nX : y\r\n\r\n"))
+    assert (answer.status, answer.complete) == (400, True)
+    assert await client.until_end() == b""
+
+
+@in_each_form
+async def test_tls_truncation(secure: World, trust: ssl.SSLContext, form: Form) -> None:
+    """An answer that breaks off is incomplete behind TLS as well."""
+    secure.backend.reply = Reply(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", close=True)
+    client = await secure.connect(trust, name(form))
+    answer = await client.ask(form.write(GET))
+    assert not answer.complete
+
+
+@in_each_form
+async def test_tls_websocket(secure: World, trust: ssl.SSLContext, form: Form) -> None:
+    """WebSockets pass behind TLS."""
+
+    async def accept(peer: Peer) -> None:
+        await peer.message(body=False)
+        await peer.send(b"HTTP/1.1 101 Up\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        await peer.send(await peer.take(4))
+        await peer.until_end()
+
+    secure.backend.play = accept
+    client = await secure.connect(trust, name(form))
+    raw = b"GET {path}/x HTTP/1.1\r\n{host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    await client.send(form.write(raw) + b"ping")
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += await client.take(1)
+    assert await client.take(4) == b"ping"
+
+
+async def test_plain_http_on_a_tls_port(secure: World) -> None:
+    """Who speaks plain HTTP to a TLS port is closed, and disturbs nobody."""
+    client = await secure.connect()
+    await client.send(Form.HOST.write(GET))
+    assert OK not in await client.until_end()
+    assert secure.backend.connections == 0
