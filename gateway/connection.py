@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 from gateway import framing
 from gateway.answers import prefers_html, render
 from gateway.deadlines import NEVER
+from gateway.entrance import Detour
 from gateway.errors import BadRequest, BodyTimeout, GatewayError, HeadTimeout, HeadTooLarge, TooManyConnections
 from gateway.exchange import Exchange, State
 from gateway.flow import NOT_READY, SLOW_PEER, Valve
@@ -215,6 +216,8 @@ class ClientConnection(asyncio.Protocol):
             self._start(request, data[end:] if len(data) > end else b"")
         except GatewayError as error:
             self._fail(error)
+        except Detour as detour:
+            self._exchange.divert(detour)
 
     def _read_partial(self, data: bytes) -> None:
         plane = self._plane

@@ -26,11 +26,13 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
-from gateway import access, framing
+from gateway import entrance, framing, links, prefix
+from gateway.answers import redirect
+from gateway.entrance import Detour
 from gateway.errors import (
     BodyTooLarge,
     ConnectFailed,
@@ -41,7 +43,7 @@ from gateway.errors import (
     UpstreamInvalid,
     UpstreamTimeout,
 )
-from gateway.heads import REPLAYABLE, RequestHead, ResponseHead, build_response, filter_trailers
+from gateway.heads import REPLAYABLE, RequestHead, ResponseHead, build_response, build_rewritten, filter_trailers
 from gateway.metrics import ABORTED, FORMS
 from gateway.outgoing import Outgoing
 from gateway.plane import Plane
@@ -185,10 +187,11 @@ class Exchange:
         self._started = self.moved = plane.clock()
         self._bytes_in = len(body)
         self.request_sent = complete
-        if request.repeated:
+        if request.routed:
             address = request.address
         else:
-            address = request.address = plane.router.route(request.target, request.host, request.ingress_to)
+            address = request.address = entrance.find(plane, request, self._client.scheme)
+            request.routed = True
         self._address = address
         self._outgoing.id_count = 0
         if address is not None:
@@ -206,19 +209,26 @@ class Exchange:
         plane = self._plane
         if plane.table.synced:
             raise plane.missing(address.id)
+        self._wait(plane.resolve(address.id), address, body)
+
+    def _wait(self, route: Coroutine[Any, Any, SandboxRoute], address: Route, body: bytes) -> None:
+        """Goes on when the route is there."""
         self.state = _RESOLVING
         self._hold(body)
-        self._task = plane.spawn(self._resolve(address))
+        self._task = self._plane.spawn(self._enter_later(route, address))
 
-    async def _resolve(self, address: Route) -> None:
+    async def _enter_later(self, waiting: Coroutine[Any, Any, SandboxRoute], address: Route) -> None:
         try:
-            route = await self._plane.resolve(address.id)
+            route = await waiting
             self._task = None
             if self._request is not None:
                 self._enter(route, address, self._request, b"")
         except GatewayError as error:
             self._task = None
             self.fail(error)
+        except Detour as detour:
+            self._task = None
+            self.divert(detour)
         except Exception:
             self._task = None
             self.fail(GatewayError())
@@ -227,12 +237,14 @@ class Exchange:
     def _enter(self, route: SandboxRoute, address: Route, request: RequestHead, body: bytes) -> None:
         """The route is known: may the request enter, and with which head?"""
         plane = self._plane
-        if route.access is not None:
-            signature = address.signature
-            access.check(route.access, plane.keyring, address.id, address.port, request.token, signature, time.time())
-        elif address.unsigned is not None:
-            self._address = address = address.unsigned
+        if route.access is not None or address.unsigned is not None:
+            self._address = address = entrance.admit(plane, route, address, request, self._client.scheme)
+        if address.prefix:
+            entrance.with_slash(plane, address, request, self._client.scheme)
         if route.state is not _RUNNING:
+            if route.state is RouteState.PAUSED and route.wakes:
+                self._wait(plane.wake(address.id), address, body)
+                return
             refusal = for_state(route.state)
             if refusal is not None:
                 raise refusal
@@ -245,7 +257,9 @@ class Exchange:
         if not request.skips_renewal:
             route.last_active = plane.deadlines.now
         pool = route.pools.get(address.port) or plane.pool(route, address.port)
-        self._go(route, pool, request, self._outgoing.to_sandbox(request, address, pool), body)
+        keep = address.prefix != b"" and address.port in route.keep_prefix
+        head = self._outgoing.to_sandbox(request, address, pool, keep_prefix=keep)
+        self._go(route, pool, request, head, body)
 
     def _enter_api(self, api: SandboxRoute, request: RequestHead, body: bytes) -> None:
         self._go(api, api.pools[0], request, self._outgoing.to_application(request), body)
@@ -367,7 +381,11 @@ class Exchange:
             added += b"Connection: close\r\n"
         elif request.minor == 0:
             added += b"Connection: keep-alive\r\n"
-        head = build_response(response, added)
+        address = self._address
+        if address is not None and address.prefix and self._plane.rewrite_prefix:
+            head = self._under_prefix(response, address, request, added)
+        else:
+            head = build_response(response, added)
         if body:
             self._bytes_out = size = len(body)
             if self._chunked:
@@ -378,6 +396,15 @@ class Exchange:
             else:
                 head += body
         self._pending = head
+
+    def _under_prefix(self, response: ResponseHead, address: Route, request: RequestHead, added: bytes) -> bytes:
+        """The answer of an application that need not know under which path it lives."""
+        content = response.find(b"content-type")
+        if request.method == b"GET" and content is not None and content.lower().startswith(b"text/html"):
+            # Where this page is, for what it opens without a Referer: WebSockets.
+            cookie = links.last_cookie(address.prefix, secure=self._client.scheme == b"https")
+            added += b"Set-Cookie: %b\r\n" % cookie
+        return build_rewritten(response, added, partial(prefix.rewrite, prefix=address.prefix, host=request.host))
 
     def flush(self) -> None:
         """The answer is not complete yet: what there is of it goes out."""
@@ -499,6 +526,18 @@ class Exchange:
         request_id = self._outgoing.request_id(request)
         self._close_book(status // 100 - 1)
         self._client.refuse(error, request, request_id, keep=keep and not error.closes)
+
+    def divert(self, detour: Detour) -> None:
+        """Sends the client to another address."""
+        request = self._request
+        keep = request is not None and request.keep_alive and self.request_sent and not self._plane.draining
+        self._status = 307
+        location = redirect(
+            detour.location, request_id=self._outgoing.request_id(request), close=not keep, cookies=detour.cookies
+        )
+        self._close_book(2)
+        self.write(location)
+        self._client.exchange_done(keep=keep)
 
     def abandon(self) -> None:
         """The client is gone, or must be: nothing more is sent to either side."""

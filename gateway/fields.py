@@ -27,13 +27,16 @@ FORWARDED: Final = 9
 REQUEST_ID: Final = 10
 AUTHORIZATION: Final = 11
 TWIN: Final = 12
+COOKIE: Final = 13
+"""A Cookie line with cookies of ours among the application's."""
 # From here on: for this platform only, never for a sandbox.
-INGRESS_TO: Final = 13
-INGRESS_OLD: Final = 14
-TOKEN: Final = 15
-RENEW: Final = 16
-CREDENTIAL: Final = 17
+INGRESS_TO: Final = 14
+INGRESS_OLD: Final = 15
+TOKEN: Final = 16
+RENEW: Final = 17
+CREDENTIAL: Final = 18
 
+OUR_COOKIES: Final = b"opensandbox-"
 PEER_HEADER: Final = b"x-gateway-peer"
 SCHEME_HEADER: Final = b"x-gateway-scheme"
 
@@ -64,6 +67,7 @@ _REQUEST_KINDS: Final[dict[bytes, int]] = {
     **dict.fromkeys(_FORWARDED, FORWARDED),
     b"x-request-id": REQUEST_ID,
     b"authorization": AUTHORIZATION,
+    b"cookie": COOKIE,
     PEER_HEADER: HOP,
     SCHEME_HEADER: HOP,
 }
@@ -77,7 +81,15 @@ _RESPONSE_KINDS: Final[dict[bytes, int]] = {
     b"proxy-authenticate": HOP,
 }
 # A server behind us that reads `_` as `-` (CGI, WSGI) would take these for the real ones.
-_NO_TWIN = frozenset(_REQUEST_KINDS) - {b"host", b"te", b"upgrade", b"connection", b"expect", b"authorization"}
+_NO_TWIN = frozenset(_REQUEST_KINDS) - {
+    b"host",
+    b"te",
+    b"upgrade",
+    b"connection",
+    b"expect",
+    b"authorization",
+    b"cookie",
+}
 # Trailers may add facts about the content, never about framing, routing or credentials (RFC 9110 §6.5.1).
 _NO_TRAILER = frozenset(_REQUEST_KINDS) | {b"trailer", b"cookie", b"set-cookie", b"content-encoding", b"content-type"}
 
@@ -118,6 +130,8 @@ class KnownLines(dict[bytes, Field | None]):
         kind = self._names.get(name)
         if kind is None:
             kind = self._learn(name)
+        if kind == COOKIE and OUR_COOKIES not in value:
+            kind = 0
         field = Field(kind, name.lower(), value.strip(b" \t")) if kind else None
         # A credential is not worth keeping in memory for longer than its request.
         if len(line) <= _REMEMBERED_BYTES and kind not in _SECRET:
@@ -138,7 +152,7 @@ class KnownLines(dict[bytes, Field | None]):
         return kind
 
 
-_SECRET = frozenset((AUTHORIZATION, TOKEN, CREDENTIAL))
+_SECRET = frozenset((AUTHORIZATION, TOKEN, CREDENTIAL, COOKIE))
 
 
 def request_lines(malformed: type[GatewayError]) -> KnownLines:

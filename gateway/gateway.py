@@ -43,6 +43,9 @@ class Gateway:
         upstream_host: bool = False,
         standard_forwarded: bool = False,
         proxy_protocol: bool = False,
+        rewrite_prefix: bool = True,
+        link_cookies: bool = True,
+        referer_fallback: bool = True,
     ) -> None:
         self._plane = Plane(
             table,
@@ -56,6 +59,9 @@ class Gateway:
             upstream_host=upstream_host,
             standard_forwarded=standard_forwarded,
             proxy_protocol=proxy_protocol,
+            rewrite_prefix=rewrite_prefix,
+            link_cookies=link_cookies,
+            referer_fallback=referer_fallback,
         )
         self._servers: list[asyncio.Server] = []
         self._started = False

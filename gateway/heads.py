@@ -12,7 +12,7 @@ answer, often to the byte; so each connection remembers the last head it has rea
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import httptools
@@ -32,6 +32,7 @@ from gateway.fields import (
     AUTHORIZATION,
     CODING,
     CONNECTION,
+    COOKIE,
     EXPECT,
     FORWARDED,
     HOST,
@@ -50,6 +51,7 @@ from gateway.fields import (
     response_lines,
 )
 from gateway.limits import Limits
+from gateway.links import strip_cookies
 
 if TYPE_CHECKING:
     from gateway.routing import Route
@@ -106,6 +108,7 @@ class RequestHead:
         "address",
         "authorization",
         "forwarded",
+        "has_our_cookies",
         "host",
         "ingress_to",
         "keep_alive",
@@ -113,8 +116,8 @@ class RequestHead:
         "lines",
         "method",
         "minor",
-        "repeated",
         "request_id",
+        "routed",
         "skips_renewal",
         "target",
         "token",
@@ -132,10 +135,9 @@ class RequestHead:
         self._drop: list[int] = []
         self._credentials: list[int] = []
         self._passing: bytes | None = None
-        self.repeated = False
-        """Whether it is, to the byte, the request that came before it on this connection."""
+        self.routed = False
         self.address: Route | None = None
-        """Where it goes, once it has been asked for."""
+        """Where it goes (None: to our own API), once `routed` says that this has been found out."""
         self.host = b""
         self.length = 0
         """Body length in bytes, or framing.CHUNKED."""
@@ -146,6 +148,7 @@ class RequestHead:
         self.token: bytes | None = None
         self.authorization: bytes | None = None
         self.skips_renewal = False
+        self.has_our_cookies = False
         self.request_id: bytes | None = None
         """The client's own, where it sent a usable one; it travels on with its line."""
         self.forwarded: dict[bytes, bytes] | None = None
@@ -153,27 +156,40 @@ class RequestHead:
 
     def find(self, name: bytes) -> bytes | None:
         """The first value of a header, by its lower-case name; for the rare questions."""
-        for line in self.lines:
-            candidate, _, value = line.partition(b":")
-            if candidate.lower() == name:
-                return value.strip(b" \t")
-        return None
+        return _find(self.lines, name)
 
     def passing(self) -> bytes:
         """The client's lines that a sandbox may see, each with its end."""
         passing = self._passing
         if passing is None:
-            passing = self._passing = _joined(self.lines, self._drop + self._credentials)
+            passing = self._passing = self.passing_without()
         return passing
 
     def passing_without(self, *kinds: int) -> bytes:
         """The same without the lines of these kinds (`fields`)."""
         unwanted = [index for index, field in self._fields if field.kind in kinds]
-        return _joined(self.lines, self._drop + self._credentials + unwanted)
+        lines = self.lines
+        if self.has_our_cookies:
+            lines = lines.copy()
+            for index, field in self._fields:
+                if field.kind == COOKIE:
+                    value = strip_cookies(field.value)
+                    lines[index] = b"%b: %b" % (lines[index].partition(b":")[0], value)
+                    if not value:
+                        unwanted.append(index)
+        return _joined(lines, self._drop + self._credentials + unwanted)
 
     def passing_to_us(self) -> bytes:
         """The client's lines that our own API gets to see, credentials among them."""
         return _joined(self.lines, self._drop)
+
+
+def _find(lines: Sequence[bytes], name: bytes) -> bytes | None:
+    for line in lines:
+        candidate, _, value = line.partition(b":")
+        if candidate.lower() == name:
+            return value.strip(b" \t")
+    return None
 
 
 def _joined(lines: list[bytes], drop: list[int]) -> bytes:
@@ -202,7 +218,6 @@ class RequestReader:
         """
         last = self._last
         if head == self._head and last is not None:
-            last.repeated = True
             return last
         method, _, rest = head.partition(b" ")
         target, _, tail = rest.partition(b" ")
@@ -215,7 +230,7 @@ class RequestReader:
         ):
             last.method = method
             last.target = target
-            last.repeated = False
+            last.routed = False
             self._head = head
             return last
         request = parse_request(head, limits)
@@ -304,7 +319,9 @@ def _classify(request: RequestHead) -> None:
 def _note(request: RequestHead, index: int, field: Field) -> None:
     """The rarer lines."""
     kind, name, value = field
-    if kind >= INGRESS_TO:
+    if kind == COOKIE:
+        request.has_our_cookies = True
+    elif kind >= INGRESS_TO:
         request._credentials.append(index)
     elif kind == AUTHORIZATION:
         request.authorization = value
@@ -427,6 +444,10 @@ class ResponseHead:
         self._added: bytes | None = None
         self._built = b""
 
+    def find(self, name: bytes) -> bytes | None:
+        """The first value of a header, by its lower-case name; for the rare questions."""
+        return _find(self.lines, name)
+
 
 class ResponseReader:
     """Reads the response heads of one upstream connection, remembering the last."""
@@ -538,3 +559,9 @@ def build_response(response: ResponseHead, added: bytes) -> bytes:
         response._added = added
         response._built = b"%b\r\n%b%b\r\n" % (response._start, _joined(response.lines, response._drop), added)
     return response._built
+
+
+def build_rewritten(response: ResponseHead, added: bytes, change: Callable[[bytes], bytes]) -> bytes:
+    """The same with the sandbox's lines changed on the way."""
+    lines = change(_joined(response.lines, response._drop))
+    return b"%b\r\n%b%b\r\n" % (response._start, lines, added)

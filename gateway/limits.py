@@ -38,5 +38,7 @@ class Limits:
     connect_budget: float = _limit(
         3.0, "How long connecting is retried while the port is not listening yet, then 504", least=0
     )
+    wake_budget: float = _limit(5.0, "How long a request waits for the sandbox it has woken, then 503", least=0.1)
+    wake_max_waiting: int = _limit(1024, "Most requests waiting for sandboxes to wake up; more are 503", least=1)
     pool_idle_timeout: float = _limit(30.0, "How long an idle connection to a sandbox is kept", least=0.1)
     pool_max_idle: int = _limit(64, "Most idle connections kept for one port of a sandbox", least=0)

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from gateway.routing import Route
 
 
+def _clean_prefix(address: Route) -> bytes:
+    """The public path prefix without a signature, which is meant for us."""
+    return address.prefix if address.unsigned is None else address.unsigned.prefix
+
+
 class Sender(Protocol):
     """The client connection, as far as it shows in a head."""
 
@@ -29,7 +34,7 @@ class Sender(Protocol):
 class Outgoing:
     """Builds the heads of one client connection's requests."""
 
-    __slots__ = ("_client", "_head", "_host", "_lines", "_plane", "_pool", "id_count")
+    __slots__ = ("_address", "_client", "_head", "_host", "_lines", "_plane", "_pool", "id_count")
 
     def __init__(self, plane: Plane, client: Sender) -> None:
         self._plane = plane
@@ -37,29 +42,35 @@ class Outgoing:
         # The X-Forwarded lines for the Host they were made for.
         self._host = b""
         self._lines = b""
-        # The last head, without request id and end, for the pool it was made for.
+        # The last head, without request id and end. It is for this very address object: a repeated request keeps its
+        # address, any other gets a new one.
+        self._address: Route | None = None
         self._pool: Pool | None = None
         self._head = b""
         self.id_count = 0
         """The number of the id made for the last request, or 0 when it brought its own."""
 
-    def to_sandbox(self, request: RequestHead, address: Route, pool: Pool) -> bytes:
-        """The whole head for a sandbox port."""
-        kept = request.repeated and pool is self._pool
-        head = self._head if kept else self._build(request, address, pool)
+    def to_sandbox(self, request: RequestHead, address: Route, pool: Pool, *, keep_prefix: bool = False) -> bytes:
+        """The whole head for a sandbox port; `keep_prefix` leaves the public path as it is."""
+        kept = address is self._address and pool is self._pool
+        head = self._head if kept else self._build(request, address, pool, keep_prefix=keep_prefix)
         if request.request_id is not None:
             return head + b"\r\n"
         plane = self._plane
         plane.id_counter = self.id_count = count = plane.id_counter + 1
         return b"%bX-Request-ID: %b%016x\r\n\r\n" % (head, plane.id_prefix, count)
 
-    def _build(self, request: RequestHead, address: Route, pool: Pool) -> bytes:
-        target = pool.prefix + address.target if pool.prefix else address.target
+    def _build(self, request: RequestHead, address: Route, pool: Pool, *, keep_prefix: bool) -> bytes:
+        target = address.target
+        if keep_prefix:
+            target = _clean_prefix(address) + target
+        if pool.prefix:
+            target = pool.prefix + target
         if self._plane.upstream_host or request.authorization is not None:
             # Depends on what may change between two requests: not kept.
-            self._pool = None
+            self._address = None
             return build_request(request, target, self._selected(request, pool), self._forwarding(request, address))
-        self._pool = pool
+        self._address, self._pool = address, pool
         self._head = head = build_request(request, target, request.passing(), self._forwarding(request, address))
         return head
 
@@ -72,7 +83,7 @@ class Outgoing:
 
     def _forwarding(self, request: RequestHead, address: Route) -> bytes:
         """The lines that say where the request comes from."""
-        client, prefix = self._client, address.prefix
+        client, prefix = self._client, _clean_prefix(address)
         if client.trusted and request.forwarded:
             lines = self._chained(request)
             prefix = request.forwarded.get(b"x-forwarded-prefix", b"") + prefix

@@ -13,14 +13,22 @@ from gateway.access import Keyring
 from gateway.access_log import AccessLog
 from gateway.deadlines import NEVER, Deadlines
 from gateway.dial import in_process, tcp
-from gateway.errors import GatewayError, PortNotListening, SandboxNotFound, SandboxUnavailable
+from gateway.errors import (
+    GatewayError,
+    PortNotListening,
+    SandboxNotFound,
+    SandboxPaused,
+    SandboxUnavailable,
+    SandboxWaking,
+)
 from gateway.limits import Limits
 from gateway.metrics import Counters
 from gateway.peers import TrustedPeers
 from gateway.pool import Connect, Pool
 from gateway.refusals import for_removal
 from gateway.routing import Router
-from gateway.table import Reach, Resolution, Resolver, RouteTable, SandboxRoute
+from gateway.table import Reach, Resolution, Resolver, RouteState, RouteTable, SandboxRoute
+from gateway.throttle import FailureThrottle
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +37,10 @@ class Plane:
     """The parts that connections use, and the few decisions that need several of them."""
 
     __slots__ = (
+        "_parked",
         "_resolving",
         "_tasks",
+        "_waking",
         "access_log",
         "api",
         "clients",
@@ -42,13 +52,17 @@ class Plane:
         "id_prefix",
         "keyring",
         "limits",
+        "link_cookies",
         "own_credentials",
         "proxy_protocol",
+        "referer_fallback",
         "resolver",
+        "rewrite_prefix",
         "router",
         "standard_forwarded",
         "stream_idle",
         "table",
+        "throttle",
         "trusted",
         "upstream_host",
     )
@@ -67,6 +81,9 @@ class Plane:
         upstream_host: bool = False,
         standard_forwarded: bool = False,
         proxy_protocol: bool = False,
+        rewrite_prefix: bool = True,
+        link_cookies: bool = True,
+        referer_fallback: bool = True,
     ) -> None:
         self.table = table
         self.router = router
@@ -83,6 +100,10 @@ class Plane:
         """Whether sandboxes see their own address as Host, instead of the public one."""
         self.standard_forwarded = standard_forwarded
         """Whether the Forwarded header of RFC 7239 is sent beside the X-Forwarded ones."""
+        self.rewrite_prefix = rewrite_prefix
+        self.link_cookies = link_cookies
+        self.referer_fallback = referer_fallback
+        self.throttle = FailureThrottle()
         self.proxy_protocol = proxy_protocol
         """Whether clients come by way of a proxy that says who they are before the first byte."""
         self.stream_idle = limits.stream_idle_timeout or NEVER
@@ -94,6 +115,8 @@ class Plane:
         if application is not None:
             self.mount(application)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._parked = 0
+        self._waking: dict[bytes, asyncio.Task[Resolution]] = {}
         self._resolving: dict[bytes, asyncio.Task[Resolution]] = {}
         self.id_prefix = os.urandom(8).hex().encode()
         self.id_counter = int.from_bytes(os.urandom(4), "big")
@@ -143,6 +166,32 @@ class Plane:
         """What to say of an id that the table does not hold."""
         removal = self.table.gone(sandbox_id)
         return SandboxNotFound() if removal is None else for_removal(removal)
+
+    async def wake(self, sandbox_id: bytes) -> SandboxRoute:
+        """Has a paused sandbox resumed; one attempt per id at a time, which goes on when its callers give up.
+
+        Raises SandboxWaking when it takes too long or too many wait, SandboxPaused when it cannot be woken.
+        """
+        if self.resolver is None or self._parked >= self.limits.wake_max_waiting:
+            raise SandboxWaking
+        task = self._waking.get(sandbox_id)
+        if task is None:
+            task = self._waking[sandbox_id] = asyncio.ensure_future(self.resolver.wake(sandbox_id.decode("ascii")))
+            task.add_done_callback(lambda _: self._waking.pop(sandbox_id, None))
+        self._parked += 1
+        try:
+            async with asyncio.timeout(self.limits.wake_budget):
+                await asyncio.shield(task)
+        except TimeoutError:
+            raise SandboxWaking from None
+        finally:
+            self._parked -= 1
+        route = self.table.get(sandbox_id)
+        if route is None:
+            raise self.missing(sandbox_id)
+        if route.state is RouteState.PAUSED:
+            raise SandboxPaused("This sandbox is paused and could not be woken. Resume it through the API.")
+        return route
 
     async def resolve(self, sandbox_id: bytes) -> SandboxRoute:
         """Asks the manager for an id that the table does not hold; one question per id at a time.

@@ -13,7 +13,7 @@ from __future__ import annotations
 import enum
 import logging
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -96,6 +96,7 @@ class SandboxRoute:
         "bytes_in",
         "bytes_out",
         "id",
+        "keep_prefix",
         "last_active",
         "live",
         "open_elsewhere",
@@ -104,6 +105,7 @@ class SandboxRoute:
         "requests",
         "state",
         "uid",
+        "wakes",
     )
 
     def __init__(
@@ -114,12 +116,18 @@ class SandboxRoute:
         *,
         state: RouteState = RouteState.RUNNING,
         access: AccessRule | None = None,
+        wakes: bool = False,
+        keep_prefix: Container[int] = (),
     ) -> None:
         self.id = id.encode("ascii")
         self.uid = uid
         self.reach = reach
         self.state = state
         self.access = access
+        self.wakes = wakes
+        """Whether a request resumes the sandbox when it is paused."""
+        self.keep_prefix = keep_prefix
+        """Ports whose applications are told to live under the public path prefix, and so want to see it."""
         # What the data plane keeps. `last_active` is loop time in seconds; 0.0 means never.
         self.last_active = 0.0
         self.live: set[Live] = set()
@@ -139,6 +147,7 @@ class SandboxRoute:
         if other.reach != self.reach:
             self.close_idle()
         self.reach, self.state, self.access = other.reach, other.state, other.access
+        self.wakes, self.keep_prefix = other.wakes, other.keep_prefix
 
     def revoke(self, reason: Removal) -> None:
         """Ends everything open on this route and drops its idle connections."""
@@ -171,6 +180,9 @@ class Resolver(Protocol):
 
     async def resolve(self, sandbox_id: str) -> Resolution:
         """Looks the sandbox up at its source, publishing its route when it exists."""
+
+    async def wake(self, sandbox_id: str) -> Resolution:
+        """Resumes a paused sandbox that has asked to be woken by requests; PUBLISHED when it runs. Does not raise."""
 
 
 class Follower(Protocol):

@@ -1,0 +1,121 @@
+"""What stands between a parsed request and its sandbox: which address it means, whether it may enter, and whether a
+browser should rather come back by another address.
+
+Programs pass through here with a look at two fields. The detours are for people: a signed link becomes a cookie and a
+clean address, `/sb/8080` gets its slash, and a page under a prefix that asks for `/static/x` is sent to its own.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from gateway import access, links, prefix
+from gateway.answers import prefers_html
+from gateway.errors import BadRoute
+from gateway.heads import RequestHead
+from gateway.routing import AddressForm, Route, Signature
+
+if TYPE_CHECKING:
+    from gateway.plane import Plane
+    from gateway.table import SandboxRoute
+
+_URI = AddressForm.URI
+
+
+class Detour(Exception):
+    """Raised when a browser should come back by another address; `cookies` are set on the way."""
+
+    def __init__(self, location: bytes, cookies: tuple[bytes, ...] = ()) -> None:
+        super().__init__(location)
+        self.location = location
+        self.cookies = cookies
+
+
+def find(plane: Plane, request: RequestHead, scheme: bytes) -> Route | None:
+    """The sandbox port that the request is for, or None when it is for the manager. Raises BadRoute, Detour."""
+    try:
+        address = plane.router.route(request.target, request.host, request.ingress_to)
+    except BadRoute:
+        found = _fallback(plane, request, scheme)
+        if found is None:
+            raise
+        return found
+    if address is None or (address[0] == _URI and plane.table.get(address[1]) is None):
+        return _fallback(plane, request, scheme) or address
+    return address
+
+
+def _fallback(plane: Plane, request: RequestHead, scheme: bytes) -> Route | None:
+    """The sandbox whose page has asked for something outside its prefix, going by Referer or cookie."""
+    if not plane.referer_fallback or request.ingress_to is not None:
+        return None
+    referer, cookies = request.find(b"referer"), request.find(b"cookie")
+    if referer is None and cookies is None:
+        return None
+    address = prefix.fallback(plane.router, request.target, request.host, referer, cookies)
+    if address is None or plane.table.get(address.id) is None:
+        return None
+    if request.upgrade or request.find(b"service-worker") is not None:
+        return address  # neither of them follows a redirect
+    raise Detour(address.prefix + request.target, (links.last_cookie(address.prefix, secure=scheme == b"https"),))
+
+
+def admit(plane: Plane, route: SandboxRoute, address: Route, request: RequestHead, scheme: bytes) -> Route:
+    """The address as this sandbox reads it, if the request may enter.
+
+    Raises AccessDenied, NoKeys, TooManyFailures, Detour.
+    """
+    if route.access is None:
+        return address if address.unsigned is None else address.unsigned
+    now = time.time()
+    entering = links.entering(address) if plane.link_cookies else None
+    access.check(
+        route.access,
+        plane.keyring,
+        address.id,
+        address.port,
+        request.token,
+        entering or address.signature,
+        now,
+        method=request.method,
+        target=address.target,
+        throttle=plane.throttle,
+        cookies=_held(request, address) if plane.link_cookies else (),
+    )
+    if plane.link_cookies and request.token is None and _is_person(request):
+        _leave_signature(address, request, scheme, now)
+    return address
+
+
+def _held(request: RequestHead, address: Route) -> list[Signature]:
+    return links.signatures(request.find(b"cookie"), address.id, address.port) if request.has_our_cookies else []
+
+
+def _is_person(request: RequestHead) -> bool:
+    """Whether a browser asks for a page, going by what it says it would like."""
+    return request.method == b"GET" and not request.upgrade and prefers_html(request.find(b"accept"))
+
+
+def _leave_signature(address: Route, request: RequestHead, scheme: bytes, now: float) -> None:
+    step = links.without_signature(address, request.host, scheme)
+    if step is None:
+        return
+    location, signature = step
+    secure = scheme == b"https"
+    cookies: list[bytes] = []
+    if signature is not None:
+        cookies.append(links.access_cookie(address.id, address.port, signature, now, secure=secure))
+    clean = address.unsigned
+    if clean is not None:
+        cookies.append(links.last_cookie(clean.prefix, secure=secure))
+    raise Detour(location, tuple(cookies))
+
+
+def with_slash(plane: Plane, address: Route, request: RequestHead, scheme: bytes) -> None:
+    """Raises Detour for a browser that asks for a prefix without the slash behind it."""
+    if not plane.rewrite_prefix:
+        return
+    location = prefix.slash_redirect(request.target, address.prefix)
+    if location is not None and _is_person(request):
+        raise Detour(location, (links.last_cookie(address.prefix, secure=scheme == b"https"),))
