@@ -1,0 +1,286 @@
+"""What browsers need: signed links that become cookies, and applications that do not know their prefix."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gateway import signing
+from gateway.routing import Signature
+from tests.conformance.address import PORT, SANDBOX, Form
+from tests.conformance.case import in_each_form
+from tests.conformance.harness import World, running
+from tests.conformance.wire import Message, Reply
+
+KEYS = {b"k": b"signing-secret"}
+TOKEN = b"correct-token"
+FAR = 4_102_444_800
+GOOD = signing.sign("k", KEYS[b"k"], SANDBOX, PORT, FAR)
+LONG = signing.sign_long("k", KEYS[b"k"], SANDBOX, PORT, FAR)
+READ_ONLY = signing.sign_long("k", KEYS[b"k"], SANDBOX, PORT, FAR, methods=["GET"], path="/docs")
+FORGED = Signature(GOOD.expires, b"00000000k")
+EXPIRED = signing.sign("k", KEYS[b"k"], SANDBOX, PORT, 1_000_000_000)
+ACCEPT = b"Accept: text/html,application/xhtml+xml,*/*;q=0.8\r\n"
+OPEN = b"GET {path}%b HTTP/1.1\r\n{host}\r\n%b\r\n"
+SIGNED_FORMS = pytest.mark.parametrize("form", [Form.HOST, Form.URI], ids=["host", "uri"])
+PATH_FORMS = pytest.mark.parametrize("form", [Form.PROXY, Form.URI], ids=["proxy", "uri"])
+UPGRADE = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+
+
+@pytest.fixture
+async def secured() -> AsyncIterator[World]:
+    """A gateway with keys, and a sandbox that asks for a credential."""
+    async with running(World(keys=KEYS)) as made:
+        made.put(token=TOKEN)
+        yield made
+
+
+async def browse(world: World, form: Form, target: bytes = b"/x", lines: bytes = ACCEPT, **how: object) -> Message:
+    client = await world.connect()
+    return await client.ask(form.write(OPEN % (target, lines), **how))  # type: ignore[arg-type]
+
+
+async def follow(world: World, answer: Message, cookie: bytes = b"", host: bytes = b"gateway.test") -> Message:
+    """What a browser asks after a redirect that it has got from `host`."""
+    location = answer.one(b"location") or b""
+    if location.startswith(b"http://"):
+        host, slash, rest = location.removeprefix(b"http://").partition(b"/")
+        location = slash + rest
+    line = b"Cookie: %b\r\n" % cookie if cookie else b""
+    client = await world.connect()
+    return await client.ask(b"GET %b HTTP/1.1\r\nHost: %b\r\n%b%b\r\n" % (location, host, ACCEPT, line))
+
+
+def pair(answer: Message) -> bytes:
+    return answer.all(b"set-cookie")[0].partition(b";")[0]
+
+
+async def enter(world: World, form: Form, signature: Signature, target: bytes = b"/x?y=%2F&z") -> Message:
+    """Opens a signed link as far as the answer that sets the cookie."""
+    answer = await browse(world, form, target, signed=signature)
+    if form is Form.HOST:
+        assert answer.status == 307
+        assert answer.all(b"set-cookie") == []
+        answer = await follow(world, answer)
+    return answer
+
+
+@SIGNED_FORMS
+@pytest.mark.parametrize("signature", [GOOD, LONG], ids=["short", "long"])
+async def test_link(secured: World, form: Form, signature: Signature) -> None:
+    """A signed link leads to the page itself, at an address without the signature, which the sandbox never sees."""
+    answer = await enter(secured, form, signature)
+    assert answer.status == 307
+    assert signature.value not in (answer.one(b"location") or b"")
+    cookie = b"a=1; " + pair(answer)
+    page = await follow(secured, answer, cookie, b"sb-8080.sandbox.test" if form is Form.HOST else b"gateway.test")
+    assert (page.status, page.body) == (200, b"ok")
+    message = secured.backend.seen[-1]
+    assert message.target == b"/x?y=%2F&z"
+    assert message.one(b"cookie") == b"a=1"
+    assert signature.value not in message.raw_head
+
+
+@SIGNED_FORMS
+async def test_cookie(secured: World, form: Form) -> None:
+    """The cookie is out of reach of scripts and other sites, and short-lived."""
+    answer = await enter(secured, form, GOOD)
+    cookie = answer.all(b"set-cookie")[0]
+    for attribute in (b"HttpOnly", b"SameSite=Lax", b"Max-Age=43200", b"Path=/"):
+        assert attribute in cookie
+    assert answer.one(b"cache-control") == b"no-store"
+
+
+@SIGNED_FORMS
+@pytest.mark.parametrize("signature", [FORGED, EXPIRED], ids=["forged", "expired"])
+async def test_bad_link(secured: World, form: Form, signature: Signature) -> None:
+    """A link that does not let in sets no cookie and leads nowhere."""
+    answer = await browse(secured, form, signed=signature)
+    assert answer.status == 401
+    assert answer.all(b"set-cookie") == []
+
+
+@SIGNED_FORMS
+@pytest.mark.parametrize("lines", [b"", b"Accept: application/json\r\n", b"Accept: */*\r\n", ACCEPT + UPGRADE])
+async def test_programs(secured: World, form: Form, lines: bytes) -> None:
+    """Programs and WebSockets are served at the signed address itself."""
+    assert (await browse(secured, form, lines=lines, signed=GOOD)).status == 200
+    assert len(secured.backend.seen) == 1
+
+
+async def test_post_to_a_link(secured: World) -> None:
+    """Only opening a page is turned into a cookie; a form that is sent to a signed address is served."""
+    client = await secured.connect()
+    raw = b"POST {path}/x HTTP/1.1\r\n{host}\r\n%bContent-Length: 2\r\n\r\nhi" % ACCEPT
+    assert (await client.ask(Form.URI.write(raw, signed=GOOD))).status == 200
+
+
+COOKIE = b"Cookie: opensandbox-access-sb-8080=%b-%b\r\n"
+
+
+@in_each_form
+@pytest.mark.parametrize("lines", [b"", UPGRADE], ids=["request", "websocket"])
+@pytest.mark.parametrize(
+    ("signature", "status"),
+    [(GOOD, 200), (LONG, 200), (FORGED, 401), (EXPIRED, 401)],
+    ids=["short", "long", "forged", "old"],
+)
+async def test_cookie_lets_in(secured: World, form: Form, lines: bytes, signature: Signature, status: int) -> None:
+    """The cookie is as good as the signature it holds, in every form."""
+    line = COOKIE % (signature.expires, signature.value)
+    assert (await browse(secured, form, lines=line + lines)).status == status
+
+
+@in_each_form
+async def test_cookie_and_wrong_token(secured: World, form: Form) -> None:
+    """A wrong token is not saved by a good cookie."""
+    line = COOKIE % (GOOD.expires, GOOD.value) + b"OpenSandbox-Secure-Access: wrong\r\n"
+    assert (await browse(secured, form, lines=line)).status == 401
+
+
+@in_each_form
+async def test_cookie_of_another_port(secured: World, form: Form) -> None:
+    """A cookie is for one port of one sandbox."""
+    other = signing.sign("k", KEYS[b"k"], SANDBOX, 8081, FAR)
+    line = b"Cookie: opensandbox-access-sb-8081=%b-%b\r\n" % (other.expires, other.value)
+    assert (await browse(secured, form, lines=line)).status == 401
+
+
+@in_each_form
+@pytest.mark.parametrize(
+    ("sent", "seen"),
+    [
+        (b"a=1", [b"a=1"]),
+        (b"opensandbox-access-sb-8080=x", []),
+        (b"opensandbox-access-other-1=x; a=1; opensandbox-last=/sb/8080; b=2", [b"a=1; b=2"]),
+    ],
+)
+async def test_our_cookies_stay_here(world: World, form: Form, sent: bytes, seen: list[bytes]) -> None:
+    """No sandbox sees a cookie of ours, whether it asks for credentials or not."""
+    assert (await browse(world, form, lines=b"Cookie: %b\r\n" % sent)).status == 200
+    assert world.backend.seen[0].all(b"cookie") == seen
+
+
+@in_each_form
+@pytest.mark.parametrize(
+    ("method", "target", "status"),
+    [(b"GET", b"/docs/x", 200), (b"POST", b"/docs/x", 401), (b"GET", b"/docs/../x", 401)],
+)
+async def test_bound_signature(secured: World, form: Form, method: bytes, target: bytes, status: int) -> None:
+    """A signature that is bound lets in where it is bound to and nowhere else."""
+    line = COOKIE % (READ_ONLY.expires, READ_ONLY.value)
+    raw = form.write(OPEN % (target, line)).replace(b"GET", method, 1)
+    client = await secured.connect()
+    assert (await client.ask(raw)).status == status
+
+
+@SIGNED_FORMS
+async def test_guessing(secured: World, form: Form) -> None:
+    """Guessing short signatures is throttled; the token and long signatures still let in."""
+    client = await secured.connect()
+    statuses = [(await client.ask(form.write(OPEN % (b"/x", b""), signed=FORGED))).status for _ in range(25)]
+    assert statuses == [401] * 20 + [429] * 5
+    refused = await client.ask(form.write(OPEN % (b"/x", b""), signed=GOOD))
+    assert refused.status == 429
+    assert refused.one(b"retry-after") is not None
+    assert (await client.ask(form.write(OPEN % (b"/x", b""), signed=LONG))).status == 200
+    token = b"OpenSandbox-Secure-Access: %b\r\n" % TOKEN
+    assert (await client.ask(form.write(OPEN % (b"/x", token)))).status == 200
+
+
+# Applications that do not know their prefix.
+
+
+LEADS = [
+    (b"Location: /login?x", b"Location: %b/login?x"),
+    (b"location: http://gateway.test/login", b"location: http://gateway.test%b/login"),
+    (b"Content-Location: /x", b"Content-Location: %b/x"),
+    (b"Refresh: 0; url=/x", b"Refresh: 0; url=%b/x"),
+    (b"Link: </a.css>; rel=preload", b"Link: <%b/a.css>; rel=preload"),
+    (b"Set-Cookie: a=1; Path=/; HttpOnly", b"Set-Cookie: a=1; Path=%b; HttpOnly"),
+    (b"Set-Cookie: a=1; Path=/x", b"Set-Cookie: a=1; Path=%b/x"),
+]
+LEADS_NOWHERE = [b"Location: x", b"Location: https://other.test/", b"X-Location: /x", b"Set-Cookie: a=1"]
+
+
+def answering(line: bytes) -> Reply:
+    return Reply(b"HTTP/1.1 302 Found\r\n%b\r\nContent-Length: 0\r\n\r\n" % line)
+
+
+@PATH_FORMS
+@pytest.mark.parametrize(("line", "expected"), LEADS)
+async def test_what_leads_out(world: World, form: Form, line: bytes, expected: bytes) -> None:
+    """What would lead out of the prefix leads back into it."""
+    world.backend.reply = answering(line)
+    answer = await browse(world, form)
+    assert answer.lines[0] == expected % form.prefix
+
+
+@in_each_form
+@pytest.mark.parametrize("line", LEADS_NOWHERE)
+async def test_what_leads_elsewhere(world: World, form: Form, line: bytes) -> None:
+    """What leads elsewhere stays byte for byte."""
+    world.backend.reply = answering(line)
+    assert (await browse(world, form)).lines[0] == line
+
+
+@pytest.mark.parametrize("form", [Form.HEADER, Form.HOST], ids=["header", "host"])
+@pytest.mark.parametrize("line", [line for line, _ in LEADS])
+async def test_without_prefix(world: World, form: Form, line: bytes) -> None:
+    """Where no prefix was taken away nothing is changed."""
+    world.backend.reply = answering(line)
+    assert (await browse(world, form)).lines[0] == line
+
+
+@PATH_FORMS
+@pytest.mark.parametrize(("rest", "location"), [(b"", b"%b/"), (b"?q=/", b"%b/?q=/")])
+async def test_slash(world: World, form: Form, rest: bytes, location: bytes) -> None:
+    """A browser is sent to the address with a slash; a program gets what is there."""
+    answer = await browse(world, form, rest)
+    assert (answer.status, answer.one(b"location")) == (307, location % form.prefix)
+    assert world.backend.seen == []
+    assert (await browse(world, form, rest, b"")).status == 200
+
+
+@PATH_FORMS
+@pytest.mark.parametrize("target", [b"/static/app.js?v=1", b"/src/main.js", b"/a/80/b", b"/docs", b"/"])
+async def test_page_asks_for_the_root(world: World, form: Form, target: bytes) -> None:
+    """What a page under a prefix asks of the root is its own, whatever else the path could mean."""
+    client = await world.connect()
+    referer = b"Referer: http://gateway.test%b/page\r\n" % form.prefix
+    answer = await client.ask(b"GET %b HTTP/1.1\r\nHost: gateway.test\r\n%b\r\n" % (target, referer))
+    assert (answer.status, answer.one(b"location")) == (307, form.prefix + target)
+
+
+@PATH_FORMS
+@pytest.mark.parametrize("host", [b"other.test", b"gateway.test:81"])
+async def test_page_of_another_host(world: World, form: Form, host: bytes) -> None:
+    """A page of another host says nothing about ours."""
+    client = await world.connect()
+    referer = b"Referer: http://%b%b/page\r\n" % (host, form.prefix)
+    answer = await client.ask(b"GET /static/app.js HTTP/1.1\r\nHost: gateway.test\r\n%b\r\n" % referer)
+    assert answer.status in (400, 404)
+
+
+@PATH_FORMS
+async def test_websocket_of_a_page(world: World, form: Form) -> None:
+    """A WebSocket to the root is connected to the application that the browser was at last."""
+    cookie = b"Cookie: opensandbox-last=%b\r\n" % form.prefix
+    client = await world.connect()
+    await client.ask(b"GET /websockify HTTP/1.1\r\nHost: gateway.test\r\n%b%b\r\n" % (cookie, UPGRADE))
+    message = world.backend.seen[0]
+    assert (message.target, message.one(b"upgrade"), message.one(b"cookie")) == (b"/websockify", b"websocket", None)
+    assert message.one(b"x-forwarded-prefix") == form.prefix
+
+
+@PATH_FORMS
+async def test_pages_leave_a_mark(world: World, form: Form) -> None:
+    """A page under a prefix leaves the cookie that its WebSockets are found by; other answers leave none."""
+    world.backend.replies = [
+        Reply(b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: 2\r\n\r\nok"),
+        Reply(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"),
+    ]
+    marks = [(await browse(world, form)).all(b"set-cookie") for _ in range(2)]
+    assert [mark.partition(b";")[0] for mark in marks[0]] == [b"opensandbox-last=" + form.prefix]
+    assert marks[1] == []
