@@ -41,6 +41,7 @@ _DIAGNOSTICS = {
     "truncated": False,
 }
 _POLICY = {"defaultAction": "deny", "egress": [{"action": "allow", "target": "*.example.org"}]}
+_LIMITS = {"limits": {"access.limit.requests.per.second": "10"}}
 _POLICY_STATE = {"status": "ok", "mode": "dns+nft", "policy": _POLICY}
 
 REQUESTS: dict[tuple[str, str], Any] = {
@@ -54,6 +55,9 @@ REQUESTS: dict[tuple[str, str], Any] = {
     ("PATCH", "/sandboxes/{id}/metadata"): {"team": "ads", "old-key": None},
     ("POST", "/sandboxes/{id}/renew-expiration"): {"expiresAt": "2030-01-01T14:00:00Z"},
     ("POST", "/sandboxes/{id}/snapshots"): {"name": "before-upgrade"},
+    ("PATCH", "/sandboxes/{id}/access"): {
+        "limits": {"access.limit.requests.per.second": "10", "access.limit.methods": None}
+    },
     ("POST", "/metrics/events"): {"eventType": "sandbox.create", "createDurationMs": 412, "success": True},
     ("PUT", "/sandboxes/{id}/networkpolicy"): _POLICY,
     ("PATCH", "/sandboxes/{id}/networkpolicy"): [{"action": "allow", "target": "pypi.org"}],
@@ -68,6 +72,8 @@ ANSWERS: dict[tuple[str, str], Any] = {
     ("PATCH", "/sandboxes/{id}/metadata"): {**_SANDBOX, "metadata": {"team": "ads"}},
     ("POST", "/sandboxes/{id}/renew-expiration"): {"expiresAt": "2030-01-01T14:00:00Z"},
     ("GET", "/sandboxes/{id}/endpoints/{port}"): {"endpoint": "203.0.113.5:40123"},
+    ("GET", "/sandboxes/{id}/access"): _LIMITS,
+    ("PATCH", "/sandboxes/{id}/access"): _LIMITS,
     ("GET", "/sandboxes/{id}/traffic"): {"requests": 12, "bytesIn": 3400, "bytesOut": 91000, "openConnections": 1},
     ("POST", "/sandboxes/{id}/snapshots"): {**_SNAPSHOT_VIEW, "status": {"state": "Creating"}},
     ("GET", "/snapshots"): {"items": [_SNAPSHOT_VIEW], "pagination": _PAGE},

@@ -94,7 +94,7 @@ def traffic_view(route: SandboxRoute, loop_now: float, now: datetime) -> Traffic
         requests=route.requests,
         bytes_in=route.bytes_in,
         bytes_out=route.bytes_out,
-        open_connections=len(route.live),
+        open_connections=route.open,
         last_activity_at=last,
     )
 

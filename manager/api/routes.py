@@ -13,7 +13,15 @@ from manager.api.call import PREFIX, Handler
 from manager.api.handlers import diagnostics, elsewhere, events, policy, sandboxes, server, snapshots
 from manager.api.schemas.create import PolicyState
 from manager.api.schemas.diagnostics import DiagnosticsView
-from manager.api.schemas.sandbox import CreatedSandbox, EndpointView, RenewAnswer, SandboxList, SandboxView, TrafficView
+from manager.api.schemas.sandbox import (
+    AccessView,
+    CreatedSandbox,
+    EndpointView,
+    RenewAnswer,
+    SandboxList,
+    SandboxView,
+    TrafficView,
+)
 from manager.api.schemas.server import Health, Readiness, Version
 from manager.api.schemas.snapshot import SnapshotList, SnapshotView
 
@@ -66,6 +74,8 @@ def _table() -> Iterable[Route]:
                errors=(404, 409, 503))  # fmt: skip
     yield Route("GET", f"{one}/endpoints/{{port}}", sandboxes.endpoint, 200, EndpointView, tag=tag,
                errors=(404, 500, 503))  # fmt: skip
+    yield Route("GET", f"{one}/access", sandboxes.access, 200, AccessView, tag=tag, errors=(404, 503))
+    yield Route("PATCH", f"{one}/access", sandboxes.patch_access, 200, AccessView, tag=tag, errors=(404, 503))
     yield Route("GET", f"{one}/traffic", sandboxes.traffic, 200, TrafficView, tag=tag, errors=(404, 503))
 
     tag = "Network policy"

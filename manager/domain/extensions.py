@@ -5,10 +5,16 @@ Keys that nobody knows are ignored, as every released server does; keys we know 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 RENEW_EXTEND = "access.renew.extend.seconds"
 """Each access moves the expiry to now + so many seconds."""
+
+IDLE_PAUSE = "access.pause.after.idle.seconds"
+"""Pauses the sandbox when nobody has used it for so many seconds; a request wakes it."""
+
+KEEP_PREFIX = "access.prefix.keep"
+"""Ports (`8888,8080`, or `true` for all) whose programs live under the public path, and so are sent it whole."""
 
 POOL_REF = "poolRef"
 """Takes the sandbox from the named pool."""
@@ -19,8 +25,11 @@ ECHOED_PREFIX = "opensandbox.extensions."
 MAX_BYTES = 16 * 1024
 """Most bytes of all keys and values of one sandbox."""
 
-_RENEW_LEAST = 300
-_RENEW_MOST = 86_400
+_MAX_PORT = 65535
+_SWITCH: dict[str, Container[int]] = {"true": range(1, _MAX_PORT + 1), "false": ()}
+
+_SECONDS = {RENEW_EXTEND: (300, 86_400), IDLE_PAUSE: (30, 86_400)}
+"""Extensions that are seconds: the least and the most."""
 
 
 def problem(extensions: Mapping[str, str]) -> str | None:
@@ -31,19 +40,48 @@ def problem(extensions: Mapping[str, str]) -> str | None:
     size = sum(len(key.encode()) + len(value.encode()) for key, value in extensions.items())
     if size > MAX_BYTES:
         return f"extensions: hold {size} bytes, and may hold {MAX_BYTES}"
-    value = extensions.get(RENEW_EXTEND)
-    if value is None:
-        return None
-    if not (value.isascii() and value.strip().isdigit()):
-        return f"extensions.{RENEW_EXTEND}: must be a whole number of seconds in decimal digits, got {value[:40]!r}"
-    if not _RENEW_LEAST <= int(value.strip()[:9]) <= _RENEW_MOST:
-        return f"extensions.{RENEW_EXTEND}: must be {_RENEW_LEAST} to {_RENEW_MOST} seconds, got {value[:40]!r}"
+    for key, (least, most) in _SECONDS.items():
+        value = extensions.get(key)
+        if value is None:
+            continue
+        if not (value.isascii() and value.strip().isdigit()):
+            return f"extensions.{key}: must be a whole number of seconds in decimal digits, got {value[:40]!r}"
+        if not least <= int(value.strip()[:9]) <= most:
+            return f"extensions.{key}: must be {least} to {most} seconds, got {value[:40]!r}"
+    if KEEP_PREFIX in extensions and _kept(extensions[KEEP_PREFIX]) is None:
+        shown = extensions[KEEP_PREFIX][:40]
+        return f'extensions.{KEEP_PREFIX}: must be "true", "false" or ports such as "8888,8080", got {shown!r}'
     return None
 
 
 def renew_seconds(extensions: Mapping[str, str]) -> int | None:
     """By how many seconds an access extends the sandbox, or None when it did not opt in."""
-    value = extensions.get(RENEW_EXTEND, "").strip()
+    return _seconds(extensions, RENEW_EXTEND)
+
+
+def idle_seconds(extensions: Mapping[str, str]) -> int | None:
+    """After how many seconds without use the sandbox is paused, or None when it did not opt in."""
+    return _seconds(extensions, IDLE_PAUSE)
+
+
+def kept_prefixes(extensions: Mapping[str, str]) -> Container[int]:
+    """The ports whose programs are sent the public path whole."""
+    return _kept(extensions.get(KEEP_PREFIX, "")) or ()
+
+
+def _kept(text: str) -> Container[int] | None:
+    word = text.strip().lower()
+    if word in _SWITCH:
+        return _SWITCH[word]
+    entries = [entry.strip() for entry in word.split(",")]
+    if not all(entry.isascii() and entry.isdigit() and entry[0] != "0" and len(entry) <= 5 for entry in entries):
+        return None
+    ports = frozenset(int(entry) for entry in entries)
+    return ports if max(ports) <= _MAX_PORT else None
+
+
+def _seconds(extensions: Mapping[str, str], key: str) -> int | None:
+    value = extensions.get(key, "").strip()
     return int(value) if value.isascii() and value.isdigit() else None
 
 

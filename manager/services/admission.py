@@ -12,6 +12,7 @@ from manager.domain import extensions, labels
 from manager.domain.errors import Invalid
 from manager.domain.request import CreateRequest
 from manager.domain.sandbox import Platform
+from manager.services.access import rules_in
 from manager.services.codes import (
     API_NOT_SUPPORTED,
     INVALID_METADATA_LABEL,
@@ -52,6 +53,7 @@ def _check_extensions(request: CreateRequest) -> None:
     problem = extensions.problem(request.extensions)
     if problem is not None:
         raise Invalid(INVALID_PARAMETER, problem)
+    rules_in(request.extensions)
 
 
 def _check_unsupported(request: CreateRequest) -> None:

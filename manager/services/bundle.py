@@ -15,6 +15,7 @@ from manager.services.diagnostics import Diagnostics
 from manager.services.endpoints import Endpoints
 from manager.services.expiry import Expiry
 from manager.services.idempotency import IdempotentCreates
+from manager.services.idle import IdlePause
 from manager.services.inventory import Inventory
 from manager.services.journal import Journal
 from manager.services.keys import ApiKeys, Guesses, Origins, keys_of
@@ -61,6 +62,7 @@ class Services:
     origins: Origins
     capacity: Capacity
     renewal: Renewal
+    idle: IdlePause
     policies: Policies
     guesses: Guesses
     table: RouteTable
@@ -79,10 +81,12 @@ class Services:
         self.inventory.load(
             await store.renewals.all(),
             await store.metadata.all(),
+            await store.limits.all(),
             await store.failures.all(),
             await store.doomed.all(),
         )
         self.background.append(asyncio.create_task(self.expiry.run(), name="expiry"))
+        self.background.append(asyncio.create_task(self.idle.run(), name="idle"))
         if self.settings.renew_intent.enabled:
             self.background.append(asyncio.create_task(self.renewal.run(), name="renewal"))
         self.watch.begin()
@@ -129,14 +133,16 @@ def build_services(
     sandboxes = Sandboxes(runtime, store, inventory, capacity, turns, tallies, clock)
     snapshots = Snapshots(runtime, store, sandboxes, turns, tasks, clock)
     repeats = IdempotentCreates(store, sandboxes, clock)
+    steady = asyncio.get_running_loop().time
     renewal = Renewal(
         inventory,
         sandboxes,
         table,
         clock,
         min_interval=settings.renew_intent.min_interval_seconds,
-        steady=asyncio.get_running_loop().time,
+        steady=steady,
     )
+    idle = IdlePause(inventory, sandboxes, table, tasks, steady)
     diagnostics = Diagnostics(runtime, sandboxes, journal)
     expiry = Expiry(inventory, sandboxes.expire, tasks, clock)
     listeners = (
@@ -144,6 +150,7 @@ def build_services(
         expiry.on_change,
         capacity.on_change,
         renewal.on_change,
+        idle.on_change,
         journal.on_change,
         waiting.on_change,
     )
@@ -161,7 +168,7 @@ def build_services(
         journal=journal,
         waiting=waiting,
         endpoints=Endpoints(settings, runtime.name, sandboxes, clock),
-        resolver=RouteResolver(runtime, inventory),
+        resolver=RouteResolver(runtime, inventory, idle.wake),
         expiry=expiry,
         watch=Watch(runtime, store, inventory, snapshots, capacity, tasks, publisher.synced),
         store=store,
@@ -171,6 +178,7 @@ def build_services(
         origins=Origins(settings.server.cors_origins),
         capacity=capacity,
         renewal=renewal,
+        idle=idle,
         policies=Policies(sandboxes),
         guesses=Guesses(),
         table=table,

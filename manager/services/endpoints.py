@@ -59,6 +59,19 @@ def direct_address(sandbox: Sandbox, port: int, host: str) -> str | None:
     return f"{host if is_loopback(dialled) else bracketed(dialled)}:{number}{suffix}"
 
 
+@dataclass(frozen=True, slots=True)
+class Signing:
+    """How an address is to be signed: until `expires` in epoch seconds, and whether only for some requests.
+
+    The long form cannot be guessed and may be bound to methods and to paths under one prefix.
+    """
+
+    expires: int
+    long: bool = False
+    methods: tuple[str, ...] = ()
+    path: str = "/"
+
+
 class Endpoints:
     """Writes endpoints in the form the configuration asks for."""
 
@@ -76,21 +89,21 @@ class Endpoints:
         self._signing = keys
 
     async def locate(
-        self, sandbox_id: str, port: int, caller: Caller, *, server_proxy: bool = False, expires: int | None = None
+        self, sandbox_id: str, port: int, caller: Caller, *, server_proxy: bool = False, signed: Signing | None = None
     ) -> Endpoint:
-        """The endpoint of one port; `expires` in epoch seconds asks for a signed address.
+        """The endpoint of one port, its address signed where `signed` is given.
 
         Raises Invalid, NotFound, Unavailable.
         """
         if not 1 <= port <= MAX_PORT:
             raise Invalid(self._codes.invalid_port, f"Port must be between 1 and {MAX_PORT}.")
-        if server_proxy and expires is not None:
+        if server_proxy and signed is not None:
             raise Invalid(
                 INVALID_PARAMETER,
                 "use_server_proxy cannot be combined with expires; signed endpoints require the gateway route.",
             )
         sandbox = await self._sandboxes.get(sandbox_id)
-        signature = None if expires is None else self._sign(sandbox, port, expires)
+        signature = None if signed is None else self._sign(sandbox, port, signed)
         headers = _credentials(sandbox, port, signed=signature is not None)
         if server_proxy:
             return Endpoint(self._proxied(sandbox, port, caller), headers)
@@ -133,17 +146,22 @@ class Endpoints:
         except ValueError as error:
             raise Invalid(INVALID_PARAMETER, f"port: no wildcard address for it: {error}") from error
 
-    def _sign(self, sandbox: Sandbox, port: int, expires: int) -> Signature:
+    def _sign(self, sandbox: Sandbox, port: int, wanted: Signing) -> Signature:
         if not self._gateway:
             raise Invalid(API_NOT_SUPPORTED, "expires: signed endpoints need ingress.mode = gateway on this server.")
-        access = self._signing
-        if access.active_key is None:
+        name, keys = self._signing.active_key, self._signing.secrets
+        if name is None:
             raise Invalid(INVALID_PARAMETER, "expires: no key for signing is configured ([ingress.secure_access]).")
-        if expires <= self._clock().timestamp():
-            raise Invalid(INVALID_PARAMETER, f"expires: must be in the future, in epoch seconds, got {expires}")
-        if expires > signing.MAX_EXPIRES:
-            raise Invalid(INVALID_PARAMETER, f"expires: must be at most {signing.MAX_EXPIRES}")
-        return signing.sign(access.active_key, access.secrets[access.active_key], sandbox.id, port, expires)
+        if wanted.expires <= self._clock().timestamp():
+            raise Invalid(INVALID_PARAMETER, f"expires: must be in the future, in epoch seconds, got {wanted.expires}")
+        try:
+            if not wanted.long:
+                return signing.sign(name, keys[name], sandbox.id, port, wanted.expires)
+            return signing.sign_long(
+                name, keys[name], sandbox.id, port, wanted.expires, methods=wanted.methods, path=wanted.path
+            )
+        except ValueError as error:
+            raise Invalid(INVALID_PARAMETER, f"this address cannot be signed: {error}") from error
 
 
 def _credentials(sandbox: Sandbox, port: int, *, signed: bool) -> dict[str, str]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from manager.domain.sandbox import Sandbox, SandboxState, SandboxStatus
+from manager.services.access import with_limits
 from manager.store.failures import Failure
 
 _REMEMBERED_DELETIONS = 4096
@@ -59,6 +60,7 @@ class Inventory:
         # What only the server knows.
         self._renewals: dict[str, datetime] = {}
         self._metadata: dict[str, dict[str, str]] = {}
+        self._limits: dict[str, dict[str, str]] = {}
         self._moving: dict[str, SandboxStatus] = {}
         self._endings: dict[str, Ending] = {}
         self._doomed: set[str] = set()
@@ -136,12 +138,14 @@ class Inventory:
         self,
         renewals: Mapping[str, datetime],
         metadata: Mapping[str, dict[str, str]],
+        limits: Mapping[str, dict[str, str]],
         failures: Iterable[Failure],
         doomed: Iterable[str],
     ) -> None:
         """Takes over what the store has kept; before the first report."""
         self._renewals.update(renewals)
         self._metadata.update(metadata)
+        self._limits.update(limits)
         self._doomed.update(doomed)
         for failure in failures:
             self.failed(failure)
@@ -195,6 +199,11 @@ class Inventory:
         self._metadata[sandbox_id] = metadata
         self._refresh(sandbox_id)
 
+    def limit(self, sandbox_id: str, limits: dict[str, str]) -> None:
+        """The limits that hold from now on."""
+        self._limits[sandbox_id] = limits
+        self._refresh(sandbox_id)
+
     def moving(self, sandbox_id: str, status: SandboxStatus, ending: Ending | None = None) -> None:
         """An operation has begun: its state is shown until `settle` or, for a deletion, `removed`."""
         self._moving[sandbox_id] = status
@@ -225,14 +234,16 @@ class Inventory:
         for sandbox_id in sandbox_ids:
             self._renewals.pop(sandbox_id, None)
             self._metadata.pop(sandbox_id, None)
+            self._limits.pop(sandbox_id, None)
 
     def has_facts(self, sandbox_id: str) -> bool:
         """Whether the store keeps something about it."""
-        return sandbox_id in self._renewals or sandbox_id in self._metadata
+        return any(sandbox_id in facts for facts in (self._renewals, self._metadata, self._limits))
 
     def stale_facts(self) -> set[str]:
         """Ids with overlays but no sandbox."""
-        return (self._renewals.keys() | self._metadata.keys()) - self._shown.keys() - self._reported.keys()
+        known = self._renewals.keys() | self._metadata.keys() | self._limits.keys()
+        return known - self._shown.keys() - self._reported.keys()
 
     # Listening
 
@@ -263,14 +274,15 @@ class Inventory:
             failure = self._failures.get(sandbox_id)
             return None if failure is None else failure.sandbox
         renewed, metadata = self._renewals.get(sandbox_id), self._metadata.get(sandbox_id)
-        moving = self._moving.get(sandbox_id)
-        if renewed is None and metadata is None and moving is None:
+        moving, limits = self._moving.get(sandbox_id), self._limits.get(sandbox_id)
+        if renewed is None and metadata is None and moving is None and limits is None:
             return sandbox
         return replace(
             sandbox,
             status=sandbox.status if moving is None else moving,
             expires_at=sandbox.expires_at if renewed is None else renewed,
             metadata=sandbox.metadata if metadata is None else metadata,
+            extensions=sandbox.extensions if limits is None else with_limits(sandbox.extensions, limits),
         )
 
     def _show(self, sandbox: Sandbox) -> None:

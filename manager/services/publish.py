@@ -6,9 +6,11 @@ It also answers the gateway's misses while the runtime's events are out of step.
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 
 from gateway.access import AccessRule
 from gateway.table import Reach, Removal, Resolution, RouteState, RouteTable, SandboxRoute
+from manager.domain import extensions
 from manager.domain.errors import ManagerError
 from manager.domain.sandbox import EXECD_PORT, Addresses, Sandbox, SandboxState
 from manager.runtime.base import Runtime
@@ -53,6 +55,8 @@ def route_of(sandbox: Sandbox) -> SandboxRoute:
         reach_of(sandbox.addresses),
         state=_STATES[sandbox.status.state],
         access=AccessRule(sandbox.secure_token.encode()) if sandbox.secure_token else None,
+        wakes=extensions.idle_seconds(sandbox.extensions) is not None,
+        keep_prefix=extensions.kept_prefixes(sandbox.extensions),
     )
 
 
@@ -84,11 +88,18 @@ def _never_existed(sandbox: Sandbox) -> bool:
 
 
 class RouteResolver:
-    """Looks a sandbox up at its runtime for the gateway, while events are out of step."""
+    """What the gateway asks about a sandbox: where it is while events are out of step, and to wake it."""
 
-    def __init__(self, runtime: Runtime, inventory: Inventory) -> None:
+    def __init__(self, runtime: Runtime, inventory: Inventory, wake: Callable[[str], Awaitable[bool]]) -> None:
         self._runtime = runtime
         self._inventory = inventory
+        self._wake = wake
+
+    async def wake(self, sandbox_id: str) -> Resolution:
+        """Lets a paused sandbox go on that asked to be woken by requests; PUBLISHED when it runs. Does not raise."""
+        if await self._wake(sandbox_id):
+            return Resolution.PUBLISHED
+        return Resolution.NOT_FOUND if self._inventory.get(sandbox_id) is None else Resolution.UNAVAILABLE
 
     async def resolve(self, sandbox_id: str) -> Resolution:
         """Publishes the sandbox's route when the runtime knows it."""

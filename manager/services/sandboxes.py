@@ -14,6 +14,7 @@ from manager.domain.errors import Conflict, Invalid, NotFound, Unavailable
 from manager.domain.lifecycle import Event, IllegalMove, move
 from manager.domain.sandbox import Sandbox, SandboxState, SandboxStatus
 from manager.runtime.base import Runtime
+from manager.services.access import check_limits, limits_in
 from manager.services.capacity import Capacity
 from manager.services.clock import Clock
 from manager.services.codes import INVALID_METADATA_LABEL, RESERVED_METADATA_LABEL, Codes
@@ -129,6 +130,20 @@ class Sandboxes:
             self._inventory.patch(sandbox_id, metadata)
             return await self.get(sandbox_id)
 
+    async def patch_limits(self, sandbox_id: str, patch: Mapping[str, str | None]) -> Sandbox:
+        """Merges the patch into its limits, None lifting one; in force and on disk when this returns.
+
+        Raises NotFound, Invalid.
+        """
+        async with self._facts.take(sandbox_id, "patch"):
+            sandbox = await self.get(sandbox_id)
+            merged = {**limits_in(sandbox.extensions), **patch}
+            limits = {key: value for key, value in merged.items() if value is not None}
+            check_limits(limits)
+            await self._store.limits.put(sandbox_id, limits)
+            self._inventory.limit(sandbox_id, limits)
+            return await self.get(sandbox_id)
+
     # How operations are carried out
 
     async def _operate(
@@ -194,6 +209,7 @@ class Sandboxes:
             if self._inventory.has_facts(sandbox_id):
                 await self._store.renewals.forget([sandbox_id])
                 await self._store.metadata.forget([sandbox_id])
+                await self._store.limits.forget([sandbox_id])
                 self._inventory.forget_facts([sandbox_id])
             if owned:
                 await self._store.owners.forget([sandbox_id])

@@ -98,6 +98,7 @@ class Watch:
         if stale:
             await self._store.renewals.forget(stale)
             await self._store.metadata.forget(stale)
+            await self._store.limits.forget(stale)
             self._inventory.forget_facts(stale)
 
     async def _look_again(self, sandbox_id: str) -> None:

@@ -17,4 +17,5 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             made TEXT, until TEXT NOT NULL, PRIMARY KEY (owner, key)) WITHOUT ROWID""",
     ),
     ("CREATE TABLE owners (sandbox_id TEXT PRIMARY KEY, owner TEXT NOT NULL) WITHOUT ROWID",),
+    ("CREATE TABLE limits (sandbox_id TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID",),
 )

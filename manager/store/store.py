@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from manager.store.access import ChangedLimits
 from manager.store.database import Database
 from manager.store.doomed import Doomed
 from manager.store.failures import Failures
@@ -24,6 +25,7 @@ class Store:
         self.metadata = PatchedMetadata(self.database)
         self.failures = Failures(self.database)
         self.doomed = Doomed(self.database)
+        self.limits = ChangedLimits(self.database)
         self.owners = Owners(self.database)
         self.snapshots = SnapshotRecords(self.database)
         self.idempotency = IdempotencyKeys(self.database)

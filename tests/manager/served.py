@@ -13,7 +13,7 @@ from typing import Any
 from aiohttp import web
 
 from manager.api.app import build_app
-from manager.process import build_gateway
+from manager.data_plane import build_gateway
 from tests.manager.harness import House, MovedClock, open_house
 
 

@@ -13,12 +13,22 @@ from pydantic import RootModel
 from manager.api import present
 from manager.api.call import PREFIX, SUBJECT, Call, NoBody, NoQuery, json_answer
 from manager.api.schemas.create import CreateSandboxRequest
-from manager.api.schemas.sandbox import EndpointQuery, ListQuery, RenewAnswer, RenewRequest, TrafficView, WaitQuery
+from manager.api.schemas.sandbox import (
+    AccessPatch,
+    AccessView,
+    EndpointQuery,
+    ListQuery,
+    RenewAnswer,
+    RenewRequest,
+    TrafficView,
+    WaitQuery,
+)
 from manager.api.translate import create_request
 from manager.domain.errors import Invalid
 from manager.domain.sandbox import Sandbox, SandboxState
+from manager.services.access import limits_in
 from manager.services.codes import INVALID_PARAMETER
-from manager.services.endpoints import Caller
+from manager.services.endpoints import Caller, Signing
 from manager.services.filters import Paging, SandboxFilter, parse_metadata
 from manager.services.idempotency import KeyUse
 
@@ -99,14 +109,30 @@ async def patch_metadata(call: Call[NoQuery, MetadataPatch]) -> web.Response:
     return json_answer(present.sandbox_view(sandbox))
 
 
+async def access(call: Call[NoQuery, NoBody]) -> web.Response:
+    """Shows the limits of a sandbox at the gateway."""
+    sandbox = await call.services.sandboxes.get(call.sandbox_id())
+    return json_answer(AccessView(limits=limits_in(sandbox.extensions)))
+
+
+async def patch_access(call: Call[NoQuery, AccessPatch]) -> web.Response:
+    """Changes the limits of a sandbox at the gateway, for requests that come from now on; null lifts one."""
+    sandbox = await call.services.sandboxes.patch_limits(call.sandbox_id(), call.body.limits)
+    return json_answer(AccessView(limits=limits_in(sandbox.extensions)))
+
+
 async def endpoint(call: Call[EndpointQuery, NoBody]) -> web.Response:
     """Tells where a port of a sandbox is reached."""
+    query = call.query
+    signed = None
+    if query.expires is not None:
+        signed = Signing(query.expires, query.signature == "long", tuple(query.method), query.path)
     endpoint = await call.services.endpoints.locate(
         call.sandbox_id(),
         call.number("port"),
         Caller(call.request.headers.get("Host", ""), call.versioned),
-        server_proxy=call.query.use_server_proxy,
-        expires=call.query.expires,
+        server_proxy=query.use_server_proxy,
+        signed=signed,
     )
     return json_answer(present.endpoint_view(endpoint, credentials=not call.read_only))
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from manager.api.schemas.base import Timestamp, Wire
 
@@ -97,6 +97,18 @@ class TrafficView(Wire):
     last_activity_at: Timestamp | None = None
 
 
+class AccessView(Wire):
+    """The limits of one sandbox, by their names."""
+
+    limits: dict[str, str] = Field(examples=[{"access.limit.requests.per.second": "10"}])
+
+
+class AccessPatch(Wire):
+    """Limits to set, and with null to lift."""
+
+    limits: dict[str, str | None]
+
+
 class PageQuery(Wire):
     """Which page, of how many items."""
 
@@ -118,6 +130,19 @@ class EndpointQuery(Wire):
 
     use_server_proxy: bool = Field(default=False, alias="use_server_proxy")
     expires: int | None = Field(default=None, description="Asks for a signed address until then, in epoch seconds.")
+    signature: Literal["short", "long"] = Field(
+        default="short", description="A long one cannot be guessed, and may be bound to methods and paths."
+    )
+    method: list[str] = Field(default_factory=list, description="Binds a long signature to these methods.")
+    path: str = Field(default="/", description="Binds a long signature to paths under this one.")
+
+    @model_validator(mode="after")
+    def _binding_needs_room(self) -> Self:
+        if self.signature == "short" and (self.method or self.path != "/"):
+            raise ValueError("signature: must be long to be bound to a method or a path")
+        if self.signature == "long" and self.expires is None:
+            raise ValueError("expires: is required with a signature")
+        return self
 
 
 class WaitQuery(Wire):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
 
+from gateway.routing import Signature
+from gateway.signing import verify_long
 from manager.domain.sandbox import Addresses
 from manager.services.endpoints import direct_address
 from manager.services.public_host import bare_host
@@ -71,6 +74,39 @@ async def test_signed(open_api: OpenApi) -> None:
     assert "headers" not in body
     unsigned = await endpoint(api, made["id"], "44772")
     assert len(unsigned["headers"]["OpenSandbox-Secure-Access"]) == 32
+
+
+async def test_long_signatures(open_api: OpenApi) -> None:
+    """On request, longer than the short ones and bound to methods and a path; they fit no wildcard label."""
+    api = await open_api(ingress=gateway("uri", "gw", secure_access=KEYS))
+    made = await api.create(secureAccess=True)
+    query = f"expires={FAR}&signature=long&method=GET&method=POST&path=/api"
+    code = (await endpoint(api, made["id"], f"80?{query}"))["endpoint"].rpartition("/")[2]
+    parsed = Signature(b"x2qxvk", code.encode())
+    secret = b"0123456789abcdef0123456789abcdef"
+    check = partial(verify_long, secret, made["id"].encode(), 80, parsed)
+    assert check(b"GET", b"/api/x")
+    assert not check(b"DELETE", b"/api/x")
+    assert not check(b"GET", b"/other")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        f"expires={FAR}&method=GET",
+        f"expires={FAR}&path=/a",
+        f"expires={FAR}&signature=long&method=FLY",
+        f"expires={FAR}&signature=long&path=/a/../b",
+        f"expires={FAR}&signature=huge",
+        "signature=long",
+    ],
+)
+async def test_signatures_that_cannot_be_made(open_api: OpenApi, query: str) -> None:
+    """400 with the reason."""
+    api = await open_api(ingress=gateway("uri", "gw", secure_access=KEYS))
+    made = await api.create()
+    status, body = await api.call("GET", f"/sandboxes/{made['id']}/endpoints/80?{query}")
+    assert (status, body["code"]) == (400, "SANDBOX::INVALID_PARAMETER")
 
 
 async def test_signing_keys_are_replaced_while_running(open_api: OpenApi) -> None:

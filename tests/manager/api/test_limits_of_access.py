@@ -1,0 +1,76 @@
+"""What a sandbox's owner says about its use through the gateway: limits, prefixes, sleep."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.manager.api.conftest import Api, OpenApi, plain
+
+RATE, METHODS = "access.limit.requests.per.second", "access.limit.methods"
+
+
+async def test_limits_are_shown_and_changed(api: Api) -> None:
+    """Set at create, merged by patches, null lifts one."""
+    made = await api.create(extensions={RATE: "10", METHODS: "GET"})
+    path = f"/sandboxes/{made['id']}/access"
+    assert (await api.call("GET", path))[1] == {"limits": {RATE: "10", METHODS: "GET"}}
+    assert await api.call("PATCH", path, json={"limits": {RATE: "5", METHODS: None}}) == (200, {"limits": {RATE: "5"}})
+    assert (await api.call("GET", path))[1] == {"limits": {RATE: "5"}}
+
+
+async def test_changed_limits_survive_a_restart(open_api: OpenApi) -> None:
+    """The runtime's labels still say the old ones; they do not count."""
+    first = await open_api()
+    made = await first.create(extensions={RATE: "10", METHODS: "GET"})
+    path = f"/sandboxes/{made['id']}/access"
+    await first.call("PATCH", path, json={"limits": {RATE: None, METHODS: None}})
+    second = await open_api(first.house.runtime)
+    assert (await second.call("GET", path))[1] == {"limits": {}}
+    await second.call("DELETE", f"/sandboxes/{made['id']}")
+    assert await second.house.services.store.limits.all() == {}
+
+
+@pytest.mark.parametrize(
+    "extensions",
+    [
+        {RATE: "fast"},
+        {"access.limit.nonsense": "1"},
+        {"access.limit.paths": "/a/../b"},
+        {"access.prefix.keep": "8888,x"},
+        {"access.prefix.keep": "0"},
+        {"access.prefix.keep": "70000"},
+        {"access.pause.after.idle.seconds": "29"},
+        {"access.pause.after.idle.seconds": ""},
+    ],
+)
+async def test_what_is_refused_at_create(api: Api, extensions: dict[str, str]) -> None:
+    """400 naming the key."""
+    status, body = await api.call("POST", "/sandboxes", json=plain(extensions=extensions))
+    assert (status, body["code"]) == (400, "SANDBOX::INVALID_PARAMETER")
+    assert next(iter(extensions)) in body["message"]
+
+
+@pytest.mark.parametrize("limits", [{RATE: "0"}, {"other": "1"}, {"access.limit.x": "1"}, [], {RATE: 5}])
+async def test_patches_that_are_refused(api: Api, limits: Any) -> None:
+    """400, and the old limits hold."""
+    made = await api.create(extensions={RATE: "10"})
+    path = f"/sandboxes/{made['id']}/access"
+    assert (await api.call("PATCH", path, json={"limits": limits}))[0] == 400
+    assert (await api.call("GET", path))[1] == {"limits": {RATE: "10"}}
+
+
+@pytest.mark.parametrize(
+    ("value", "kept", "not_kept"),
+    [("8888, 8080", (8888, 8080), (80,)), ("true", (1, 65535), ()), ("false", (), (80,)), (None, (), (80,))],
+)
+async def test_prefixes_that_are_kept(
+    api: Api, value: str | None, kept: tuple[int, ...], not_kept: tuple[int, ...]
+) -> None:
+    """The gateway knows the ports whose programs want to see the public path."""
+    made = await api.create(extensions={} if value is None else {"access.prefix.keep": value})
+    route = api.house.table.get(made["id"].encode())
+    assert route is not None
+    assert all(port in route.keep_prefix for port in kept)
+    assert not any(port in route.keep_prefix for port in not_kept)
