@@ -13,6 +13,8 @@ SLOW_PEER: Final = 1
 """The other side of the exchange has more unsent bytes than its high-water mark."""
 NOT_READY: Final = 2
 """There is no other side yet: the upstream connection is being made, or a request was already read ahead."""
+PACED: Final = 4
+"""More bytes have passed than the sandbox may move in this time."""
 
 
 class Valve:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from gateway.deadlines import Deadlines
 from gateway.limits import Limits
-from gateway.table import Target
+from gateway.reach import Target
 from gateway.upstream import UpstreamConnection
 
 FRESH_SECONDS = 1.0

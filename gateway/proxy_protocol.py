@@ -69,7 +69,7 @@ def _read_v2(data: bytes) -> Preface | None:
     size = _ADDRESS_BYTES.get(data[13] >> 4)
     if command == 0 or size is None:
         return Preface(None, end)
-    if length < 2 * size:
+    if length < 2 * size + 4:
         raise BadRequest("the PROXY header is too short for its addresses")
     packed = data[_V2_HEADER : _V2_HEADER + size]
     return Preface(str(ipaddress.ip_address(packed)).encode("ascii"), end)

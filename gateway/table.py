@@ -12,14 +12,30 @@ from __future__ import annotations
 
 import enum
 import logging
+import time
 from collections import OrderedDict
-from collections.abc import Container, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
+
+from gateway.quotas import Quota, QuotaRules
+from gateway.reach import Reach, Target
 
 if TYPE_CHECKING:
     from gateway.access import AccessRule
     from gateway.pool import Pool
+
+__all__ = [
+    "TOMBSTONES",
+    "Live",
+    "Reach",
+    "Removal",
+    "Resolution",
+    "Resolver",
+    "RouteState",
+    "RouteTable",
+    "SandboxRoute",
+    "Target",
+]
 
 log = logging.getLogger(__name__)
 
@@ -47,39 +63,6 @@ class Removal(enum.Enum):
     REVOKED = "revoked"
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where one port of a sandbox is dialled: host, port, and the path that a relay on the way needs in front."""
-
-    host: str
-    port: int
-    prefix: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Reach:
-    """How the ports of one sandbox can be dialled, best way first (design: address › published port › relay).
-
-    `host` is an address on which every port answers; `published` maps a port inside to the address it is published
-    on; `relay` is the address of execd, whose `/proxy/{port}/` reaches any port that is not published.
-    """
-
-    host: str | None = None
-    published: Mapping[int, tuple[str, int]] = field(default_factory=dict)
-    relay: tuple[str, int] | None = None
-
-    def target(self, port: int) -> Target | None:
-        """The address to dial for `port` inside the sandbox, or None when nothing leads there."""
-        if self.host is not None:
-            return Target(self.host, port)
-        address = self.published.get(port)
-        if address is not None:
-            return Target(*address)
-        if self.relay is not None:
-            return Target(*self.relay, b"/proxy/%d" % port)
-        return None
-
-
 class Live(Protocol):
     """Something open on a route: an exchange or a tunnel."""
 
@@ -101,6 +84,7 @@ class SandboxRoute:
         "live",
         "open_elsewhere",
         "pools",
+        "quota",
         "reach",
         "requests",
         "state",
@@ -117,7 +101,8 @@ class SandboxRoute:
         state: RouteState = RouteState.RUNNING,
         access: AccessRule | None = None,
         wakes: bool = False,
-        keep_prefix: Container[int] = (),
+        keep_prefix: frozenset[int] = frozenset(),
+        rules: QuotaRules | None = None,
     ) -> None:
         self.id = id.encode("ascii")
         self.uid = uid
@@ -127,7 +112,9 @@ class SandboxRoute:
         self.wakes = wakes
         """Whether a request resumes the sandbox when it is paused."""
         self.keep_prefix = keep_prefix
-        """Ports whose applications are told to live under the public path prefix, and so want to see it."""
+        """Ports whose applications are told to live under the public path prefix, and so want to see it; 0: all."""
+        self.quota = None if rules is None else Quota(rules, time.monotonic())
+        """What the owner has limited; None, which is usual, costs nothing."""
         # What the data plane keeps. `last_active` is loop time in seconds; 0.0 means never.
         self.last_active = 0.0
         self.live: set[Live] = set()
@@ -142,12 +129,19 @@ class SandboxRoute:
         """How many exchanges and tunnels are open on it, those of worker processes included."""
         return len(self.live) + self.open_elsewhere
 
+    @property
+    def rules(self) -> QuotaRules | None:
+        """What the owner has limited."""
+        return None if self.quota is None else self.quota.rules
+
     def describe_as(self, other: SandboxRoute) -> None:
         """Takes over what the manager says of the sandbox, keeping connections and counters."""
         if other.reach != self.reach:
             self.close_idle()
         self.reach, self.state, self.access = other.reach, other.state, other.access
         self.wakes, self.keep_prefix = other.wakes, other.keep_prefix
+        if self.rules != other.rules:
+            self.quota = other.quota
 
     def revoke(self, reason: Removal) -> None:
         """Ends everything open on this route and drops its idle connections."""

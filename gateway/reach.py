@@ -1,0 +1,39 @@
+"""How the ports of one sandbox can be dialled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where one port of a sandbox is dialled: host, port, and the path that a relay on the way needs in front."""
+
+    host: str
+    port: int
+    prefix: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How the ports of one sandbox can be dialled, best way first (design: address › published port › relay).
+
+    `host` is an address on which every port answers; `published` maps a port inside to the address it is published
+    on; `relay` is the address of execd, whose `/proxy/{port}/` reaches any port that is not published.
+    """
+
+    host: str | None = None
+    published: Mapping[int, tuple[str, int]] = field(default_factory=dict)
+    relay: tuple[str, int] | None = None
+
+    def target(self, port: int) -> Target | None:
+        """The address to dial for `port` inside the sandbox, or None when nothing leads there."""
+        if self.host is not None:
+            return Target(self.host, port)
+        address = self.published.get(port)
+        if address is not None:
+            return Target(*address)
+        if self.relay is not None:
+            return Target(*self.relay, b"/proxy/%d" % port)
+        return None
