@@ -55,6 +55,8 @@ class Waiting:
     def how(self) -> str:
         """How it ended, in words."""
         if self.kind == "websocket":
+            if not self.rest:
+                return "no close frame"
             code, reason = self.rest[2:4], self.rest[4:].decode("utf-8", "replace")
             return f"{int.from_bytes(code, 'big')} {reason}"
         return "complete" if self.rest.endswith(LAST_CHUNK) else "truncated"

@@ -21,6 +21,7 @@ SANDBOX = "abc"
 INSIDE = 8000
 WHERE = (SANDBOX.encode(), INSIDE)
 PATIENCE = 60.0
+NO_CLOSE_FRAME = "no close frame"
 
 
 class Ended:
