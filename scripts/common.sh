@@ -23,7 +23,17 @@ install_packages() {
     fi
     rm -f "$log"
 }
-apt_get() { DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"; }
+
+# Some packages bring a service. Nothing of it starts by itself: what is needed is started by whoever needs it.
+apt_get() (
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        trap 'rm -f "$policy"' EXIT
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+    fi
+    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"
+)
 
 # The builder takes the system's own Python into the images.
 build_images() {
