@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from gateway.access import AccessRule, Keyring
 from gateway.gateway import Gateway
 from gateway.limits import Limits
+from gateway.quotas import QuotaRules
 from gateway.routing import Router, RoutingConfig
 from gateway.table import Reach, RouteState, RouteTable, SandboxRoute
 from tests.conformance.address import DOMAIN, PORT, SANDBOX
@@ -63,11 +64,17 @@ class World:
         self.put()
 
     def put(
-        self, id: str = SANDBOX, *, token: bytes | None = None, state: RouteState = RouteState.RUNNING, uid: str = "1"
+        self,
+        id: str = SANDBOX,
+        *,
+        token: bytes | None = None,
+        state: RouteState = RouteState.RUNNING,
+        uid: str = "1",
+        rules: QuotaRules | None = None,
     ) -> SandboxRoute:
         """Makes a sandbox known, or changes what is known of it."""
         access = None if token is None else AccessRule(token)
-        return self.table.put(SandboxRoute(id, uid, self._reach, state=state, access=access))
+        return self.table.put(SandboxRoute(id, uid, self._reach, state=state, access=access, rules=rules))
 
     async def connect(self, tls: ssl.SSLContext | None = None, name: str | None = None) -> Client:
         """A new connection to the gateway, closed at the end of the test; `name` is the server's in TLS."""
