@@ -8,9 +8,9 @@ The first process keeps the route table; a worker has a copy that follows it. On
     Gone, Put, Synced     the snapshot, then every change
     Loaded                the snapshot is complete       Serving   it accepts clients from now on
                                                          Applied   so many messages have taken effect
-                                                         Ask       may this id exist? (out of step only)
+                                                         Ask       does it exist, or: wake it
     Answer                to an Ask, behind what it led to
-    Secrets, Certificate, LogLevel   changes             Report    counters and activity, every second
+    Secrets, NewCertificate, LogLevel   changes          Report    counters and activity, every second
     Drain                 finish, report and end         LogLine   something for the log
 
 The channel is one end of a socket pair that the worker inherits: it has no name, so nobody else can join, and it ends
@@ -29,6 +29,7 @@ from gateway.access import AccessRule
 from gateway.activity import Report
 from gateway.codec import from_plain, to_plain
 from gateway.limits import Limits
+from gateway.quotas import QuotaRules
 from gateway.routing import RoutingConfig
 from gateway.table import Reach, Removal, Resolution, RouteState, SandboxRoute
 
@@ -53,9 +54,8 @@ class Setup:
     limits: Limits
     trusted_proxies: tuple[str, ...]
     access_log: AccessLogSetup | None
-    upstream_host: bool
-    standard_forwarded: bool
-    proxy_protocol: bool
+    switches: Mapping[str, bool]
+    """The options of `gateway.Gateway` that are on or off, by name."""
     grace: float
     log_level: int
 
@@ -77,15 +77,36 @@ class Put:
     reach: Reach
     state: RouteState
     access: AccessRule | None
+    wakes: bool
+    keep_prefix: frozenset[int]
+    rules: QuotaRules | None
 
     @classmethod
     def of(cls, route: SandboxRoute) -> Put:
         """What has to be told of the route."""
-        return cls(route.id.decode("ascii"), route.uid, route.reach, route.state, route.access)
+        return cls(
+            route.id.decode("ascii"),
+            route.uid,
+            route.reach,
+            route.state,
+            route.access,
+            route.wakes,
+            route.keep_prefix,
+            route.rules,
+        )
 
     def route(self) -> SandboxRoute:
         """The route as it was told."""
-        return SandboxRoute(self.id, self.uid, self.reach, state=self.state, access=self.access)
+        return SandboxRoute(
+            self.id,
+            self.uid,
+            self.reach,
+            state=self.state,
+            access=self.access,
+            wakes=self.wakes,
+            keep_prefix=self.keep_prefix,
+            rules=self.rules,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +131,15 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """To an Ask."""
+    """To an Ask for the same."""
 
     id: str
+    wake: bool
     resolution: Resolution
 
 
 @dataclass(frozen=True, slots=True)
-class Certificate:
+class NewCertificate:
     """The certificate files have changed."""
 
 
@@ -149,9 +171,10 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """An id that the table does not hold, while events are out of step."""
+    """An id that the table does not hold while events are out of step, or (`wake`) one to be resumed for a request."""
 
     id: str
+    wake: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +189,7 @@ class LogLine:
 _KINDS: Final[dict[str, type[Any]]] = {
     kind.__name__: kind
     for kind in (
-        *(Setup, Secrets, Put, Gone, Synced, Loaded, Answer, Certificate, LogLevel, Drain),
+        *(Setup, Secrets, Put, Gone, Synced, Loaded, Answer, NewCertificate, LogLevel, Drain),
         *(Serving, Applied, Ask, Report, LogLine),
     )
 }
@@ -190,10 +213,19 @@ class Channel(asyncio.Protocol):
 
     _transport: asyncio.Transport
 
-    def __init__(self, take: Callable[[Message], None], lost: Callable[[], None]) -> None:
-        """`take` gets every message in order; `lost` is called once, when the other end has gone."""
+    def __init__(
+        self,
+        take: Callable[[Message], None],
+        lost: Callable[[], None],
+        caught_up: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`take` gets every message in order; `lost` is called once, when the other end has gone.
+
+        `caught_up` is called when everything that had arrived has been taken.
+        """
         self._take = take
         self._lost = lost
+        self._caught_up = caught_up
         self._rest = b""
         self._writable = asyncio.Event()
         self._writable.set()
@@ -233,6 +265,8 @@ class Channel(asyncio.Protocol):
         for line in lines:
             self.taken += 1
             self._take(decode(line))
+        if lines:
+            self._caught_up()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._writable.set()

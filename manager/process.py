@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,13 +19,12 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from gateway.access import Keyring
-from gateway.access_log import AccessLog
 from gateway.gateway import Gateway
 from gateway.listener import Certificate, bind
-from gateway.routing import Router, RoutingConfig
 from gateway.table import RouteTable
 from manager import logs
 from manager.api.app import build_app
+from manager.data_plane import build_gateway, secrets, worker_setup
 from manager.domain.errors import ManagerError
 from manager.metrics import LoopLag, metrics_app, registry, render
 from manager.runtime.docker.runtime import DockerRuntime
@@ -33,6 +32,7 @@ from manager.services.bundle import Services, build_services
 from manager.settings.load import ConfigError, load_settings
 from manager.settings.model import Settings
 from manager.store.store import Store
+from manager.workers import Workers
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class _Paths(NamedTuple):
 def run(settings: Settings, config_path: Path) -> int:
     """Serves until SIGTERM or SIGINT; returns the exit code of the process."""
     try:
-        sockets = bind(settings.server.host, settings.server.port)
+        sockets = _bind(settings)
     except OSError as error:
         where = f"{settings.server.host}:{settings.server.port}"
         log.error("cannot listen on %s: %s. Stop what uses the port, or set server.port.", where, error.strerror)  # noqa: TRY400
@@ -63,6 +63,17 @@ def run(settings: Settings, config_path: Path) -> int:
         return 1
 
 
+def _bind(settings: Settings) -> list[socket.socket]:
+    host, port, shared = settings.server.host, settings.server.port, settings.server.workers > 1
+    sockets = bind(host, port)
+    if not shared:
+        return sockets
+    # A shared port could be taken twice unnoticed, so it is taken alone first: a second server hears that it is in use.
+    for sock in sockets:
+        sock.close()
+    return bind(host, port, reuse_port=True)
+
+
 async def _serve(settings: Settings, sockets: Sequence[socket.socket], paths: _Paths) -> int:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -72,11 +83,15 @@ async def _serve(settings: Settings, sockets: Sequence[socket.socket], paths: _P
     lag = LoopLag()
     async with _services(settings, table, paths.store) as services, _background(lag.run()):
         gateway = build_gateway(settings, table, services)
-        made = registry(lambda: gateway.counters, table, services, lag, lambda: gateway.draining)
-        async with _application(services, settings, partial(render, made)) as application, _metrics(settings, made):
+        workers = Workers(settings.server.workers - 1, table, services.resolver)
+        made = registry(lambda: workers.total(gateway.counters), table, services, lag, lambda: gateway.draining)
+        made.register(workers)
+        app = build_app(services, settings, scrape=partial(render, made))
+        workers.guard(app)
+        async with _application(app, settings) as application, _metrics(settings, made):
             gateway.mount(application)
             certificate = _certificate(settings)
-            reload = Reload(paths.config, services, gateway, certificate)
+            reload = Reload(paths.config, services, gateway, workers, certificate)
             loop.add_signal_handler(signal.SIGHUP, reload.all)
             async with _background(reload.watch_certificate()):
                 for sock in sockets:
@@ -84,10 +99,13 @@ async def _serve(settings: Settings, sockets: Sequence[socket.socket], paths: _P
                     await gateway.listen(sock=sock, backlog=settings.server.backlog, tls=tls)
                 _settle()
                 log.info("listening on %s", ", ".join(f"{host}:{port}" for host, port in gateway.addresses))
-                await stopping.wait()
-                log.info("stopping: what is under way has %g s to finish", settings.server.shutdown_grace_seconds)
-                services.drain()
-                await gateway.drain(settings.server.shutdown_grace_seconds)
+                setup = worker_setup(settings, gateway.addresses)
+                async with workers.running(setup, secrets(settings, services), application):
+                    await stopping.wait()
+                    grace = settings.server.shutdown_grace_seconds
+                    log.info("stopping: what is under way has %g s to finish", grace)
+                    services.drain()
+                    await asyncio.gather(gateway.drain(grace), workers.drain(grace))
                 await gateway.stop()
     log.info("stopped")
     return 0
@@ -113,12 +131,10 @@ async def _services(settings: Settings, table: RouteTable, store_path: Path) -> 
 
 
 @contextlib.asynccontextmanager
-async def _application(
-    services: Services, settings: Settings, scrape: Callable[[], bytes]
-) -> AsyncIterator[web.Server]:
+async def _application(app: web.Application, settings: Settings) -> AsyncIterator[web.Server]:
     limits = settings.gateway.limits
     runner = web.AppRunner(
-        build_app(services, settings, scrape=scrape),
+        app,
         handle_signals=False,
         access_log=None,
         keepalive_timeout=APP_KEEP_ALIVE,
@@ -173,11 +189,17 @@ class Reload:
     """What may change while the server runs: keys, log level, certificates."""
 
     def __init__(
-        self, config_path: Path, services: Services, gateway: Gateway, certificate: Certificate | None
+        self,
+        config_path: Path,
+        services: Services,
+        gateway: Gateway,
+        workers: Workers,
+        certificate: Certificate | None,
     ) -> None:
         self._config_path = config_path
         self._services = services
         self._gateway = gateway
+        self._workers = workers
         self._certificate = certificate
 
     def all(self) -> None:
@@ -188,9 +210,12 @@ class Reload:
             log.error("not reloaded: %s", "; ".join(error.lines))  # noqa: TRY400 - the lines say it all
             return
         self._services.reload(settings)
-        self._gateway.set_keyring(keyring(settings))
-        self._gateway.set_own_credentials(own_credentials(self._services))
+        known = secrets(settings, self._services)
+        self._gateway.set_keyring(Keyring(known.keys))
+        self._gateway.set_own_credentials(known.own)
+        self._workers.set_secrets(known)
         logs.set_level(settings.log.level)
+        self._workers.set_log_level(logging.getLogger().level)
         self.certificate()
         log.info("reloaded keys and log level from %s", self._config_path)
 
@@ -200,6 +225,7 @@ class Reload:
             return
         try:
             if self._certificate.refresh():
+                self._workers.renew_certificate()
                 log.info("the new TLS certificate is in use")
         except OSError as error:  # ssl.SSLError is one of them
             log.error("the TLS certificate cannot be used, the old one stays: %s", error)  # noqa: TRY400
@@ -209,56 +235,6 @@ class Reload:
         while self._certificate is not None:
             await asyncio.sleep(CERTIFICATE_SECONDS)
             self.certificate()
-
-
-def build_gateway(settings: Settings, table: RouteTable, services: Services) -> Gateway:
-    """The data plane of these settings."""
-    log_lines = AccessLog(settings.gateway.access_log_sample) if settings.gateway.access_log else None
-    gateway = Gateway(
-        table,
-        Router(routing_config(settings)),
-        keyring=keyring(settings),
-        limits=settings.gateway.limits,
-        resolver=services.resolver,
-        trusted_proxies=[str(network) for network in settings.server.trusted_proxies],
-        access_log=log_lines,
-        upstream_host=settings.gateway.upstream_host == "upstream",
-        standard_forwarded=settings.gateway.forwarded,
-        proxy_protocol=settings.server.proxy_protocol,
-    )
-    gateway.set_own_credentials(own_credentials(services))
-    return gateway
-
-
-def own_credentials(services: Services) -> list[bytes]:
-    """Values of Authorization that are keys of our API, and no sandbox's business."""
-    return [value.encode() for secret in services.keys.secrets() for value in (secret, f"Bearer {secret}")]
-
-
-def routing_config(settings: Settings) -> RoutingConfig:
-    """Which ways of addressing are active."""
-    ingress = settings.ingress
-    wildcard = ingress.gateway.wildcard_domain
-    return RoutingConfig(
-        gateway=ingress.mode == "gateway",
-        uri=ingress.gateway.route.mode == "uri",
-        wildcard=None if wildcard is None else wildcard.domain.encode("ascii"),
-        api_hosts=frozenset(host.encode("ascii") for host in ingress.gateway.api_hosts),
-        mount=_mount(ingress.gateway.address) if ingress.gateway.route.mode == "uri" else b"",
-    )
-
-
-def _mount(address: str | None) -> bytes:
-    """The path of a uri address (`gw.example.com/boxes` → `/boxes`)."""
-    _, slash, path = (address or "").partition("/")
-    return (slash + path.rstrip("/")).encode("ascii") if path else b""
-
-
-def keyring(settings: Settings) -> Keyring:
-    """The keys that signed addresses are checked with."""
-    return Keyring(
-        {key_id.encode("ascii"): secret for key_id, secret in settings.ingress.secure_access.secrets.items()}
-    )
 
 
 def _settle() -> None:

@@ -77,7 +77,13 @@ class ServerSettings(Table):
     proxy_protocol: bool = option(
         False, doc="Whether every connection must begin with the PROXY protocol (v1 or v2) of a trusted proxy"
     )
-    workers: int = option(1, least=1, most=64, doc="Processes that share the port")
+    workers: int = option(
+        1,
+        least=1,
+        most=64,
+        doc="Processes that share the port: the first also runs the manager, each further one serves sandbox traffic. "
+        "Limits on numbers of connections are divided among them",
+    )
     metrics_port: Annotated[int | None, OrNone] = option(
         None, least=1, most=65535, doc="A port of its own for /metrics, without key; unset leaves it to the REST API"
     )
