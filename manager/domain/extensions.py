@@ -5,7 +5,7 @@ Keys that nobody knows are ignored, as every released server does; keys we know 
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 
 RENEW_EXTEND = "access.renew.extend.seconds"
 """Each access moves the expiry to now + so many seconds."""
@@ -26,7 +26,7 @@ MAX_BYTES = 16 * 1024
 """Most bytes of all keys and values of one sandbox."""
 
 _MAX_PORT = 65535
-_SWITCH: dict[str, Container[int]] = {"true": range(1, _MAX_PORT + 1), "false": ()}
+_SWITCH: dict[str, frozenset[int]] = {"true": frozenset({0}), "false": frozenset()}
 
 _SECONDS = {RENEW_EXTEND: (300, 86_400), IDLE_PAUSE: (30, 86_400)}
 """Extensions that are seconds: the least and the most."""
@@ -64,12 +64,12 @@ def idle_seconds(extensions: Mapping[str, str]) -> int | None:
     return _seconds(extensions, IDLE_PAUSE)
 
 
-def kept_prefixes(extensions: Mapping[str, str]) -> Container[int]:
-    """The ports whose programs are sent the public path whole."""
-    return _kept(extensions.get(KEEP_PREFIX, "")) or ()
+def kept_prefixes(extensions: Mapping[str, str]) -> frozenset[int]:
+    """The ports whose programs are sent the public path whole; 0 stands for all of them."""
+    return _kept(extensions.get(KEEP_PREFIX, "")) or frozenset()
 
 
-def _kept(text: str) -> Container[int] | None:
+def _kept(text: str) -> frozenset[int] | None:
     word = text.strip().lower()
     if word in _SWITCH:
         return _SWITCH[word]

@@ -14,6 +14,7 @@ from manager.domain import extensions
 from manager.domain.errors import ManagerError
 from manager.domain.sandbox import EXECD_PORT, Addresses, Sandbox, SandboxState
 from manager.runtime.base import Runtime
+from manager.services.access import rules_of
 from manager.services.inventory import Change, Ending, Inventory
 
 _logger = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ def route_of(sandbox: Sandbox) -> SandboxRoute:
         access=AccessRule(sandbox.secure_token.encode()) if sandbox.secure_token else None,
         wakes=extensions.idle_seconds(sandbox.extensions) is not None,
         keep_prefix=extensions.kept_prefixes(sandbox.extensions),
+        rules=rules_of(sandbox),
     )
 
 
