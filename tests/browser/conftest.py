@@ -78,7 +78,7 @@ async def site(stage: Stage, started_site: DevSite) -> DevSite:
     return started_site
 
 
-@pytest.fixture(params=[Form.HOST], ids=lambda form: form.value)
+@pytest.fixture(params=list(Form), ids=lambda form: form.value)
 def form(request: pytest.FixtureRequest) -> Form:
     """Each way of addressing in turn."""
     found: Form = request.param
