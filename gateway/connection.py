@@ -26,7 +26,15 @@ from gateway import framing
 from gateway.answers import prefers_html, render
 from gateway.deadlines import NEVER
 from gateway.entrance import Detour
-from gateway.errors import BadRequest, BodyTimeout, GatewayError, HeadTimeout, HeadTooLarge, TooManyConnections
+from gateway.errors import (
+    BadRequest,
+    BodyTimeout,
+    GatewayError,
+    HeadTimeout,
+    HeadTooLarge,
+    StreamTooLong,
+    TooManyConnections,
+)
 from gateway.exchange import Exchange, State
 from gateway.flow import NOT_READY, SLOW_PEER, Valve
 from gateway.framing import CHUNKED, ChunkedDecoder
@@ -63,6 +71,7 @@ class ClientConnection(asyncio.Protocol):
     __slots__ = (
         "_buffer",
         "_chunks",
+        "_ends",
         "_exchange",
         "_left",
         "_phase",
@@ -93,6 +102,7 @@ class ClientConnection(asyncio.Protocol):
         self._tunnel: Tunnel | None = None
         self._phase = Phase.CLOSED
         self.deadline = NEVER
+        self._ends = NEVER
         self._reader = RequestReader()
         self._buffer = b""
         self._pumping = False
@@ -320,6 +330,7 @@ class ClientConnection(asyncio.Protocol):
         plane = self._plane
         self._phase = _HEAD
         self.deadline = plane.deadlines.now + plane.limits.keep_alive_timeout
+        self._ends = NEVER
         if self.valve.reasons:
             self.valve.release(SLOW_PEER)  # whatever the upload waited for, it is over
         if self._slow:
@@ -362,6 +373,11 @@ class ClientConnection(asyncio.Protocol):
             self.linger()
         else:
             self.exchange_done(keep=keep)
+
+    def end_by(self, when: float) -> None:
+        """The exchange, or the tunnel it becomes, must not last longer."""
+        self._ends = when
+        self.deadline = min(self.deadline, when)
 
     def hold_body(self) -> None:
         """There is nowhere to send the request body yet, or it cannot be taken."""
@@ -427,7 +443,9 @@ class ClientConnection(asyncio.Protocol):
                 self._phase = _CLOSED
                 self.transport.close()
         elif phase is _BODY:
-            if self.valve.reasons:
+            if now >= self._ends:
+                self._end_stream()
+            elif self.valve.reasons:
                 self._expire_stream(now, self._exchange.moved)  # it is the sandbox that does not read
             else:
                 self._fail(BodyTimeout())
@@ -450,12 +468,22 @@ class ClientConnection(asyncio.Protocol):
 
     def _expire_stream(self, now: float, moved: float) -> None:
         idle = self._plane.stream_idle
-        if now - moved < idle:
-            self.deadline = moved + idle
+        if now >= self._ends:
+            self._end_stream()
+        elif now - moved < idle:
+            self.deadline = min(moved + idle, self._ends)
         elif self._tunnel is not None:
             self._tunnel.end(1001, b"idle for too long")
         else:
             self._exchange.timed_out()
+
+    def _end_stream(self) -> None:
+        """The sandbox's owner lets no stream last longer."""
+        self._ends = NEVER
+        if self._tunnel is not None:
+            self._tunnel.end(1008, b"longest duration reached")
+        else:
+            self._exchange.fail(StreamTooLong())
 
     def drain(self) -> None:
         """The gateway shuts down: nothing new; a tunnel is told, an idle connection closes, an answer goes on."""

@@ -385,6 +385,15 @@ class PathNotAllowed(GatewayError):
     default = "The owner of this sandbox does not allow this path. Use another one, or ask for it to be allowed."
 
 
+class StreamTooLong(GatewayError):
+    """Raised when a request has lasted as long as the sandbox's owner lets it and nothing was answered."""
+
+    status = HTTPStatus.GATEWAY_TIMEOUT
+    code = "GATEWAY::STREAM_TOO_LONG"
+    title = "This took too long"
+    default = "The owner of this sandbox limits how long one request may take. Ask for less at a time."
+
+
 class Draining(GatewayError):
     """Raised when a request arrives while the gateway shuts down."""
 

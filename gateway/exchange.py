@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway import entrance, framing, links, prefix
 from gateway.answers import redirect
+from gateway.deadlines import NEVER
 from gateway.entrance import Detour
 from gateway.errors import (
     BodyTooLarge,
@@ -43,18 +44,19 @@ from gateway.errors import (
     UpstreamInvalid,
     UpstreamTimeout,
 )
+from gateway.flow import Valve, pace
 from gateway.heads import REPLAYABLE, RequestHead, ResponseHead, build_response, build_rewritten, filter_trailers
 from gateway.metrics import ABORTED, FORMS
 from gateway.outgoing import Outgoing
 from gateway.plane import Plane
 from gateway.pool import Pool
+from gateway.quotas import Quota
 from gateway.refusals import for_removal, for_state
 from gateway.routing import Route
 from gateway.table import Removal, RouteState, SandboxRoute
 from gateway.tunnel import Tunnel
 
 if TYPE_CHECKING:
-    from gateway.flow import Valve
     from gateway.upstream import UpstreamConnection
 
 _RUNNING = RouteState.RUNNING
@@ -88,6 +90,9 @@ class Client(Protocol):
     peer: bytes
     scheme: bytes
     trusted: bool
+
+    def end_by(self, when: float) -> None:
+        """The exchange, or the tunnel it becomes, must not last longer."""
 
     def exchange_done(self, *, keep: bool) -> None:
         """The response is complete; `keep` says whether another request may follow."""
@@ -127,6 +132,7 @@ class Exchange:
         "_pending",
         "_plane",
         "_pool",
+        "_quota",
         "_repeated",
         "_request",
         "_route",
@@ -169,6 +175,7 @@ class Exchange:
         self._endless = False
         self._keep = True
         self._repeated = False
+        self._quota: Quota | None = None
         self._started = 0.0
         self._status = 0
         self._bytes_in = 0
@@ -253,13 +260,30 @@ class Exchange:
             raise SandboxBusy
         if request.length and 0 < limits.max_body_bytes < request.length:
             raise BodyTooLarge
+        if route.quota is not None:
+            self._obey(route.quota, route, address, request)
         route.requests += 1
         if not request.skips_renewal:
             route.last_active = plane.deadlines.now
         pool = route.pools.get(address.port) or plane.pool(route, address.port)
-        keep = address.prefix != b"" and address.port in route.keep_prefix
+        kept = route.keep_prefix
+        keep = address.prefix != b"" and (address.port in kept or 0 in kept)
         head = self._outgoing.to_sandbox(request, address, pool, keep_prefix=keep)
         self._go(route, pool, request, head, body)
+
+    def _obey(self, quota: Quota, route: SandboxRoute, address: Route, request: RequestHead) -> None:
+        """What the sandbox's owner allows."""
+        now = self._plane.clock()
+        quota.admit(address.port, request.method, address.target, request.length, route.open, now)
+        self._irregular = True
+        self._quota = quota
+        if quota.rules.stream_seconds:
+            self._client.end_by(now + quota.rules.stream_seconds)
+
+    def _pace(self, count: int, valve: Valve) -> None:
+        """Holds the side that sends, when more has passed than the owner allows in this time."""
+        if self._quota is not None:
+            pace(self._quota, count, valve, self._plane.clock())
 
     def _enter_api(self, api: SandboxRoute, request: RequestHead, body: bytes) -> None:
         self._go(api, api.pools[0], request, self._outgoing.to_application(request), body)
@@ -332,16 +356,24 @@ class Exchange:
         """More of the request body, decoded from its transfer coding."""
         self._bytes_in += len(data)
         self.moved = self._plane.deadlines.now
-        limit = self._plane.limits.max_body_bytes
-        if limit and self._bytes_in > limit and self._address is not None:
+        if self._bytes_in > self._most_body_bytes():
             self.fail(BodyTooLarge())
             return
+        if self._quota is not None:
+            self._pace(len(data), self._client.valve)
         upstream = self._upstream
         if upstream is None:
             if self.state is not _IDLE:
                 self._hold(data)
             return
         upstream.transport.write(self._framed(data))
+
+    def _most_body_bytes(self) -> float:
+        if self._address is None:
+            return NEVER
+        ours = self._plane.limits.max_body_bytes or NEVER
+        owners = 0 if self._quota is None else self._quota.rules.body_bytes
+        return min(ours, owners or NEVER)
 
     def end_body(self, trailers: bytes) -> None:
         """The request body is complete."""
@@ -420,6 +452,8 @@ class Exchange:
         if route is not None and request is not None and not request.skips_renewal:
             route.last_active = now
         self.write(framing.chunk(data) if self._chunked else data)
+        if self._quota is not None and self._upstream is not None:
+            self._pace(len(data), self._upstream.valve)
 
     def on_end(self, trailers: bytes) -> None:
         """The answer is complete."""
@@ -450,6 +484,7 @@ class Exchange:
             route,
             websocket=websocket,
             renews=not request.skips_renewal,
+            quota=self._quota,
         )
         upstream.sink = tunnel
         self._status = 101
@@ -594,6 +629,7 @@ class Exchange:
             self._held.clear()
             self._held_size = 0
             self._pool = None
+            self._quota = None
         self.state = _IDLE
 
     def _log(self, seconds: float, *, aborted: bool) -> None:

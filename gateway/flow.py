@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+from gateway.quotas import Quota
+
 SLOW_PEER: Final = 1
 """The other side of the exchange has more unsent bytes than its high-water mark."""
 NOT_READY: Final = 2
@@ -40,3 +42,11 @@ class Valve:
         self.reasons &= ~reason
         if self.reasons == 0 and not self._transport.is_closing():
             self._transport.resume_reading()
+
+
+def pace(quota: Quota, count: int, valve: Valve, now: float) -> None:
+    """Counts bytes that have passed, and holds the side they came from for as long as they were too many."""
+    seconds = quota.spend(count, now)
+    if seconds > 0.0:
+        valve.hold(PACED)
+        asyncio.get_running_loop().call_later(seconds, valve.release, PACED)

@@ -11,7 +11,8 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.errors import GatewayError
-from gateway.flow import SLOW_PEER, Valve
+from gateway.flow import SLOW_PEER, Valve, pace
+from gateway.quotas import Quota
 from gateway.table import Removal, SandboxRoute
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ class Tunnel:
         "_client_done",
         "_frames",
         "_plane",
+        "_quota",
         "_renews",
         "_route",
         "_upstream",
@@ -119,12 +121,14 @@ class Tunnel:
         *,
         websocket: bool,
         renews: bool = True,
+        quota: Quota | None = None,
     ) -> None:
         self._plane = plane
         self._client = client
         self._upstream = upstream
         self._route = route
         self._renews = renews
+        self._quota = quota
         self._frames = FrameCounter() if websocket else None
         self._client_done = False
         self._upstream_done = False
@@ -145,6 +149,8 @@ class Tunnel:
         self._stamp()
         self.bytes_in += len(data)
         self._upstream.transport.write(data)
+        if self._quota is not None:
+            pace(self._quota, len(data), self._client.valve, self._plane.clock())
 
     def client_eof(self) -> bool:
         """The client has finished sending; True while the other direction goes on."""
@@ -163,6 +169,8 @@ class Tunnel:
         if self._frames is not None:
             self._frames.feed(data)
         self._client.transport.write(data)
+        if self._quota is not None:
+            pace(self._quota, len(data), self._upstream.valve, self._plane.clock())
 
     def on_eof(self) -> bool:
         """The sandbox has finished sending."""
