@@ -63,6 +63,7 @@ class Creation:
         self._capacity = capacity
         self._tallies = tallies
         self._work: dict[str, asyncio.Task[Sandbox]] = {}
+        self._expected: set[str] = set()
         self.draining = False
         """Set when the server stops: nothing new is begun."""
 
@@ -76,8 +77,13 @@ class Creation:
         work = self._work.get(pending.id)
         return pending if work is None else await asyncio.shield(work)
 
-    async def begin(self, request: CreateRequest, key: KeyUse | None = None, caller: str = "") -> Sandbox:
-        """Admits the request and starts the work; returns the sandbox as it is at the moment, Pending if it is new."""
+    async def begin(
+        self, request: CreateRequest, key: KeyUse | None = None, caller: str = "", *, told: bool = False
+    ) -> Sandbox:
+        """Admits the request and starts the work; returns the sandbox as it is at the moment, Pending if it is new.
+
+        `told` says that the caller learns the id now: should the server die, the next one knows the id as failed.
+        """
         if self.draining:
             raise Unavailable(DRAINING, "the server is stopping; try again shortly", retry_after=5)
         admitted = admit(request, self._settings, self._codes, self._clock())
@@ -89,6 +95,8 @@ class Creation:
         await self._take_room(spec.id, caller, key)
         pending = _pending(spec)
         self._inventory.begin(pending)
+        if told:
+            await self._expect(pending)
         work = self._tasks.spawn(self._provision(spec, pending, key), f"create {spec.id}")
         self._work[spec.id] = work
         work.add_done_callback(lambda _: self._work.pop(spec.id, None))
@@ -102,6 +110,22 @@ class Creation:
                 await self._keys.release(key)
             raise
         self._capacity.take(sandbox_id, caller)
+
+    async def _expect(self, pending: Sandbox) -> None:
+        """Writes down how the creation has failed if nobody writes down anything else."""
+        interrupted = ManagerError(self._codes.internal, "The server stopped while the sandbox was being created.")
+        try:
+            await self._store.failures.put(self._failure(pending, interrupted))
+        except Unavailable:
+            self._inventory.abandoned(pending.id)
+            raise
+        self._expected.add(pending.id)
+
+    def _failure(self, pending: Sandbox, error: ManagerError) -> Failure:
+        now = self._clock()
+        status = SandboxStatus(SandboxState.FAILED, "PROVISIONING_ERROR", error.message, now)
+        until = now + timedelta(seconds=self._settings.runtime.pending_failure_ttl_seconds)
+        return Failure(replace(pending, status=status, secure_token=None), until)
 
     def _specify(self, request: CreateRequest, sandbox_id: str) -> SandboxSpec:
         now = self._clock()
@@ -147,6 +171,7 @@ class Creation:
             await self._end_doom(spec.id)
         else:
             self._inventory.created(sandbox)
+            await self._forget_failure(spec.id)
             if key is not None:
                 await self._keys.made(key)
         return replace(sandbox, entrypoint=spec.entrypoint or sandbox.entrypoint)
@@ -165,21 +190,31 @@ class Creation:
             return
         if isinstance(error, Invalid) or lifetime <= 0:
             self._inventory.abandoned(pending.id)
+            await self._forget_failure(pending.id)
             return
-        now = self._clock()
-        status = SandboxStatus(SandboxState.FAILED, "PROVISIONING_ERROR", error.message, now)
-        failure = Failure(replace(pending, status=status, secure_token=None), now + timedelta(seconds=lifetime))
+        failure = self._failure(pending, error)
+        self._expected.discard(pending.id)
         self._inventory.failed(failure)
         try:
             await self._store.failures.put(failure)
         except Unavailable as lost:
             _logger.warning("the failure of sandbox %s is remembered only until a restart: %s", pending.id, lost)
 
+    async def _forget_failure(self, sandbox_id: str) -> None:
+        """Takes back what `_expect` has written."""
+        if sandbox_id in self._expected:
+            self._expected.discard(sandbox_id)
+            try:
+                await self._store.failures.forget([sandbox_id])
+            except Unavailable as error:
+                _logger.warning("the store still calls sandbox %s failed, which it is not: %s", sandbox_id, error)
+
     async def _end_doom(self, sandbox_id: str) -> None:
         """Nothing exists any more of what was deleted while it was being made."""
         self._inventory.abandoned(sandbox_id)
         self._inventory.removed(sandbox_id, Ending.DELETED)
         await self._store.doomed.forget(sandbox_id)
+        await self._forget_failure(sandbox_id)
 
 
 def _pending(spec: SandboxSpec) -> Sandbox:

@@ -184,6 +184,10 @@ class Inventory:
         if self._failures.pop(sandbox_id, None) is not None:
             self._refresh(sandbox_id, Ending.DELETED)
 
+    def disproved_failures(self) -> set[str]:
+        """Ids of failures that exist after all."""
+        return self._failures.keys() & self._reported.keys()
+
     def doom(self, sandbox_id: str) -> None:
         """Deleted in the eyes of callers while its creation still runs."""
         self._doomed.add(sandbox_id)

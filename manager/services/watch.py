@@ -89,6 +89,11 @@ class Watch:
         for sandbox_id in self._inventory.doomed_ids():
             if not self._inventory.is_creating(sandbox_id):
                 await self._delete_doomed(sandbox_id)
+        disproved = self._inventory.disproved_failures()
+        if disproved:
+            await self._store.failures.forget(disproved)
+            for sandbox_id in disproved:
+                self._inventory.forget_failure(sandbox_id)
         await self._snapshots.recover()
         stale = self._inventory.stale_facts()
         unowned = self._capacity.stale()

@@ -48,7 +48,7 @@ async def create(call: Call[NoQuery, CreateSandboxRequest]) -> web.Response:
         sandbox = await creation.create(request, key, call.caller)
         call.request[SUBJECT] = sandbox.id
         return json_answer(present.created_view(sandbox), 202)
-    sandbox = await creation.begin(request, key, call.caller)
+    sandbox = await creation.begin(request, key, call.caller, told=True)
     call.request[SUBJECT] = sandbox.id
     response = json_answer(present.created_view(sandbox), 202)
     response.headers["Location"] = f"{PREFIX}/sandboxes/{sandbox.id}"

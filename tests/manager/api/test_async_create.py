@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from manager.domain.errors import Failed
+from manager.store.failures import Failure
 from manager.store.idempotency import KeyRecord
 from tests.manager.api.conftest import Api, OpenApi, plain
+from tests.manager.fake_runtime import FakeRuntime, running
 from tests.manager.harness import START, until
 
 ASYNC = {"Prefer": "respond-async, wait=10"}
@@ -27,6 +30,40 @@ async def test_respond_async(api: Api) -> None:
     gate.set()
     status, shown = await api.call("GET", f"/sandboxes/{made['id']}?wait=running&timeout=5")
     assert (status, shown["status"]["state"]) == (200, "Running")
+
+
+async def test_an_id_that_was_told_is_never_forgotten(open_api: OpenApi) -> None:
+    """The server dies while it creates: the next one calls the id failed, not unknown."""
+    first = await open_api()
+    first.house.runtime.hold("create")
+    _, made = await first.call("POST", "/sandboxes", json=plain(), headers=ASYNC)
+    lost = await first.house.services.store.failures.all()
+    assert [failure.sandbox.id for failure in lost] == [made["id"]]
+    second = await open_api(FakeRuntime())
+    await second.house.services.store.failures.put(lost[0])
+    third = await open_api(FakeRuntime())
+    status, shown = await third.call("GET", f"/sandboxes/{made['id']}")
+    assert (status, shown["status"]["state"]) == (200, "Failed")
+    assert "stopped" in shown["status"]["message"]
+
+
+async def test_what_was_written_down_is_taken_back(open_api: OpenApi) -> None:
+    """When it runs, nobody calls it failed; also when the server died between the start and the correction."""
+    api = await open_api()
+    _, made = await api.call("POST", "/sandboxes", json=plain(), headers=ASYNC)
+    lost = Failure(running(made["id"], state="Failed"), START + timedelta(hours=1))
+    await api.call("GET", f"/sandboxes/{made['id']}?wait=running&timeout=5")
+    assert await api.house.services.store.failures.all() == []
+    await api.house.services.store.failures.put(lost)
+    again = await open_api(api.house.runtime)
+    assert (await again.call("GET", f"/sandboxes/{made['id']}"))[1]["status"]["state"] == "Running"
+    await settled(again)
+    assert await again.house.services.store.failures.all() == []
+
+
+async def settled(api: Api) -> None:
+    """Returns when nothing is left to put right."""
+    await until(lambda: not api.house.services.inventory.disproved_failures())
 
 
 async def test_refusals_are_not_asynchronous(api: Api) -> None:
