@@ -12,7 +12,7 @@ from gateway.gateway import Gateway
 from gateway.limits import Limits
 from gateway.quotas import QuotaRules
 from gateway.routing import Router, RoutingConfig
-from gateway.table import Reach, RouteState, RouteTable, SandboxRoute
+from gateway.table import Reach, Resolver, RouteState, RouteTable, SandboxRoute
 from tests.conformance.address import DOMAIN, PORT, SANDBOX
 from tests.conformance.wire import PATIENCE, Backend, Client
 
@@ -34,6 +34,7 @@ class World:
         *,
         tls: ssl.SSLContext | None = None,
         proxy_protocol: bool = False,
+        resolver: Resolver | None = None,
     ) -> None:
         self.backend = Backend()
         self.table = RouteTable()
@@ -45,6 +46,7 @@ class World:
             limits=limits,
             trusted_proxies=trusted,
             proxy_protocol=proxy_protocol,
+            resolver=resolver,
         )
         self.tls = tls
         self.port = 0
@@ -71,10 +73,25 @@ class World:
         state: RouteState = RouteState.RUNNING,
         uid: str = "1",
         rules: QuotaRules | None = None,
+        wakes: bool = False,
+        keep_prefix: frozenset[int] = frozenset(),
     ) -> SandboxRoute:
         """Makes a sandbox known, or changes what is known of it."""
         access = None if token is None else AccessRule(token)
-        return self.table.put(SandboxRoute(id, uid, self._reach, state=state, access=access, rules=rules))
+        route = SandboxRoute(
+            id, uid, self._reach, state=state, access=access, rules=rules, wakes=wakes, keep_prefix=keep_prefix
+        )
+        return self.table.put(route)
+
+    def forget(self) -> None:
+        """Loses touch with the manager's events, and the sandbox with it; it was never removed."""
+        self.table.synced = False
+        self.table._routes.clear()
+
+    def state(self, id: str = SANDBOX) -> RouteState | None:
+        """The state of a sandbox as the gateway knows it."""
+        route = self.table.get(id.encode())
+        return None if route is None else route.state
 
     async def connect(self, tls: ssl.SSLContext | None = None, name: str | None = None) -> Client:
         """A new connection to the gateway, closed at the end of the test; `name` is the server's in TLS."""
