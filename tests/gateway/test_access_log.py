@@ -1,0 +1,100 @@
+"""The access log: one line per exchange, with what an operator needs and nothing that lets somebody in."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import pytest
+
+from gateway.access_log import AccessLog
+from tests.gateway.harness import ADDRESS, World
+
+GET = b"GET /x?token=secret HTTP/1.1\r\nHost: x\r\n" + ADDRESS + b"X-Request-ID: abc\r\nAuthorization: secret\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nSet-Cookie: secret\r\n\r\nok"
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
+    """What was logged, each line taken apart."""
+    return [json.loads(record.getMessage()) for record in caplog.records if record.name == "gateway.access"]
+
+
+def served(caplog: pytest.LogCaptureFixture, raw: bytes, answer: bytes = OK, sample: float = 1.0) -> World:
+    """An exchange with the log on."""
+    caplog.set_level(logging.INFO, "gateway.access")
+    world = World()
+    world.plane.access_log = AccessLog(sample)
+    sandbox, client = world.stock(), world.connect()
+    client.arrive(raw)
+    if sandbox.sent:
+        sandbox.arrive(answer)
+    client.lose()
+    return world
+
+
+def test_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    """What was asked of which sandbox, by whom, and what came of it."""
+    served(caplog, GET)
+    (line,) = lines(caplog)
+    assert line.pop("duration_ms") >= 0
+    assert {**line, **EXPECTED} == line
+
+
+EXPECTED = {
+    "request_id": "abc",
+    "client": "192.0.2.7",
+    "method": "GET",
+    "path": "/x",
+    "form": "header",
+    "sandbox": "abc",
+    "port": 80,
+    "status": 200,
+    "bytes_in": 0,
+    "bytes_out": 2,
+    "aborted": False,
+}
+
+
+def test_no_secret(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither queries nor credentials nor cookies are written down."""
+    served(caplog, GET)
+    assert "secret" not in caplog.text
+
+
+def test_refused(caplog: pytest.LogCaptureFixture) -> None:
+    """An answer of our own has its line too, with the id that its client was told."""
+    served(caplog, GET.replace(b"abc-80", b"other-80"))
+    (line,) = lines(caplog)
+    assert (line["status"], line["request_id"], line["sandbox"]) == (404, "abc", "other")
+
+
+def test_aborted(caplog: pytest.LogCaptureFixture) -> None:
+    """A client that left before the end is said to have."""
+    served(caplog, GET, OK[:-1])
+    (line,) = lines(caplog)
+    assert (line["aborted"], line["bytes_out"]) == (True, 1)
+
+
+def test_one_line_whatever_is_sent(caplog: pytest.LogCaptureFixture) -> None:
+    """Bytes of a client cannot end a line and begin another."""
+    served(caplog, GET.replace(b"X-Request-ID: abc", b'X-Request-ID: a"\xe9\\n{}'))
+    (record,) = [record for record in caplog.records if record.name == "gateway.access"]
+    assert record.getMessage().isascii()
+    assert record.getMessage().isprintable()
+
+
+def test_sample_of_none(caplog: pytest.LogCaptureFixture) -> None:
+    """A sample of nothing is nothing."""
+    served(caplog, GET, sample=0.0)
+    assert lines(caplog) == []
+
+
+def test_off(caplog: pytest.LogCaptureFixture) -> None:
+    """Without a log nothing is written."""
+    caplog.set_level(logging.DEBUG)
+    world = World()
+    sandbox, client = world.stock(), world.connect()
+    client.arrive(GET)
+    sandbox.arrive(OK)
+    assert caplog.records == []
