@@ -15,13 +15,13 @@ may_install_packages() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&
 
 install_packages() {
     say "installing system packages: $*"
-    log=$(mktemp)
-    if ! { apt_get "$@" || { apt-get update && apt_get "$@"; }; } >"$log" 2>&1; then
-        tail -n 20 "$log" >&2
-        rm -f "$log"
+    apt_log=$(mktemp)
+    if ! { apt_get "$@" || { apt-get update && apt_get "$@"; }; } >"$apt_log" 2>&1; then
+        tail -n 20 "$apt_log" >&2
+        rm -f "$apt_log"
         fail "apt-get could not install: $*"
     fi
-    rm -f "$log"
+    rm -f "$apt_log"
 }
 
 # Some packages bring a service. Nothing of it starts by itself: what is needed is started by whoever needs it.
