@@ -33,7 +33,7 @@ from benchmarks.peers.soak_clients import KINDS, Traffic, repeat
 GATEWAY = Path(__file__).parent / "peers" / "soak_gateway.py"
 ROUTES = 100
 SAMPLE_SECONDS = 5.0
-WARM_UP = 0.3
+WARM_UP = 0.4
 """The part of the run that memory may take to fill its pools and caches."""
 MAX_GROWTH = 0.05
 """Most that memory may grow, between the first and the last quarter after the warm-up."""

@@ -246,7 +246,7 @@ async def revoke(traffic: Traffic) -> None:
         )
         await traffic.control(verb.format(name))
         message = await channel.receive(PATIENCE)
-        same((message.type, channel.close_code), (aiohttp.WSMsgType.CLOSE, code), "close of a WebSocket")
+        same((message.type, message.data), (aiohttp.WSMsgType.CLOSE, code), "close of a WebSocket")
         try:
             async with asyncio.timeout(PATIENCE):
                 await stream.content.read()
