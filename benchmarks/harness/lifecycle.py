@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import shutil
 import subprocess
 import sys
 import time
@@ -16,8 +15,6 @@ from typing import Any
 from benchmarks.harness.processes import Program
 
 RELEASE = "opensandbox-server==1.1.1"
-ENVIRONMENTS = Path("~/.cache/opensandbox-bench").expanduser()
-"""Where environments of other programs are kept from run to run; their dependencies are not ours."""
 
 CONFIGURATION = """[server]
 host = "127.0.0.1"
@@ -32,16 +29,9 @@ publish_host = "127.0.0.1"
 
 
 def released_server() -> str:
-    """The program of the released server, installed when it is not there yet."""
-    home = ENVIRONMENTS / RELEASE.replace("==", "-")
-    program, python = home / "bin" / "opensandbox-server", str(home / "bin" / "python")
-    if not program.exists():
-        uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
-        make = [uv, "venv", "-q", str(home)] if uv else [sys.executable, "-m", "venv", str(home)]
-        install = [uv, "pip", "install", "-q", "--python", python] if uv else [python, "-m", "pip", "install", "-q"]
-        for command in (make, [*install, RELEASE]):
-            subprocess.run(command, check=True)
-    return str(program)
+    """The program of the released server, in an environment of its own: its dependencies are not ours."""
+    subprocess.run(["scripts/install", "reference"], check=True, stdout=subprocess.DEVNULL)
+    return ".venvs/reference/bin/opensandbox-server"
 
 
 def our_server() -> str:

@@ -95,12 +95,21 @@ class Creation:
         await self._take_room(spec.id, caller, key)
         pending = _pending(spec)
         self._inventory.begin(pending)
-        if told:
-            await self._expect(pending)
-        work = self._tasks.spawn(self._provision(spec, pending, key), f"create {spec.id}")
+        written = asyncio.Event()
+        work = self._tasks.spawn(self._provision(spec, pending, key, written if told else None), f"create {spec.id}")
         self._work[spec.id] = work
         work.add_done_callback(lambda _: self._work.pop(spec.id, None))
+        if told:
+            await self._until_written(written, work)
         return pending
+
+    async def _until_written(self, written: asyncio.Event, work: asyncio.Task[Sandbox]) -> None:
+        """Waits until the id may be told; raises what has kept it from being written down."""
+        waiting = asyncio.ensure_future(written.wait())
+        await asyncio.wait((waiting, work), return_when=asyncio.FIRST_COMPLETED)
+        if not written.is_set():
+            waiting.cancel()
+            await work
 
     async def _take_room(self, sandbox_id: str, caller: str, key: KeyUse | None) -> None:
         try:
@@ -114,11 +123,7 @@ class Creation:
     async def _expect(self, pending: Sandbox) -> None:
         """Writes down how the creation has failed if nobody writes down anything else."""
         interrupted = ManagerError(self._codes.internal, "The server stopped while the sandbox was being created.")
-        try:
-            await self._store.failures.put(self._failure(pending, interrupted))
-        except Unavailable:
-            self._inventory.abandoned(pending.id)
-            raise
+        await self._store.failures.put(self._failure(pending, interrupted))
         self._expected.add(pending.id)
 
     def _failure(self, pending: Sandbox, error: ManagerError) -> Failure:
@@ -149,9 +154,14 @@ class Creation:
             secure_runtime=request.secure_runtime,
         )
 
-    async def _provision(self, spec: SandboxSpec, pending: Sandbox, key: KeyUse | None) -> Sandbox:
+    async def _provision(
+        self, spec: SandboxSpec, pending: Sandbox, key: KeyUse | None, written: asyncio.Event | None
+    ) -> Sandbox:
         began = time.monotonic()
         try:
+            if written is not None:
+                await self._expect(pending)
+                written.set()
             await self._capacity.remember(spec.id)
             sandbox = await self._runtime.create(spec, lambda message: self._inventory.progress(spec.id, message))
         except asyncio.CancelledError:
@@ -177,7 +187,7 @@ class Creation:
         return replace(sandbox, entrypoint=spec.entrypoint or sandbox.entrypoint)
 
     async def _record(self, pending: Sandbox, error: ManagerError, key: KeyUse | None) -> None:
-        """Keeps a failed creation for its caller to see, except when they were told it cannot be made at all.
+        """Keeps a failed creation for its caller to see, except one who hears at once that it cannot be made at all.
 
         Its key is free again: the caller may try the same create once more.
         """
@@ -188,7 +198,7 @@ class Creation:
         if self._inventory.is_doomed(pending.id):
             await self._end_doom(pending.id)
             return
-        if isinstance(error, Invalid) or lifetime <= 0:
+        if lifetime <= 0 or (isinstance(error, Invalid) and pending.id not in self._expected):
             self._inventory.abandoned(pending.id)
             await self._forget_failure(pending.id)
             return

@@ -35,7 +35,7 @@ _REMOVALS = {
     None: Removal.DELETED,
     Ending.DELETED: Removal.DELETED,
     Ending.EXPIRED: Removal.EXPIRED,
-    Ending.VANISHED: Removal.STOPPED,
+    Ending.VANISHED: Removal.DELETED,
 }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from manager.domain.errors import Failed
+from manager.domain.errors import Failed, Invalid, Unavailable
 from manager.store.failures import Failure
 from manager.store.idempotency import KeyRecord
 from tests.manager.api.conftest import Api, OpenApi, plain
@@ -45,6 +45,25 @@ async def test_an_id_that_was_told_is_never_forgotten(open_api: OpenApi) -> None
     status, shown = await third.call("GET", f"/sandboxes/{made['id']}")
     assert (status, shown["status"]["state"]) == (200, "Failed")
     assert "stopped" in shown["status"]["message"]
+
+
+async def test_a_refusal_that_comes_late_is_shown(api: Api) -> None:
+    """Who has the id already finds the reason under it."""
+    api.house.runtime.fail("create", Invalid("VOLUME::PVC_NOT_FOUND", "no such volume"))
+    _, made = await api.call("POST", "/sandboxes", json=plain(), headers=ASYNC)
+    _, shown = await api.call("GET", f"/sandboxes/{made['id']}?wait=running&timeout=5")
+    assert (shown["status"]["state"], shown["status"]["message"]) == ("Failed", "no such volume")
+
+
+async def test_an_id_that_cannot_be_written_down_is_not_told(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """503, and nothing is created."""
+
+    async def refuse(*_: object) -> None:
+        raise Unavailable("SERVER::STORE_UNAVAILABLE", "its disk is full")
+
+    monkeypatch.setattr(api.house.services.store.failures, "put", refuse)
+    assert (await api.call("POST", "/sandboxes", json=plain(), headers=ASYNC))[0] == 503
+    assert api.house.runtime.calls["create"] == 0
 
 
 async def test_what_was_written_down_is_taken_back(open_api: OpenApi) -> None:

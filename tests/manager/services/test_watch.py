@@ -33,10 +33,10 @@ async def test_not_in_step_until_the_first_answer(tmp_path: Path) -> None:
 
 
 async def test_a_sandbox_that_goes_by_itself(house: House) -> None:
-    """Its route is removed as stopped."""
+    """Its route is gone, as if it had been deleted here."""
     house.runtime.appear(running("a"))
     house.runtime.vanish("a")
-    assert house.table.gone(b"a") is Removal.STOPPED
+    assert house.table.gone(b"a") is Removal.DELETED
 
 
 async def test_a_sandbox_that_dies(house: House) -> None:
