@@ -41,6 +41,10 @@ class Keyring:
     def __init__(self, keys: Mapping[bytes, bytes] | None = None) -> None:
         self._keys = dict(keys or {})
 
+    def changed(self, other: Keyring) -> frozenset[bytes]:
+        """The ids of keys that `other` no longer has, or has with another secret."""
+        return frozenset(key_id for key_id, secret in self._keys.items() if other.get(key_id) != secret)
+
     def get(self, key_id: bytes) -> bytes | None:
         """The secret with this id, or None."""
         return self._keys.get(key_id)
@@ -62,20 +66,22 @@ def check(
     target: bytes | None = None,
     throttle: FailureThrottle | None = None,
     cookies: Sequence[Signature] = (),
-) -> None:
+) -> Signature | None:
     """Lets a request pass or raises `AccessDenied`, `NoKeys` or `TooManyFailures`; `now` is in epoch seconds.
 
     The header decides alone when it is there, even empty: a wrong token is not saved by a good signature. Then the
     signature of the address decides, and only without one the `cookies`, of which one has to be good. A signature that
     is bound to methods or a path is refused where `method` or `target` (as it goes to the sandbox) is not given.
+
+    Returns the signature that let it in, if one did.
     """
     if rule is None:
-        return
+        return None
     if header is not None:
         presented = header.strip(b" \t")
         if not presented or not hmac.compare_digest(presented, rule.token):
             raise AccessDenied(_WRONG_HEADER)
-        return
+        return None
     denied = AccessDenied()
     for candidate in cookies if signature is None else (signature,):
         try:
@@ -83,7 +89,7 @@ def check(
         except AccessDenied as error:
             denied = error
         else:
-            return
+            return candidate
     raise denied
 
 

@@ -33,7 +33,7 @@ class AccessLog:
         seconds: float,
         aborted: bool,
     ) -> None:
-        """`target` is cut at its query, since links carry secrets there."""
+        """`target` is what the sandbox got, so without a signature; it is cut at its query, which may hold secrets."""
         if self._sample < 1.0 and random.random() >= self._sample:
             return
         line = {

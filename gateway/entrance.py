@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from gateway import access, links, prefix
+from gateway import access, links, prefix, signing
 from gateway.answers import prefers_html
 from gateway.errors import BadRoute
 from gateway.heads import RequestHead
@@ -70,7 +70,7 @@ def admit(plane: Plane, route: SandboxRoute, address: Route, request: RequestHea
         return address if address.unsigned is None else address.unsigned
     now = time.time()
     entering = links.entering(address) if plane.link_cookies else None
-    access.check(
+    used = access.check(
         route.access,
         plane.keyring,
         address.id,
@@ -83,6 +83,7 @@ def admit(plane: Plane, route: SandboxRoute, address: Route, request: RequestHea
         throttle=plane.throttle,
         cookies=_held(request, address) if plane.link_cookies else (),
     )
+    request.key = None if used is None else signing.key_id(used)
     if plane.link_cookies and request.token is None and _is_person(request):
         _leave_signature(address, request, scheme, now)
     return address

@@ -141,6 +141,7 @@ class Exchange:
         "_task",
         "_trailers",
         "_upstream",
+        "key",
         "moved",
         "request_sent",
         "state",
@@ -182,6 +183,8 @@ class Exchange:
         self._bytes_out = 0
         self.moved = 0.0
         """When a body byte last moved either way, by the coarse clock."""
+        self.key: bytes | None = None
+        """The id of the key whose signature let the request in, if one did."""
         self.request_sent = False
         self.state = _IDLE
 
@@ -200,6 +203,7 @@ class Exchange:
             address = request.address = entrance.find(plane, request, self._client.scheme)
             request.routed = True
         self._address = address
+        self.key = None
         self._outgoing.id_count = 0
         if address is not None:
             route = plane.table.get(address.id)
@@ -246,6 +250,7 @@ class Exchange:
         plane = self._plane
         if route.access is not None or address.unsigned is not None:
             self._address = address = entrance.admit(plane, route, address, request, self._client.scheme)
+            self.key = request.key
         if address.prefix:
             entrance.with_slash(plane, address, request, self._client.scheme)
         if route.state is not _RUNNING:
@@ -485,6 +490,7 @@ class Exchange:
             websocket=websocket,
             renews=not request.skips_renewal,
             quota=self._quota,
+            key=self.key,
         )
         upstream.sink = tunnel
         self._status = 101
@@ -549,9 +555,8 @@ class Exchange:
         """Answers with the error, or cuts the client where an answer has begun."""
         if self.state is _ANSWERING:
             self.flush()
-            endless = self._endless
+            self._client.cut(reset=self._endless)
             self.abandon()
-            self._client.cut(reset=endless)
             return
         self._drop_upstream()
         request = self._request
@@ -640,7 +645,7 @@ class Exchange:
             request_id=self._outgoing.request_id(request),
             peer=self._client.peer,
             method=request.method,
-            target=request.target,
+            target=request.target if address is None else address.target,
             form="api" if address is None else address.form.name.lower(),
             sandbox=b"" if address is None else address.id,
             port=0 if address is None else address.port,

@@ -91,8 +91,14 @@ class Gateway:
         plane.reach_api(passed_on(door, plane.limits, plane.deadlines))
 
     def set_keyring(self, keyring: Keyring) -> None:
-        """Signed addresses are checked with these keys from now on."""
-        self._plane.keyring = keyring
+        """Signed addresses are checked with these keys from now on; what another key has let in ends."""
+        plane = self._plane
+        changed = plane.keyring.changed(keyring)
+        plane.keyring = keyring
+        if changed:
+            for route in plane.table:
+                if route.access is not None:
+                    route.revoke_keys(changed)
 
     def set_own_credentials(self, values: Iterable[bytes]) -> None:
         """Authorization values that belong to our API and are kept from sandboxes."""

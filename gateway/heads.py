@@ -112,6 +112,7 @@ class RequestHead:
         "host",
         "ingress_to",
         "keep_alive",
+        "key",
         "length",
         "lines",
         "method",
@@ -149,6 +150,8 @@ class RequestHead:
         self.authorization: bytes | None = None
         self.skips_renewal = False
         self.has_our_cookies = False
+        self.key: bytes | None = None
+        """The id of the key whose signature let it in, if one did."""
         self.request_id: bytes | None = None
         """The client's own, where it sent a usable one; it travels on with its line."""
         self.forwarded: dict[bytes, bytes] | None = None

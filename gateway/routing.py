@@ -46,7 +46,8 @@ SIGNED: Final = rb"(?:%b)-(?:%b)" % (_EXPIRES, _SIGNATURE)
 _LABEL = re.compile(rb"(%b)-(%b)(?:-(%b)-(%b))?" % (_ID, _PORT, _EXPIRES, _SIGNATURE))
 _HOST_PORT = re.compile(rb":[0-9]*\Z")
 _HEADER_REST = re.compile(rb"(?:\.[A-Za-z0-9.-]*(?::[0-9]{1,5})?)?")
-_PROXY = re.compile(rb"(?:/v1)?/sandboxes/([^/?]*)/proxy(?:/([^/?]*))?" + _END)
+_PROXY = re.compile(rb"((?:/v1)?/sandboxes/(%b)/proxy/(%b))%b" % (_ID, _PORT, _END))
+_LIKE_PROXY = re.compile(rb"(?:/v1)?/sandboxes/[^/?]*/proxy" + _END)
 _URI = re.compile(rb"/(%b)/(%b)%b(?:/(%b)/(%b)%b)?" % (_ID, _PORT, _END, _EXPIRES, _SIGNATURE, _END))
 _FULL_ID = re.compile(_ID)
 _FULL_PORT = re.compile(_PORT)
@@ -253,31 +254,44 @@ def _signature(expires: bytes | None, value: bytes | None) -> Signature | None:
 
 
 def _proxy_route(target: bytes) -> Route | None:
-    match = _PROXY.match(target)
-    if match is None:
+    if b"/proxy" not in target:
         return None
-    sandbox, digits = match[1], match[2] or b""
-    if _FULL_ID.fullmatch(sandbox) is None or _FULL_PORT.fullmatch(digits) is None or int(digits) > _MAX_PORT:
+    match = _PROXY.match(target)
+    if match is None or int(match[3]) > _MAX_PORT:
+        if _LIKE_PROXY.match(target) is None:
+            return None
         raise BadRoute(_PROXY_HELP)
-    return Route(AddressForm.PROXY, sandbox, int(digits), None, *_split(target, match.end()), None)
+    prefix, sandbox, digits = match.groups()
+    return _route(AddressForm.PROXY, sandbox, int(digits), None, target, prefix, None)
 
 
 def _uri_route(target: bytes, start: int) -> Route | None:
-    first = _FIRST.match(target, start)
-    if first is None or first[1] in RESERVED:
-        return None
     match = _URI.match(target, start)
-    if match is None or int(match[2]) > _MAX_PORT:
+    if match is None or int(match[2]) > _MAX_PORT or match[1] in RESERVED:
+        first = _FIRST.match(target, start)
+        if first is None or first[1] in RESERVED:
+            return None
         raise BadRoute(_URI_HELP)
-    sandbox, port = match[1], int(match[2])
-    unsigned = Route(AddressForm.URI, sandbox, port, None, *_split(target, match.end(2)), None)
-    signature = _signature(match[3], match[4])
+    sandbox, digits, expires, value = match.groups()
+    port = int(digits)
+    unsigned = _route(AddressForm.URI, sandbox, port, None, target, target[: match.end(2)], None)
+    signature = _signature(expires, value)
     if signature is None:
         return unsigned
-    return Route(AddressForm.URI, sandbox, port, signature, *_split(target, match.end()), unsigned)
+    return _route(AddressForm.URI, sandbox, port, signature, target, target[: match.end()], unsigned)
 
 
-def _split(target: bytes, end: int) -> tuple[bytes, bytes]:
-    """What goes upstream and what was in front of it. An address without a path means the root, query kept."""
-    rest = target[end:]
-    return (rest if rest.startswith(b"/") else b"/" + rest), target[:end]
+def _route(
+    form: AddressForm,
+    id: bytes,
+    port: int,
+    signature: Signature | None,
+    target: bytes,
+    prefix: bytes,
+    unsigned: Route | None,
+) -> Route:
+    """The route behind a prefix of the target. An address without a path means the root, query kept."""
+    rest = target[len(prefix) :]
+    if not rest.startswith(b"/"):
+        rest = b"/" + rest
+    return tuple.__new__(Route, (form, id, port, signature, rest, prefix, unsigned))

@@ -66,6 +66,9 @@ class Removal(enum.Enum):
 class Live(Protocol):
     """Something open on a route: an exchange or a tunnel."""
 
+    key: bytes | None
+    """The id of the key whose signature let it in, if one did."""
+
     def revoke(self, reason: Removal) -> None:
         """Ends at once: a WebSocket gets its close frame, an HTTP stream is cut so that truncation shows."""
 
@@ -133,6 +136,11 @@ class SandboxRoute:
     def rules(self) -> QuotaRules | None:
         """What the owner has limited."""
         return None if self.quota is None else self.quota.rules
+
+    def revoke_keys(self, key_ids: frozenset[bytes]) -> None:
+        """Ends what was let in by a signature of one of these keys."""
+        for one in [live for live in self.live if live.key in key_ids]:
+            one.revoke(Removal.REVOKED)
 
     def describe_as(self, other: SandboxRoute) -> None:
         """Takes over what the manager says of the sandbox, keeping connections and counters."""

@@ -8,6 +8,7 @@ the middle of a frame the connection is cut, and the client sees that something 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.errors import GatewayError
@@ -28,6 +29,10 @@ _CLOSE = {
     Removal.PAUSED: (1012, b"sandbox paused"),
     Removal.REVOKED: (1001, b"access revoked"),
 }
+_CLOSE_OPCODE = 0x8
+CRASH_SECONDS = 0.25
+"""When a WebSocket ends without a close frame its sandbox may have died. For this long we wait to hear of it from the
+runtime, so that the client can be told; a program that only hung up is passed on as it is."""
 GOING_AWAY = (1001, b"gateway is restarting")
 
 
@@ -40,11 +45,13 @@ def close_frame(code: int, reason: bytes) -> bytes:
 class FrameCounter:
     """Follows a stream of WebSocket frames without reading them: is it between two frames?"""
 
-    __slots__ = ("_head", "_left")
+    __slots__ = ("_head", "_left", "closing")
 
     def __init__(self) -> None:
         self._head = b""
         self._left = 0
+        self.closing = False
+        """Whether a close frame has passed."""
 
     @property
     def at_boundary(self) -> bool:
@@ -70,6 +77,8 @@ class FrameCounter:
                 extra = 0 if length < 126 else 2 if length == 126 else 8
                 need = 2 + extra + (4 if data[at + 1] & 0x80 else 0)
                 if size - at >= need:
+                    if data[at] & 0x0F == _CLOSE_OPCODE:
+                        self.closing = True
                     if extra:
                         length = int.from_bytes(data[at + 2 : at + 2 + extra], "big")
                     at += need + length
@@ -99,6 +108,7 @@ class Tunnel:
         "_client",
         "_client_done",
         "_frames",
+        "_gone",
         "_plane",
         "_quota",
         "_renews",
@@ -108,6 +118,7 @@ class Tunnel:
         "bytes_in",
         "bytes_out",
         "closed",
+        "key",
         "moved",
         "request_sent",
     )
@@ -122,7 +133,10 @@ class Tunnel:
         websocket: bool,
         renews: bool = True,
         quota: Quota | None = None,
+        key: bytes | None = None,
     ) -> None:
+        self.key = key
+        """The id of the key whose signature let the client in, if one did."""
         self._plane = plane
         self._client = client
         self._upstream = upstream
@@ -132,6 +146,7 @@ class Tunnel:
         self._frames = FrameCounter() if websocket else None
         self._client_done = False
         self._upstream_done = False
+        self._gone = False
         self.closed = False
         self.request_sent = False
         self.bytes_in = 0
@@ -146,6 +161,8 @@ class Tunnel:
 
     def from_client(self, data: bytes) -> None:
         """Bytes of the client."""
+        if self._gone:
+            return
         self._stamp()
         self.bytes_in += len(data)
         self._upstream.transport.write(data)
@@ -155,7 +172,7 @@ class Tunnel:
     def client_eof(self) -> bool:
         """The client has finished sending; True while the other direction goes on."""
         self._client_done = True
-        if self._upstream_done or not self._client.transport.can_write_eof():
+        if self._gone or self._upstream_done or not self._client.transport.can_write_eof():
             return False  # over TLS there is no half-close
         self._upstream.transport.write_eof()
         return True
@@ -174,6 +191,23 @@ class Tunnel:
 
     def on_eof(self) -> bool:
         """The sandbox has finished sending."""
+        if self._unannounced():
+            self._after_crash_time(self._pass_eof_late)
+            return True
+        return self._pass_eof()
+
+    def _unannounced(self) -> bool:
+        frames = self._frames
+        return frames is not None and not frames.closing and frames.at_boundary and not self.closed
+
+    def _after_crash_time(self, then: Callable[[], None]) -> None:
+        asyncio.get_running_loop().call_later(CRASH_SECONDS, then)
+
+    def _pass_eof_late(self) -> None:
+        if not self.closed and not self._gone and not self._pass_eof():
+            self._upstream.close()
+
+    def _pass_eof(self) -> bool:
         self._upstream_done = True
         if self._client_done or not self._client.transport.can_write_eof():
             return False
@@ -182,6 +216,15 @@ class Tunnel:
 
     def on_lost(self, error: GatewayError | None) -> None:
         """The sandbox's side is gone: what it sent still goes out."""
+        self._gone = True
+        if self._unannounced():
+            self._after_crash_time(self._finish)
+        else:
+            self._finish()
+
+    def _finish(self) -> None:
+        if self.closed:
+            return
         self.closed = True
         if self._client_done:
             self._client.transport.close()
@@ -237,10 +280,10 @@ class Tunnel:
         if self.closed:
             return
         self.closed = True
-        self._upstream.abort()
         # After the sandbox's end of sending has been passed on, nothing may follow it, not even a close frame.
         if self._frames is not None and self._frames.at_boundary and not self._upstream_done:
             self._client.transport.write(close_frame(code, reason))
             self._client.linger()
         else:
             self._client.cut()
+        self._upstream.abort()

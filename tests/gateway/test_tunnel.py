@@ -173,10 +173,21 @@ def test_half_close_of_the_sandbox() -> None:
 def test_sandbox_gone() -> None:
     """What the sandbox sent last still goes out before the client's stream ends."""
     world, client, sandbox = opened()
-    sandbox.arrive(FRAME)
+    sandbox.arrive(FRAME + close_frame(1000, b"bye"))
     sandbox.lose()
-    assert (client.take(), client.ended, client.aborted) == (FRAME, True, False)
+    assert (client.take(), client.ended, client.aborted) == (FRAME + close_frame(1000, b"bye"), True, False)
     assert not world.route.live
+
+
+@pytest.mark.parametrize("end", ["lose", "end"])
+async def test_sandbox_that_dies(end: str) -> None:
+    """A WebSocket that ends without a close frame waits a moment, so that the client hears of a sandbox that died."""
+    world, client, sandbox = opened()
+    sandbox.arrive(FRAME)
+    getattr(sandbox, end)()
+    assert (client.take(), client.ended) == (FRAME, False)
+    world.route.revoke(Removal.STOPPED)
+    assert (client.take(), client.ended) == (close_frame(1001, b"sandbox stopped"), True)
 
 
 def test_client_gone() -> None:
