@@ -51,7 +51,7 @@ class _Paths(NamedTuple):
 def run(settings: Settings, config_path: Path) -> int:
     """Serves until SIGTERM or SIGINT; returns the exit code of the process."""
     try:
-        sockets = _bind(settings)
+        sockets = bind_alone(settings.server.host, settings.server.port, shared=settings.server.workers > 1)
     except OSError as error:
         where = f"{settings.server.host}:{settings.server.port}"
         log.error("cannot listen on %s: %s. Stop what uses the port, or set server.port.", where, error.strerror)  # noqa: TRY400
@@ -63,8 +63,11 @@ def run(settings: Settings, config_path: Path) -> int:
         return 1
 
 
-def _bind(settings: Settings) -> list[socket.socket]:
-    host, port, shared = settings.server.host, settings.server.port, settings.server.workers > 1
+def bind_alone(host: str, port: int, *, shared: bool) -> list[socket.socket]:
+    """Sockets bound to an address that nobody else has; `shared` lets worker processes have it too.
+
+    Raises OSError when it is taken.
+    """
     sockets = bind(host, port)
     if not shared:
         return sockets

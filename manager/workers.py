@@ -56,7 +56,9 @@ def share_of(limits: Limits, processes: int) -> Limits:
 class Workers(Collector):
     """All worker processes; a follower of the route table (gateway.table.Follower)."""
 
-    def __init__(self, count: int, table: RouteTable, resolver: Resolver) -> None:
+    def __init__(
+        self, count: int, table: RouteTable, resolver: Resolver, *, watch_seconds: float = WATCH_SECONDS
+    ) -> None:
         self.count = count
         """How many there are meant to be, beside the first process."""
         self.replaced = 0
@@ -66,6 +68,7 @@ class Workers(Collector):
         self._live: list[WorkerProcess] = []
         self._left = Counters()
         """What workers have counted that are no more."""
+        self._watch_seconds = watch_seconds
         self._stopping = False
 
     @contextlib.asynccontextmanager
@@ -128,7 +131,7 @@ class Workers(Collector):
         """Kills workers that have stopped to report: their loop is stuck, and so are their clients."""
         silent: dict[WorkerProcess, tuple[int, int]] = {}
         while True:
-            await asyncio.sleep(WATCH_SECONDS)
+            await asyncio.sleep(self._watch_seconds)
             last, silent = silent, {}
             for worker in self._live:
                 reports, checks = last.get(worker, (worker.reports, 0))

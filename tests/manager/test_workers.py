@@ -254,13 +254,13 @@ def _lives(pid: int) -> bool:
 
 
 def test_a_shared_port_is_taken_once() -> None:
-    """A second server on the port is told that it is in use, although both would share it."""
+    """A second server on the port that serves is told that it is in use, although both would share it."""
     port = free_port()
-    first = bind_alone("127.0.0.1", port, shared=True)
+    (first,) = bind_alone("127.0.0.1", port, shared=True)
+    first.listen()
     with pytest.raises(OSError, match="in use"):
         bind_alone("127.0.0.1", port, shared=True)
-    for sock in first:
-        sock.close()
+    first.close()
 
 
 def test_shares_of_the_limits() -> None:
