@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.lifecycle import CONFIGURATION, RELEASE, Server, our_server, released_server
+from benchmarks.harness.lifecycle import CONFIGURATION, RELEASE, Server, Threaded, our_server, released_server
 from benchmarks.harness.processes import PROXY_CORE, free_port, running
 from benchmarks.harness.results import keep, machine, ratios, shown, spread, table
 from benchmarks.harness.wrk import Case, measure
@@ -48,7 +48,7 @@ def start(stack: contextlib.ExitStack, name: str, program: str, engine: OwnEngin
     environment = {"HOME": str(home), "DOCKER_HOST": engine.url, "OPENSANDBOX_INSECURE_SERVER": "YES"}
     command = [program, "--config", str(home / "config.toml")]
     context = running(command, port, cores={PROXY_CORE}, environment=environment)
-    return Server(name, port, stack.enter_context(context))
+    return Server(name, port, Threaded(stack.enter_context(context).pid))
 
 
 def take_turn(server: Server, options: argparse.Namespace) -> dict[str, float]:
