@@ -1,4 +1,5 @@
-"""Runs fuzzers: `python -m tests.gateway.fuzz [TARGET …] [--seconds 180]`; needs the dependency group `fuzz`.
+"""Runs fuzzers: `python -m tests.gateway.fuzz [TARGET …] [--seconds 180]`.
+It needs atheris, which no other part does: `.venv/bin/python -m pip install "atheris>=3"`.
 
 Each runs for so long, from the inputs in `corpus`; then those that are worth it are kept in `found/`. An input that
 breaks a rule is written to the folder given by `--findings`, and replayed with `python -m tests.gateway.fuzz.one`.
