@@ -7,15 +7,19 @@ shown for one id: a creation of ours that is under way › what the runtime repo
 from __future__ import annotations
 
 import enum
+import logging
 from bisect import bisect_left, insort
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from manager.domain.ids import is_id
 from manager.domain.sandbox import Sandbox, SandboxState, SandboxStatus
 from manager.services.access import with_limits
 from manager.store.failures import Failure
+
+_logger = logging.getLogger(__name__)
 
 _REMEMBERED_DELETIONS = 4096
 
@@ -122,8 +126,10 @@ class Inventory:
     # News of the runtime
 
     def report(self, sandbox: Sandbox) -> None:
-        """The runtime says this is how the sandbox is now."""
-        if sandbox.id not in self._removed:
+        """The runtime says this is how the sandbox is now; what has no id that an address can hold is left alone."""
+        if not is_id(sandbox.id):
+            _logger.warning("left alone: something that calls itself sandbox %r", sandbox.id[:64])
+        elif sandbox.id not in self._removed:
             self._reported[sandbox.id] = sandbox
             self._refresh(sandbox.id)
 
@@ -268,7 +274,10 @@ class Inventory:
             self._endings.pop(sandbox_id, None)
         change = Change(sandbox_id, before, after, ending or self._endings.get(sandbox_id))
         for listener in self._listeners:
-            listener(change)
+            try:
+                listener(change)
+            except Exception:  # one listener's bug must not keep the others from the news
+                _logger.exception("a listener failed on sandbox %s", sandbox_id)
 
     def _compose(self, sandbox_id: str) -> Sandbox | None:
         if sandbox_id in self._doomed:

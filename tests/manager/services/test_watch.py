@@ -5,8 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 from gateway.table import Removal, Resolution, RouteState
 from manager.domain.errors import Unavailable
+from manager.services.inventory import Change
 from tests.manager.fake_runtime import FakeRuntime, running
 from tests.manager.harness import START, House, open_house, until, wish
 
@@ -89,3 +92,24 @@ async def test_own_addresses_are_known_while_it_lives(house: House) -> None:
     assert house.services.inventory.owns_address("10.0.0.9")
     house.runtime.appear(running("a", state="Terminated", own="10.0.0.9"))
     assert not house.services.inventory.owns_address("10.0.0.9")
+
+
+@pytest.mark.parametrize("name", ["", "UPPER", "a/b", "ü", "x" * 37, "-a"])
+async def test_what_calls_itself_a_sandbox(house: House, name: str) -> None:
+    """Something with an id that no address can hold is left alone, and nobody stumbles over it."""
+    house.runtime.appear(running(name))
+    house.runtime.appear(running("good"))
+    assert [route.id for route in house.table] == [b"good"]
+
+
+async def test_one_broken_listener(house: House) -> None:
+    """The others hear the news all the same."""
+    heard: list[str] = []
+
+    def broken(change: Change) -> None:
+        raise ValueError("a bug")
+
+    house.services.inventory.listen(broken)
+    house.services.inventory.listen(lambda change: heard.append(change.sandbox_id))
+    house.runtime.appear(running("a"))
+    assert heard == ["a"]
