@@ -106,6 +106,15 @@ def test_links_between_documents_lead_somewhere() -> None:
     assert broken == []
 
 
+def test_rooms_exist() -> None:
+    """Every file and folder that CONTRIBUTING.md sends people to is there."""
+    rooms = re.findall(
+        r"`((?:gateway|manager|benchmarks|scripts|tests|docs)/[\w./-]*)`", tracked_texts()["CONTRIBUTING.md"]
+    )
+    assert [room for room in rooms if not (ROOT / room).exists()] == []
+    assert rooms
+
+
 def test_no_source_file_is_two() -> None:
     """A file past 700 lines is more than one idea; long before that it asks whether it is two."""
     long = {
