@@ -8,7 +8,11 @@ from typing import Any
 
 import pytest
 
+from gateway.access import AccessRule, Keyring
 from gateway.access_log import AccessLog
+from gateway.routing import format_path
+from gateway.signing import sign
+from gateway.table import Reach, SandboxRoute
 from tests.gateway.harness import ADDRESS, World
 
 GET = b"GET /x?token=secret HTTP/1.1\r\nHost: x\r\n" + ADDRESS + b"X-Request-ID: abc\r\nAuthorization: secret\r\n\r\n"
@@ -98,3 +102,22 @@ def test_off(caplog: pytest.LogCaptureFixture) -> None:
     client.arrive(GET)
     sandbox.arrive(OK)
     assert caplog.records == []
+
+
+@pytest.mark.parametrize("key", [b"secret-of-ours", b"another"])
+def test_signature_is_a_secret(caplog: pytest.LogCaptureFixture, key: bytes) -> None:
+    """A signed address lets in whoever has it: its signature is not written down, nor is one that did not fit."""
+    caplog.set_level(logging.DEBUG)
+    world = World()
+    world.plane.access_log = AccessLog()
+    world.plane.keyring = Keyring({b"k": b"secret-of-ours"})
+    world.table.put(SandboxRoute("abc", "1", Reach("192.0.2.1"), access=AccessRule(b"token")))
+    signature = sign("k", key, "abc", 80, 2**33)
+    path = format_path("abc", 80, signature).encode()
+    sandbox, client = world.stock(), world.connect()
+    client.arrive(b"GET %b/x HTTP/1.1\r\nHost: x\r\n\r\n" % path)
+    if sandbox.sent:
+        sandbox.arrive(OK)
+    (line,) = lines(caplog)
+    assert line["status"] == (200 if key == b"secret-of-ours" else 401)
+    assert signature.value.decode() not in caplog.text

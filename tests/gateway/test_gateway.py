@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.access import Keyring
+from gateway.access import AccessRule, Keyring
 from gateway.gateway import Gateway
 from gateway.limits import Limits
 from gateway.listener import bind
-from gateway.routing import Router
+from gateway.routing import Router, format_label
+from gateway.signing import sign
 from gateway.table import Reach, RouteTable, SandboxRoute
 from tests.gateway.harness import ADDRESS, PATIENCE, ROUTING
 
@@ -163,3 +164,41 @@ async def test_stop_before_start() -> None:
     gateway = Gateway(RouteTable(), Router(ROUTING), keyring=Keyring({}))
     await gateway.stop()
     await gateway.stop()
+
+
+SECRETS = {b"a": b"first secret", b"b": b"second secret"}
+
+
+async def opened_with(house: House, key: str) -> asyncio.StreamReader:
+    """A WebSocket that a signature of this key has let in."""
+    house.gateway.set_keyring(Keyring(SECRETS))
+    signature = sign(key, SECRETS[key.encode()], "abc", 80, 2**33)
+    raw = UPGRADE.replace(ADDRESS, b"OpenSandbox-Ingress-To: %b\r\n" % format_label("abc", 80, signature).encode())
+    held = house.table.get(b"abc")
+    assert held is not None
+    house.table.put(SandboxRoute("abc", "1", held.reach, access=AccessRule(b"token")))
+    reader, _ = await house.client(raw)
+    _, sandbox = await house.sandbox()
+    sandbox.write(SWITCH)
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+    return reader
+
+
+@pytest.mark.parametrize(
+    "keys", [{b"b": SECRETS[b"b"]}, {b"a": b"other", b"b": SECRETS[b"b"]}, {}], ids=["removed", "changed", "no keys"]
+)
+async def test_key_taken_away(house: House, keys: dict[bytes, bytes]) -> None:
+    """What a key has let in ends with the key."""
+    reader = await opened_with(house, "a")
+    house.gateway.set_keyring(Keyring(keys))
+    said = await reader.read()
+    assert (said[:1], said[2:4]) == (b"\x88", (1001).to_bytes(2, "big"))
+
+
+async def test_other_key_taken_away(house: House) -> None:
+    """What another key has let in goes on."""
+    await opened_with(house, "b")
+    house.gateway.set_keyring(Keyring({b"b": SECRETS[b"b"], b"c": b"new"}))
+    held = house.table.get(b"abc")
+    assert held is not None
+    assert len(held.live) == 1
