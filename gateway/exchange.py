@@ -282,6 +282,8 @@ class Exchange:
         quota.admit(address.port, request.method, address.target, request.length, route.open, now)
         self._irregular = True
         self._quota = quota
+        if self._bytes_in:
+            self._pace(self._bytes_in, self._client.valve)
         if quota.rules.stream_seconds:
             self._client.end_by(now + quota.rules.stream_seconds)
 
@@ -425,6 +427,8 @@ class Exchange:
             head = build_response(response, added)
         if body:
             self._bytes_out = size = len(body)
+            if self._quota is not None and self._upstream is not None:
+                self._pace(size, self._upstream.valve)
             if self._chunked:
                 body = framing.chunk(body)
             if size > JOINED_BYTES:
