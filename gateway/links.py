@@ -42,7 +42,8 @@ def without_signature(route: Route, host: bytes, scheme: bytes) -> tuple[bytes, 
         enter = _ENTER.search(route.target)
         if enter is None or route.form is not AddressForm.HOST:
             return None
-        return route.target[: enter.start()], _signature(enter[1])
+        # With host and scheme: a target like `//other.test/` alone would lead there.
+        return b"%b://%b%b" % (scheme, host, route.target[: enter.start()]), _signature(enter[1])
     if route.form is AddressForm.URI and route.unsigned is not None:
         return route.unsigned.prefix + route.target, route.signature
     if route.form is AddressForm.HOST:

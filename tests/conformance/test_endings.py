@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection
 
+from gateway import signing
+from gateway.access import Keyring
 from gateway.table import Removal, RouteState
-from tests.conformance.address import SANDBOX, Form
+from tests.conformance.address import PORT, SANDBOX, Form
 from tests.conformance.case import in_each_form
-from tests.conformance.harness import World
+from tests.conformance.harness import World, running
 from tests.conformance.sockets import Sockets
 from tests.conformance.wire import OK, PATIENCE, Client, Message, Peer, Reply
 
@@ -220,6 +223,138 @@ async def open_one(sockets: Sockets) -> ClientConnection:
     return client
 
 
+# Keys that are taken away.
+
+KEYS = {b"k": b"signing-secret", b"n": b"another-secret"}
+TOKEN = b"correct-token"
+FAR = 4_102_444_800
+ROTATIONS = [
+    ({b"n": b"another-secret"}, True),
+    ({b"k": b"changed-secret", b"n": b"another-secret"}, True),
+    ({}, True),
+    (KEYS, False),
+    ({b"k": b"signing-secret"}, False),
+    ({**KEYS, b"x": b"one-more"}, False),
+]
+
+
+@pytest.fixture
+async def signed() -> AsyncIterator[World]:
+    """A gateway with two keys, and a sandbox that asks for a credential."""
+    async with running(World(keys=KEYS)) as made:
+        made.put(token=TOKEN)
+        yield made
+
+
+async def endless(peer: Peer) -> None:
+    await peer.message()
+    await peer.send(EVENT_STREAM + b"data: 1\n\n")
+    await peer.until_end()
+
+
+SIGNED_FORMS = pytest.mark.parametrize("form", [Form.HEADER, Form.HOST, Form.URI], ids=["header", "host", "uri"])
+WELCOME = b"\x81\x02hi"
+
+
+async def open_tunnel(world: World, raw: bytes) -> Client:
+    """A WebSocket that has got one frame, as raw bytes."""
+
+    async def greet(peer: Peer) -> None:
+        await peer.message(body=False)
+        await peer.send(SWITCH % b"websocket" + WELCOME)
+        await peer.until_end()
+
+    world.backend.play = greet
+    client = await world.connect()
+    await after_switch(client, raw)
+    assert await client.take(len(WELCOME)) == WELCOME
+    return client
+
+
+@SIGNED_FORMS
+@pytest.mark.parametrize(("keys", "ends"), ROTATIONS)
+@pytest.mark.parametrize("long", [False, True], ids=["short", "long"])
+async def test_key_taken_away(signed: World, form: Form, keys: dict[bytes, bytes], ends: bool, long: bool) -> None:
+    """A WebSocket that a removed or changed key has let in is told and ends; others go on."""
+    sign = signing.sign_long if long else signing.sign
+    signature = sign("k", KEYS[b"k"], SANDBOX, PORT, FAR)
+    client = await open_tunnel(signed, form.write(UPGRADE % b"websocket", signed=signature))
+    signed.gateway.set_keyring(Keyring(keys))
+    if ends:
+        assert await client.take(4) == b"\x88\x10\x03\xe9"
+        assert await client.take(14) == b"access revoked"
+    else:
+        await signed.settled()
+        assert signed.gateway.counters.tunnels == 1
+
+
+@in_each_form
+async def test_key_taken_away_from_others(signed: World, form: Form) -> None:
+    """Who came in with the token stays."""
+    raw = form.write(UPGRADE % b"websocket").replace(b"\r\n\r\n", b"\r\nOpenSandbox-Secure-Access: %b\r\n\r\n" % TOKEN)
+    await open_tunnel(signed, raw)
+    signed.gateway.set_keyring(Keyring())
+    await signed.settled()
+    assert signed.gateway.counters.tunnels == 1
+
+
+@SIGNED_FORMS
+async def test_key_taken_away_from_a_stream(signed: World, form: Form) -> None:
+    """An answer under way is cut, and the next request is refused."""
+    signature = signing.sign("k", KEYS[b"k"], SANDBOX, PORT, FAR)
+    signed.backend.play = endless
+    client = await signed.connect()
+    await client.send(form.write(GET, signed=signature))
+    await client.message(body=False)
+    signed.gateway.set_keyring(Keyring({b"n": KEYS[b"n"]}))
+    assert not (await client.until_end()).endswith(b"0\r\n\r\n")
+    again = await signed.connect()
+    assert (await again.ask(form.write(GET, signed=signature))).status == 401
+
+
+@in_each_form
+async def test_key_taken_away_from_a_cookie(signed: World, form: Form) -> None:
+    """A WebSocket that came in by the cookie of a signed link ends with the key as well."""
+    signature = signing.sign("k", KEYS[b"k"], SANDBOX, PORT, FAR)
+    cookie = b"\r\nCookie: opensandbox-access-sb-8080=%b-%b\r\n\r\n" % (signature.expires, signature.value)
+    client = await open_tunnel(signed, form.write(UPGRADE % b"websocket").replace(b"\r\n\r\n", cookie))
+    signed.gateway.set_keyring(Keyring({b"n": KEYS[b"n"]}))
+    assert await client.take(4) == b"\x88\x10\x03\xe9"
+
+
+# A sandbox that dies: its sockets close before anybody has said why.
+
+
+async def greet_and_die(peer: Peer) -> None:
+    await peer.message(body=False)
+    await peer.send(SWITCH % b"websocket" + WELCOME)
+    await peer.take(1)
+    peer.reset()
+
+
+@in_each_form
+async def test_death_of_the_sandbox(world: World, form: Form) -> None:
+    """A WebSocket whose sandbox dies waits a moment for the reason, and is told it."""
+    world.backend.play = greet_and_die
+    client = await world.connect()
+    await after_switch(client, form.write(UPGRADE % b"websocket"))
+    await client.send(b"x")
+    await world.until(lambda: world.backend.ended == 1)
+    await world.settled()
+    world.table.remove(SANDBOX, Removal.STOPPED)
+    assert (await client.until_end()).startswith(WELCOME + b"\x88\x11\x03\xe9sandbox stopped")
+
+
+@in_each_form
+async def test_death_without_a_reason(world: World, form: Form) -> None:
+    """When no reason comes the connection ends without a close frame, which is an abnormal end."""
+    world.backend.play = greet_and_die
+    client = await world.connect()
+    await after_switch(client, form.write(UPGRADE % b"websocket"))
+    await client.send(b"x")
+    assert await client.until_end() == WELCOME
+
+
 # The gateway's own end.
 
 
@@ -292,12 +427,6 @@ async def test_drain_closes_idle_connections(world: World) -> None:
 
 async def test_drain_cuts_what_is_left(world: World) -> None:
     """What lasts longer than the time it is given is cut, visibly."""
-
-    async def endless(peer: Peer) -> None:
-        await peer.message()
-        await peer.send(EVENT_STREAM + b"data: 1\n\n")
-        await peer.until_end()
-
     world.backend.play = endless
     client = await world.connect()
     await client.send(Form.HOST.write(GET))

@@ -9,6 +9,8 @@ import pytest
 from tests.conformance import report
 
 LEAST_CASES = 900
+pytestmark = pytest.mark.timeout(120)
+"""Collecting the suite once more takes as long as importing it, on a busy machine."""
 
 
 @pytest.fixture(scope="module")

@@ -249,6 +249,8 @@ class Backend:
         self.broken: list[bytes] = []
         """What h11 or the end of a connection made of messages that never became whole."""
         self.connections = 0
+        self.ended = 0
+        """How many connections are over."""
         self.play: Callable[[Peer], Awaitable[None]] | None = None
         """Takes over a new connection."""
         self._steps = asyncio.Semaphore(0)
@@ -318,6 +320,7 @@ class Backend:
             self._tasks.discard(task)
             self._peers.discard(peer)
             peer.ended.set()
+            self.ended += 1
             writer.close()
 
     async def _answer(self, peer: Peer) -> bool:
