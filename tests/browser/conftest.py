@@ -18,7 +18,7 @@ from tests.browser.devsite import DevSite
 from tests.browser.stage import Form, Stage
 
 ARTEFACTS: Final = Path(__file__).parent.parent / "artefacts"
-CHROMIUM: Final = "chromium"
+LAUNCHER: Final = Path(__file__).parent / "steady_chromium.py"
 ARGUMENTS: Final = [
     "--no-sandbox",
     "--disable-gpu",
@@ -43,11 +43,10 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.Abstrac
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser() -> AsyncIterator[Browser]:
     """The system's own Chromium, which asks nobody but this machine."""
-    program = shutil.which(CHROMIUM)
-    if program is None:
+    if shutil.which("chromium") is None:
         pytest.skip("no chromium on this machine (Debian: apt-get install chromium)")
     async with async_playwright() as playwright:
-        made = await playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
+        made = await playwright.chromium.launch(executable_path=LAUNCHER, args=ARGUMENTS)
         yield made
         await made.close()
 

@@ -34,6 +34,11 @@ async def open_lab(page: Page, root: str, path: str = "lab") -> None:
     """Opens it under `root` (which ends with a slash), logged in by its own token, and waits until it is drawn."""
     page.set_default_timeout(PATIENCE_MS)
     await page.goto(f"{root}{path}?token={TOKEN}&reset")
+    await drawn(page)
+
+
+async def drawn(page: Page) -> None:
+    """Waits until it has loaded and put everything back where it was."""
     await page.wait_for_selector("#jp-main-dock-panel")
     await page.wait_for_function("window.jupyterapp && window.jupyterapp.restored")
     await page.evaluate("window.jupyterapp.restored")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from gateway.access import AccessRule, Keyring
@@ -59,11 +59,13 @@ class Stage:
         *,
         token: bytes | None = None,
         state: RouteState = RouteState.RUNNING,
+        keep_prefix: Iterable[int] = (),
     ) -> SandboxRoute:
         """Makes a sandbox known whose ports are these ports of 127.0.0.1, or changes what is known of it."""
         reach = Reach(published={inside: ("127.0.0.1", outside) for inside, outside in ports.items()})
+        kept = frozenset(keep_prefix)
         access = None if token is None else AccessRule(token)
-        return self.table.put(SandboxRoute(id, "1", reach, state=state, access=access))
+        return self.table.put(SandboxRoute(id, "1", reach, state=state, access=access, keep_prefix=kept))
 
     @contextlib.contextmanager
     def other_keys(self) -> Iterator[None]:
