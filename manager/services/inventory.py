@@ -81,6 +81,10 @@ class Inventory:
         """Every sandbox that is shown, the latest created first."""
         return (self._shown[key[1]] for key in reversed(self._order))
 
+    def ids_newest_first(self) -> list[str]:
+        """The ids of every sandbox that is shown, the latest created first, as they are at this moment."""
+        return [key[1] for key in reversed(self._order)]
+
     def __len__(self) -> int:
         return len(self._shown)
 
@@ -129,7 +133,7 @@ class Inventory:
         """The runtime says this is how the sandbox is now; what has no id that an address can hold is left alone."""
         if not is_id(sandbox.id):
             _logger.warning("left alone: something that calls itself sandbox %r", sandbox.id[:64])
-        elif sandbox.id not in self._removed:
+        elif sandbox.id not in self._removed and self._reported.get(sandbox.id) != sandbox:
             self._reported[sandbox.id] = sandbox
             self._refresh(sandbox.id)
 

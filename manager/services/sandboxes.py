@@ -18,7 +18,7 @@ from manager.services.access import check_limits, limits_in
 from manager.services.capacity import Capacity
 from manager.services.clock import Clock
 from manager.services.codes import INVALID_METADATA_LABEL, RESERVED_METADATA_LABEL, Codes
-from manager.services.filters import Page, Paging, SandboxFilter, page_of
+from manager.services.filters import Page, Paging, SandboxFilter, page_in_slices
 from manager.services.inventory import Ending, Inventory
 from manager.services.tallies import Tallies
 from manager.services.turns import Busy, Turns
@@ -68,7 +68,8 @@ class Sandboxes:
         """One page of what matches, newest first. Raises Unavailable."""
         if not self._inventory.in_sync:
             await self._relist()
-        return page_of(filter(wanted.matches, self._inventory.newest_first()), paging)
+        matches = None if wanted.anything else wanted.matches
+        return await page_in_slices(self._inventory.ids_newest_first(), self._inventory.get, matches, paging)
 
     async def delete(self, sandbox_id: str) -> None:
         """Deletes it with everything that belongs to it; its route is gone when the deletion begins.

@@ -6,11 +6,13 @@ once more before they are given up.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from manager.domain.errors import ManagerError
+from manager.domain.sandbox import Sandbox
 from manager.runtime.base import Appeared, Departed, Departure, OutOfSync, Runtime, RuntimeEvent, Synced
 from manager.services.capacity import Capacity
 from manager.services.inventory import Ending, Inventory
@@ -19,6 +21,9 @@ from manager.services.tasks import Tasks
 from manager.store.store import Store
 
 _logger = logging.getLogger(__name__)
+
+SLICE = 50
+"""How many sandboxes of a list are taken before others get their turn."""
 
 _ENDINGS = {Departure.DELETED: Ending.DELETED, Departure.VANISHED: Ending.VANISHED}
 
@@ -46,27 +51,61 @@ class Watch:
         self.reason: str | None = "the runtime has not been reached yet"
         """Why what we know may be out of date; None while events are live."""
         self._lost_at: float | None = None
+        self._taking: asyncio.Task[None] | None = None
+        self._newer: set[str] = set()  # what events have told since the list that is being taken was made
 
     def on_event(self, event: RuntimeEvent) -> None:
         """Takes one event; called on the loop, in order."""
         if isinstance(event, Appeared):
+            self._note(event.sandbox.id)
             self._inventory.report(event.sandbox)
         elif isinstance(event, Departed):
+            self._note(event.sandbox_id)
             self._inventory.report_gone(event.sandbox_id, _ENDINGS[event.reason])
         elif isinstance(event, Synced):
             self._on_synced(event)
         elif isinstance(event, OutOfSync):
+            self._stop_taking()
             self._set_synced(event.reason)
             _logger.warning("lost touch with the runtime: %s", event.reason)
 
     def _on_synced(self, event: Synced) -> None:
-        there = {sandbox.id for sandbox in event.sandboxes}
-        missing = self._inventory.reported_ids() - there
-        for sandbox in event.sandboxes:
-            self._inventory.report(sandbox)
+        """Takes the list at once when it is short, else in slices: thousands of sandboxes must not hold the loop."""
+        self._stop_taking()
+        if len(event.sandboxes) <= SLICE:
+            self._report(event.sandboxes)
+            self._finish(event)
+        else:
+            self._taking = self._tasks.spawn(self._take(event), "take the runtime's list")
+
+    async def _take(self, event: Synced) -> None:
+        for start in range(0, len(event.sandboxes), SLICE):
+            self._report(event.sandboxes[start : start + SLICE])
+            await asyncio.sleep(0)
+        self._finish(event)
+
+    def _report(self, sandboxes: Sequence[Sandbox]) -> None:
+        for sandbox in sandboxes:
+            if sandbox.id not in self._newer:  # events that came after the list know better
+                self._inventory.report(sandbox)
+
+    def _finish(self, event: Synced) -> None:
+        self._taking = None
+        self._newer.clear()
+        missing = self._inventory.reported_ids() - {sandbox.id for sandbox in event.sandboxes}
         self._set_synced(None)
-        _logger.info("in step with the runtime: %d sandboxes", len(there))
+        _logger.info("in step with the runtime: %d sandboxes", len(event.sandboxes))
         self._tasks.spawn(self._reconcile(missing), "reconcile")
+
+    def _note(self, sandbox_id: str) -> None:
+        if self._taking is not None:
+            self._newer.add(sandbox_id)
+
+    def _stop_taking(self) -> None:
+        if self._taking is not None:
+            self._taking.cancel()
+            self._taking = None
+            self._newer.clear()
 
     def age(self) -> float:
         """How many seconds what we know may be out of date; 0 while events are live."""

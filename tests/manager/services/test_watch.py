@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import pytest
 
 from gateway.table import Removal, Resolution, RouteState
 from manager.domain.errors import Unavailable
+from manager.domain.sandbox import SandboxState
 from manager.services.inventory import Change
+from manager.services.watch import SLICE
 from tests.manager.fake_runtime import FakeRuntime, running
 from tests.manager.harness import START, House, open_house, until, wish
 
@@ -113,3 +116,41 @@ async def test_one_broken_listener(house: House) -> None:
     house.services.inventory.listen(lambda change: heard.append(change.sandbox_id))
     house.runtime.appear(running("a"))
     assert heard == ["a"]
+
+
+async def test_long_lists_are_taken_in_slices(house: House) -> None:
+    """Others get their turn in between, and only the whole of it counts as being in step."""
+    house.runtime.lose()
+    house.runtime.sandboxes = {f"box-{number}": running(f"box-{number}") for number in range(5 * SLICE)}
+    house.runtime.sync()
+    assert not house.table.synced
+    await until(lambda: house.table.synced)
+    assert len(house.table) == 5 * SLICE
+
+
+async def test_news_during_a_long_list_win(house: House) -> None:
+    """What happens while an old list is being taken is not undone by it."""
+    house.runtime.lose()
+    boxes = [running(f"box-{number}") for number in range(5 * SLICE)]
+    house.runtime.sandboxes = {box.id: box for box in boxes}
+    house.runtime.sync()
+    house.runtime.vanish(boxes[-1].id)
+    house.runtime.appear(running(boxes[-2].id, state="Paused"))
+    await until(lambda: house.table.synced)
+    assert house.services.inventory.get(boxes[-1].id) is None
+    shown = house.services.inventory.get(boxes[-2].id)
+    assert shown is not None
+    assert shown.status.state is SandboxState.PAUSED
+
+
+async def test_an_outage_during_a_long_list(house: House) -> None:
+    """The list is given up; the next one counts."""
+    house.runtime.lose()
+    house.runtime.sandboxes = {f"box-{number}": running(f"box-{number}") for number in range(5 * SLICE)}
+    house.runtime.sync()
+    house.runtime.lose("again")
+    await asyncio.sleep(0)
+    assert not house.table.synced
+    house.runtime.sync()
+    await until(lambda: house.table.synced)
+    assert len(house.table) == 5 * SLICE
