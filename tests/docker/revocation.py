@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.access import AccessRule
 from gateway.gateway import Gateway
 from gateway.routing import Router, RoutingConfig
 from gateway.table import Reach, RouteState, RouteTable, SandboxRoute
@@ -19,7 +20,7 @@ from gateway.table import Reach, RouteState, RouteTable, SandboxRoute
 HERE = Path(__file__).parent
 SANDBOX = "abc"
 INSIDE = 8000
-WHERE = (SANDBOX.encode(), INSIDE)
+ROUTE = f"{SANDBOX}-{INSIDE}"
 PATIENCE = 60.0
 NO_CLOSE_FRAME = "no close frame"
 
@@ -85,14 +86,15 @@ class Held:
     port: int
     reach: Reach
 
-    def put(self, uid: str, state: RouteState = RouteState.RUNNING) -> None:
+    def put(self, uid: str, state: RouteState = RouteState.RUNNING, *, access: AccessRule | None = None) -> None:
         """Makes the sandbox known, or changes what is known of it."""
-        self.table.put(SandboxRoute(SANDBOX, uid, self.reach, state=state))
+        self.table.put(SandboxRoute(SANDBOX, uid, self.reach, state=state, access=access))
 
-    async def status(self) -> int:
+    async def status(self, route: str = ROUTE) -> int:
         """What a new request to the sandbox is answered."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        writer.write(b"GET /short HTTP/1.1\r\nHost: gateway.test\r\nOpenSandbox-Ingress-To: %b-%d\r\n\r\n" % WHERE)
+        head = f"GET /short HTTP/1.1\r\nHost: gateway.test\r\nOpenSandbox-Ingress-To: {route}\r\n\r\n"
+        writer.write(head.encode())
         line = await reader.readline()
         writer.close()
         return int(line.split()[1])

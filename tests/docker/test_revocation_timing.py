@@ -12,11 +12,16 @@ from collections.abc import Callable
 import pytest
 import uvloop
 
+from gateway.access import AccessRule, Keyring
+from gateway.routing import format_label
+from gateway.signing import sign
 from gateway.table import Removal, RouteState
-from tests.docker.revocation import INSIDE, SANDBOX, Crowd, Ended, Held, held
+from tests.docker.revocation import INSIDE, ROUTE, SANDBOX, Crowd, Ended, Held, held
 
 WEBSOCKETS = 500
 STREAMS = 500
+KEY_ID, SECRET, OTHER_SECRET = "k", b"a secret", b"another secret"
+HOUR = 3600
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -37,7 +42,7 @@ def test_a_thousand_connections_end_with_their_sandbox(
 
     async def scene() -> tuple[Ended, int]:
         async with held() as stage:
-            crowd = await Crowd.gather(stage.port, f"{SANDBOX}-{INSIDE}", WEBSOCKETS, STREAMS)
+            crowd = await Crowd.gather(stage.port, ROUTE, WEBSOCKETS, STREAMS)
             since, cpu = time.monotonic(), time.process_time()
             event(stage)
             answered = await stage.status()
@@ -49,3 +54,26 @@ def test_a_thousand_connections_end_with_their_sandbox(
     assert ended.websockets == {close}
     assert ended.streams == {"truncated"}
     assert answered == status
+
+
+def test_a_thousand_connections_end_with_their_key(capsys: pytest.CaptureFixture[str]) -> None:
+    """Taking a key away ends what came in with its signatures, and such a signature opens nothing any more."""
+
+    async def scene() -> tuple[Ended, int]:
+        async with held() as stage:
+            stage.gateway.set_keyring(Keyring({KEY_ID.encode(): SECRET}))
+            stage.put("1", access=AccessRule(b"a token"))
+            signature = sign(KEY_ID, SECRET, SANDBOX, INSIDE, int(time.time()) + HOUR)
+            route = format_label(SANDBOX, INSIDE, signature)
+            crowd = await Crowd.gather(stage.port, route, WEBSOCKETS, STREAMS)
+            since, cpu = time.monotonic(), time.process_time()
+            stage.gateway.set_keyring(Keyring({KEY_ID.encode(): OTHER_SECRET}))
+            answered = await stage.status(route)
+            return await crowd.ended(since, cpu), answered
+
+    ended, answered = uvloop.run(scene())
+    with capsys.disabled():
+        sys.stdout.write(f"\nkey taken away: {ended}\n")
+    assert ended.websockets == {"1001 access revoked"}
+    assert ended.streams == {"truncated"}
+    assert answered == 401
