@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from gateway.access import Keyring
@@ -19,7 +19,7 @@ from gateway.peers import TrustedPeers
 from gateway.plane import Plane
 from gateway.pool import Pool
 from gateway.routing import Router, RoutingConfig
-from gateway.table import Reach, Resolver, RouteState, RouteTable, SandboxRoute
+from gateway.table import Reach, Resolution, Resolver, RouteState, RouteTable, SandboxRoute
 from gateway.upstream import UpstreamConnection
 
 SANDBOX = "abc"
@@ -150,6 +150,19 @@ class Wire(asyncio.Transport):
         return sent
 
 
+class Manager:
+    """Answers every question of the gateway with what a test's function says."""
+
+    def __init__(self, answer: Callable[[], Awaitable[Resolution]]) -> None:
+        self._answer = answer
+
+    async def resolve(self, sandbox_id: str) -> Resolution:
+        return await self._answer()
+
+    async def wake(self, sandbox_id: str) -> Resolution:
+        return await self._answer()
+
+
 class World:
     """One client connection and the sandbox it speaks to, joined by a real plane without a socket."""
 
@@ -183,9 +196,9 @@ class World:
         self.slow_dial: asyncio.Event | None = None
         """What a new connection to the sandbox waits for."""
 
-    def put(self, uid: str = "1", state: RouteState = RouteState.RUNNING) -> SandboxRoute:
+    def put(self, uid: str = "1", state: RouteState = RouteState.RUNNING, *, wakes: bool = False) -> SandboxRoute:
         """Publishes the sandbox, with a pool that connects in memory."""
-        route = self.table.put(SandboxRoute(SANDBOX, uid, Reach("192.0.2.1"), state=state))
+        route = self.table.put(SandboxRoute(SANDBOX, uid, Reach("192.0.2.1"), state=state, wakes=wakes))
         if PORT not in route.pools:
             route.pools[PORT] = Pool(self._connect, self.limits, self.plane.deadlines)
         return route

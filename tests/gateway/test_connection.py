@@ -7,6 +7,7 @@ behind once both sides are gone.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable
 
@@ -16,9 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.connection import Phase
+from gateway.errors import GatewayError, PortNotListening
 from gateway.limits import Limits
-from gateway.table import Removal, RouteState
-from tests.gateway.harness import ADDRESS, Wire, World
+from gateway.table import Removal, Resolution, RouteState
+from tests.gateway.harness import ADDRESS, Manager, Wire, World
 
 HEADERS = b"Host: x\r\n" + ADDRESS
 GET = b"GET /x HTTP/1.1\r\n" + HEADERS + b"\r\n"
@@ -201,6 +203,26 @@ def at_closed(world: World) -> Wire:
     return client
 
 
+def at_dialling(world: World) -> Wire:
+    world.slow_dial = asyncio.Event()
+    client = world.connect()
+    client.arrive(GET)
+    return client
+
+
+def at_dialling_with_body(world: World) -> Wire:
+    world.slow_dial = asyncio.Event()
+    client = world.connect()
+    client.arrive(CHUNKED[:-7])
+    return client
+
+
+def at_resolving(world: World) -> Wire:
+    client = world.connect()
+    client.arrive(UNKNOWN + GET)
+    return client
+
+
 BEGINNINGS: dict[Callable[[World], Wire], Phase] = {
     at_head: Phase.HEAD,
     at_part_of_a_head: Phase.HEAD,
@@ -211,6 +233,9 @@ BEGINNINGS: dict[Callable[[World], Wire], Phase] = {
     at_tunnel: Phase.TUNNEL,
     at_half_tunnel: Phase.TUNNEL,
     at_other_half_tunnel: Phase.TUNNEL,
+    at_dialling: Phase.AWAIT,
+    at_dialling_with_body: Phase.BODY,
+    at_resolving: Phase.AWAIT,
     at_linger: Phase.LINGER,
     at_closed: Phase.CLOSED,
 }
@@ -241,6 +266,11 @@ EVENTS: dict[str, Callable[[World, Wire], object]] = {
     "a minute": lambda world, client: world.pass_time(60),
     "a day": lambda world, client: world.pass_time(86_400),
     "drain": lambda world, client: drain(world),
+    "rest of the body": lambda world, client: client.arrive(CHUNKED[-7:]),
+    "connected": lambda world, client: connect(world),
+    "not connected": lambda world, client: connect(world, PortNotListening()),
+    "manager knows": lambda world, client: know(world, Resolution.NOT_FOUND),
+    "manager cannot tell": lambda world, client: know(world, Resolution.UNAVAILABLE),
     "the loop turns": lambda world, client: settle(world, client),
 }
 
@@ -249,6 +279,34 @@ def drain(world: World) -> None:
     world.plane.draining = True
     for client in list(world.plane.clients):
         client.drain()
+
+
+def connect(world: World, refusing: GatewayError | None = None) -> None:
+    world.refusing = refusing
+    if world.slow_dial is not None:
+        world.slow_dial.set()
+
+
+class Asked(World):
+    """A world whose manager answers when told to."""
+
+    def __init__(self) -> None:
+        self.resolution: asyncio.Future[Resolution] = asyncio.get_running_loop().create_future()
+        super().__init__(Limits(stream_idle_timeout=3600), resolver=Manager(self._answer))
+
+    async def _answer(self) -> Resolution:
+        return await asyncio.shield(self.resolution)
+
+
+def know(world: World, resolution: Resolution) -> None:
+    if isinstance(world, Asked) and not world.resolution.done():
+        world.resolution.set_result(resolution)
+
+
+async def turn() -> None:
+    """Lets everything run that is ready."""
+    for _ in range(6):
+        await asyncio.sleep(0)
 
 
 def settle(world: World, *clients: Wire) -> None:
@@ -265,6 +323,7 @@ def check_all_is_over(world: World, client: Wire) -> None:
         wire.lose()
     assert not world.plane.clients
     assert not world.route.live
+    assert not world.route.open
     counters = world.plane.counters
     assert (counters.connections, counters.tunnels) == (0, 0)
     sent = bytes(client.sent)
@@ -272,8 +331,10 @@ def check_all_is_over(world: World, client: Wire) -> None:
 
 
 async def begun(beginning: Callable[[World], Wire]) -> tuple[World, Wire]:
-    world = World(Limits(stream_idle_timeout=3600))
-    return world, beginning(world)
+    world = Asked()
+    client = beginning(world)
+    await turn()
+    return world, client
 
 
 @pytest.mark.parametrize("beginning", BEGINNINGS, ids=lambda beginning: beginning.__name__)
@@ -291,8 +352,11 @@ async def test_every_event_in_every_phase(
     """Whatever happens whenever it happens, it does what the table says or no harm."""
     world, client = await begun(beginning)
     EVENTS[event](world, client)
+    await turn()
     settle(world, client)
     check_all_is_over(world, client)
+    await turn()
+    assert not world.plane._tasks
     assert not caplog.records
 
 
@@ -302,8 +366,11 @@ async def test_any_sequence_of_events(beginning: Callable[[World], Wire], events
     world, client = await begun(beginning)
     for event in events:
         EVENTS[event](world, client)
+        await turn()
     settle(world, client)
     check_all_is_over(world, client)
+    await turn()
+    assert not world.plane._tasks
 
 
 NEXT = [
@@ -330,6 +397,12 @@ NEXT = [
     (at_half_tunnel, "sandbox deleted", Phase.LINGER),
     (at_half_tunnel, "drain", Phase.LINGER),
     (at_tunnel, "a minute", Phase.TUNNEL),
+    (at_dialling, "not connected", Phase.HEAD),
+    (at_dialling, "connected", Phase.AWAIT),
+    (at_dialling, "sandbox deleted", Phase.HEAD),
+    (at_dialling_with_body, "not connected", Phase.LINGER),
+    (at_dialling_with_body, "sandbox replaced", Phase.LINGER),
+    (at_resolving, "manager knows", Phase.AWAIT),
     (at_linger, "request", Phase.LINGER),
     (at_closed, "request", Phase.CLOSED),
 ]
@@ -342,6 +415,7 @@ async def test_next_phase(beginning: Callable[[World], Wire], event: str, phase:
     """The moves that the table names."""
     world, client = await begun(beginning)
     EVENTS[event](world, client)
+    await turn()
     assert client.protocol._phase is phase
 
 

@@ -6,10 +6,11 @@ import asyncio
 
 import pytest
 
+from gateway.access import AccessRule
 from gateway.errors import PortNotListening
 from gateway.limits import Limits
 from gateway.table import Removal, Resolution, RouteState
-from tests.gateway.harness import ADDRESS, Wire, World
+from tests.gateway.harness import ADDRESS, Manager, Wire, World
 
 GET = b"GET /x HTTP/1.1\r\nHost: x\r\n" + ADDRESS + b"\r\n"
 POST = b"POST /x HTTP/1.1\r\nHost: x\r\n" + ADDRESS + b"Content-Length: %d\r\n\r\n"
@@ -145,11 +146,10 @@ async def test_next_request_after_a_failed_dial(size: int) -> None:
 async def test_next_request_after_an_unknown_id() -> None:
     """The same when the manager was asked first and knew nothing of the sandbox."""
 
-    class Knows:
-        async def resolve(self, sandbox_id: str) -> Resolution:
-            return Resolution.NOT_FOUND
+    async def knows_nothing() -> Resolution:
+        return Resolution.NOT_FOUND
 
-    world = World(resolver=Knows())
+    world = World(resolver=Manager(knows_nothing))
     client = world.connect()
     client.arrive((POST % LARGE).replace(b"abc-80", b"other-80") + b"x" * LARGE)
     await turn()
@@ -191,11 +191,10 @@ async def test_unknown_failure_of_a_dial(unexpected: Exception, caplog: pytest.L
 async def test_unknown_failure_of_the_resolver(caplog: pytest.LogCaptureFixture) -> None:
     """Likewise in the manager."""
 
-    class Broken:
-        async def resolve(self, sandbox_id: str) -> Resolution:
-            raise ValueError("broken")
+    async def broken() -> Resolution:
+        raise ValueError("broken")
 
-    world = World(resolver=Broken())
+    world = World(resolver=Manager(broken))
     client = world.connect()
     client.arrive(GET.replace(b"abc-80", b"other-80"))
     await turn()
@@ -211,12 +210,11 @@ async def at_state(state: str) -> tuple[World, Wire, Wire | None]:
     if state == "RESOLVING":
         asked_for = asyncio.Event()
 
-        class Slow:
-            async def resolve(self, sandbox_id: str) -> Resolution:
-                await asked_for.wait()
-                return Resolution.UNAVAILABLE
+        async def slow() -> Resolution:
+            await asked_for.wait()
+            return Resolution.UNAVAILABLE
 
-        world = World(resolver=Slow())
+        world = World(resolver=Manager(slow))
         client = world.connect()
         client.arrive(GET.replace(b"abc-80", b"other-80"))
         await turn()
@@ -391,3 +389,86 @@ def test_limit_per_sandbox() -> None:
     first.lose()
     second.arrive(GET)
     assert second.take() == b""
+
+
+# Sandboxes that sleep.
+
+
+class Alarm:
+    """Wakes the sandbox of a world when the test says so, or fails to."""
+
+    def __init__(self) -> None:
+        self.rings = asyncio.Event()
+        self.asked = 0
+        self.works = True
+        self.world = World(resolver=Manager(self._wake))
+        self.world.put(state=RouteState.PAUSED, wakes=True)
+
+    async def _wake(self) -> Resolution:
+        self.asked += 1
+        await self.rings.wait()
+        if self.works:
+            self.world.pool = self.world.put(wakes=True).pools[80]
+        return Resolution.PUBLISHED
+
+
+async def test_woken() -> None:
+    """A paused sandbox that may be woken is, once for all who wait, and then serves each of them."""
+    alarm = Alarm()
+    clients = [alarm.world.connect() for _ in range(3)]
+    for client in clients:
+        client.arrive(POST % 4 + b"body")
+    await turn()
+    assert (alarm.asked, [client.take() for client in clients]) == (1, [b"", b"", b""])
+    alarm.rings.set()
+    await alarm.world.dialled_count(3)
+    await turn()
+    for wire in alarm.world.dialled:
+        assert wire.take().endswith(b"\r\n\r\nbody")
+        wire.arrive(OK)
+    assert [status(client) for client in clients] == [b"200"] * 3
+
+
+async def test_not_woken() -> None:
+    """One that does not wake is said to be paused, and its client is heard again."""
+    alarm = Alarm()
+    alarm.works = False
+    client = alarm.world.connect()
+    client.arrive(POST % LARGE + b"x" * LARGE)
+    await turn()
+    alarm.rings.set()
+    await turn()
+    assert (status(client), client.reading) == (b"409", True)
+
+
+@pytest.mark.parametrize("removed", [True, False])
+async def test_gone_while_waking(removed: bool) -> None:
+    """A sandbox that is removed, or a client that leaves, while it wakes leaves nothing behind."""
+    alarm = Alarm()
+    client = alarm.world.connect()
+    client.arrive(GET)
+    await turn()
+    if removed:
+        alarm.works = False
+        alarm.world.table.remove("abc", Removal.DELETED)
+    else:
+        client.lose()
+    alarm.rings.set()
+    await turn()
+    assert status(client) == (b"410" if removed else b"")
+    assert not alarm.world.plane._tasks
+    assert not alarm.world.dialled
+
+
+async def test_key_of_a_sleeper() -> None:
+    """Whoever waits for a sandbox to wake is judged again by what holds when it has."""
+    alarm = Alarm()
+    client = alarm.world.connect()
+    client.arrive(GET)
+    await turn()
+    alarm.world.route.access = AccessRule(b"token")
+    alarm.works = False
+    alarm.world.route.state = RouteState.RUNNING
+    alarm.rings.set()
+    await turn()
+    assert (status(client), alarm.world.dialled) == (b"401", [])
