@@ -20,7 +20,7 @@ CLIENTS_TIMEOUT = 90
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Containers are started here: the unit tests' twenty seconds are not enough."""
     for item in items:
-        if item.path.parent.name == "clients":
+        if item.path.parent.name == "clients" and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(CLIENTS_TIMEOUT))
 
 

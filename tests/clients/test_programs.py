@@ -26,7 +26,7 @@ OLD_SDKS = ["0.1.0", "0.1.5", "0.1.10", "0.1.16", "1.1.0"]
 ALL_STEPS = ["create", "info", "endpoint", "ping", "command", "files", "metrics", "renew", "pause", "resume", "kill"]
 REACHED = [MODES[name] for name in ("direct", "server-proxy", "header", "uri")]
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 
 def installed(name: str) -> Path:
