@@ -50,7 +50,11 @@ class OwnEngine:
             "ip6tables": False,
             **configuration,
         }
-        (self.home / "daemon.json").write_text(json.dumps(document))
+        self._document = document
+
+    def listen_too(self, url: str) -> None:
+        """Another address, before the start."""
+        self._document["hosts"].append(url)
 
     @staticmethod
     def possible() -> bool:
@@ -63,6 +67,7 @@ class OwnEngine:
 
     def start(self) -> None:
         """Returns once it answers."""
+        (self.home / "daemon.json").write_text(json.dumps(self._document))
         with (self.home / "log").open("ab") as log:
             command = ["dockerd", "--config-file", str(self.home / "daemon.json")]
             self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)

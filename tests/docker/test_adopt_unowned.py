@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
-import sys
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -24,22 +22,17 @@ from tests.docker.own_engine import OwnEngine
 
 pytestmark = pytest.mark.timeout(180)
 Started = Callable[..., Awaitable[tuple[DockerRuntime, Events]]]
-RELEASE = "opensandbox-server==1.1.1"
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def earlier_server(tmp_path_factory: pytest.TempPathFactory) -> str:
+def earlier_server() -> str:
     """The released server's program, in an environment of its own: its dependencies are not ours."""
-    home = tmp_path_factory.mktemp("earlier") / "venv"
-    uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
-    python = str(home / "bin" / "python")
-    make = [uv, "venv", "-q", str(home)] if uv else [sys.executable, "-m", "venv", str(home)]
-    install = [uv, "pip", "install", "-q", "--python", python] if uv else [python, "-m", "pip", "install", "-q"]
-    for command in (make, [*install, RELEASE]):
-        done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            pytest.skip(f"{RELEASE} could not be installed: {done.stderr[-200:]}")
-    return str(home / "bin" / "opensandbox-server")
+    done = subprocess.run([str(ROOT / "scripts" / "install"), "reference"], capture_output=True, text=True, check=False)
+    program = ROOT / ".venvs" / "reference" / "bin" / "opensandbox-server"
+    if done.returncode != 0 or not program.exists():
+        pytest.skip(f"the released server could not be installed: {done.stderr[-200:]}")
+    return str(program)
 
 
 @pytest.fixture(scope="module")

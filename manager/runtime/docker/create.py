@@ -40,7 +40,10 @@ T = TypeVar("T")
 START_FAILED = "DOCKER::SANDBOX_START_FAILED"
 INVALID = "SANDBOX::INVALID_PARAMETER"
 SNAPSHOT_GONE = "SNAPSHOT::NOT_FOUND"
+UNREACHABLE = "DOCKER::SANDBOX_UNREACHABLE"
 PORT_ATTEMPTS = 3
+REACH_LIMIT = 5.0
+"""Seconds for a connection to a published port of another machine."""
 PUBLISHED = (EXECD_PORT, HTTP_PORT)
 
 
@@ -61,6 +64,7 @@ class Tools:
     egress: Egress
     profile: Profile
     publish_for_us: str
+    remote_host: str | None = None
     pool_binds: tuple[str, ...] = ()
 
 
@@ -94,6 +98,7 @@ class Creation:
         self._spec = spec
         self._progress = progress
         self._undo = Undo()
+        self._published: Mapping[int, tuple[str, int]] = {}
         self._abandoned = False
 
     def abandon(self) -> None:
@@ -132,8 +137,27 @@ class Creation:
         )
         host = self._publish_on(choice)
         if spec.network_policy is None:
-            return await self._with_ports(host, PUBLISHED, lambda publish: self._start(extras, kit, publish))
-        return await self._start_policed(extras, kit, host)
+            started = await self._with_ports(host, PUBLISHED, lambda publish: self._start(extras, kit, publish))
+        else:
+            started = await self._start_policed(extras, kit, host)
+        await self._find_way_in()
+        return started
+
+    async def _find_way_in(self) -> None:
+        """Published ports of another machine have to be reachable from here, or nobody gets to the sandbox."""
+        host = self._tools.remote_host
+        if host is None or not self._published:
+            return
+        port = self._published[EXECD_PORT][1]
+        try:
+            async with asyncio.timeout(REACH_LIMIT):
+                _, writer = await asyncio.open_connection(host, port)
+                writer.close()
+        except (OSError, TimeoutError) as error:
+            message = (
+                f"Port {port}, published for the sandbox on the Engine's machine {host}, cannot be reached from here"
+            )
+            raise errors.Failed(UNREACHABLE, f"{message}; open docker.port_range in its firewall.") from error
 
     async def _start_policed(self, extras: Extras, kit: Kit, host: str | None) -> str:
         """The sidecar with its policy in force first, then the sandbox in the sidecar's network."""
@@ -200,6 +224,7 @@ class Creation:
         attempt = 1
         while True:
             with self._tools.ports.held(host, inside) as publish:
+                self._published = publish
                 try:
                     return await step(publish)
                 except errors.Failed as error:

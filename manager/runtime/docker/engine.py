@@ -26,6 +26,7 @@ from docker.utils import kwargs_from_env
 
 from manager.domain import errors
 from manager.runtime.docker.feed import Feed, Source
+from manager.runtime.docker.tunnel import Tunnel
 from manager.runtime.docker.workers import Workers
 
 T = TypeVar("T")
@@ -65,13 +66,19 @@ def engine_address(environment: Mapping[str, str]) -> EngineAddress:
     return EngineAddress(url, parts.hostname)
 
 
+def _socket_of(url: str) -> str | None:
+    return url.removeprefix("unix://") if url.startswith("unix://") else None
+
+
 class Engine:
     """One Engine, called from the loop."""
 
     def __init__(self, environment: Mapping[str, str], *, timeout: float, silence: float) -> None:
         """`timeout` bounds the wait for an answer, `silence` that for the next byte of slow work; in seconds."""
         self.address = engine_address(environment)
-        self._environment = dict(environment)
+        self._tunnel = Tunnel(self.address.url) if self.address.url.startswith("ssh://") else None
+        self._socket = self._tunnel.socket if self._tunnel else _socket_of(self.address.url)
+        self._environment = {**environment, "DOCKER_HOST": f"unix://{self._socket}"} if self._socket else environment
         self._timeouts = {Lane.SLOW: silence, Lane.HEALTH: HEALTH_TIMEOUT}
         self._timeout = timeout
         self._workers = {lane: Workers(lane.value[0], lane.value[1]) for lane in Lane}
@@ -103,6 +110,8 @@ class Engine:
         for client in self._clients.values():
             with contextlib.suppress(Exception):
                 client.close()
+        if self._tunnel is not None:
+            self._tunnel.close()
 
     def _work(self, work: Callable[[Any], T], lane: Lane) -> T:
         try:
@@ -116,10 +125,12 @@ class Engine:
 
     def _knock(self) -> None:
         """Raises OSError when nothing listens on the Engine's socket: the SDK leaks a socket per failed connect."""
-        if self.address.url.startswith("unix://"):
+        if self._tunnel is not None:
+            self._tunnel.ensure()
+        if self._socket is not None:
             with socket.socket(socket.AF_UNIX) as probe:
                 probe.settimeout(HEALTH_TIMEOUT)
-                probe.connect(self.address.url.removeprefix("unix://"))
+                probe.connect(self._socket)
 
     def _client(self, lane: Lane) -> APIClient:
         client = self._clients.get(lane)
@@ -132,11 +143,8 @@ class Engine:
         return client
 
     def _build(self, lane: Lane) -> APIClient:
-        kind = _BoundedClient if lane in self._timeouts else APIClient
+        kind = _BoundedClient if lane in self._timeouts else _Client
         options: dict[str, Any] = {**kwargs_from_env(self._environment)}
-        options.setdefault("base_url", LOCAL_HOST)
-        if options["base_url"].startswith("ssh://"):
-            options["use_ssh_client"] = True
         timeout: Any = self._timeouts.get(lane, self._timeout)
         return kind(version="auto", timeout=timeout, max_pool_size=lane.value[1], **options)
 
@@ -158,6 +166,8 @@ class Engine:
             advice = "nothing listens there; start the Engine, or set DOCKER_HOST"
         else:
             advice = "start the Engine, or check DOCKER_HOST"
+        if self._tunnel is not None and isinstance(cause, ConnectionError) and cause.args:
+            advice = f"{advice} ({cause.args[0]})"
         return f"The Docker Engine at {self.address.url} cannot be reached: {advice}."
 
 
@@ -187,7 +197,22 @@ class _Stream(Source[T]):
         self._stream.close()
 
 
-class _BoundedClient(APIClient):
+class _Client(APIClient):
+    """A client that takes nothing from the environment but what `DOCKER_…` variables say.
+
+    requests would let REQUESTS_CA_BUNDLE overrule the Engine's own authority, and send Engine calls through a proxy.
+    """
+
+    @property
+    def trust_env(self) -> bool:
+        return False
+
+    @trust_env.setter
+    def trust_env(self, value: bool) -> None:
+        pass
+
+
+class _BoundedClient(_Client):
     """A client whose timeout holds for every read, also where the SDK asks for none (pulls).
 
     A pull that sends nothing for that long hangs; the thread has to come back for the next one.

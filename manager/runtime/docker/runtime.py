@@ -84,6 +84,7 @@ class DockerRuntime:
             egress=self._egress,
             profile=self._profile,
             publish_for_us=seen.publish_on,
+            remote_host=remote,
         )
         self._snapshots = Snapshots(self._calls, self._census)
         self._making: set[str] = set()

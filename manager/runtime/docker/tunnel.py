@@ -1,0 +1,98 @@
+"""An Engine on another machine over ssh: one ssh process that forwards a local socket to the Engine's.
+
+The SDK's own ssh transports cannot cut a stream and leave one ssh process per connection; a forwarded socket behaves
+like a local one. The user's ssh configuration, agent and known hosts apply; nothing is ever asked.
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+REMOTE_SOCKET = "/var/run/docker.sock"
+CONNECT_LIMIT = 15.0
+"""Seconds for ssh to log in and to forward."""
+_OPTIONS = {
+    "BatchMode": "yes",
+    "ExitOnForwardFailure": "yes",
+    "StreamLocalBindUnlink": "yes",
+    "ConnectTimeout": "10",
+    "ServerAliveInterval": "5",
+    "ServerAliveCountMax": "3",
+}
+
+
+class Tunnel:
+    """Forwards to the Engine that an `ssh://[user@]host[:port][/path]` address names. Used from several threads."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._folder = Path(tempfile.mkdtemp(prefix="opensandbox-ssh-"))
+        self.socket = str(self._folder / "docker.sock")
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def ensure(self) -> None:
+        """Returns when the tunnel stands; starts it anew when it has broken. Raises OSError with what ssh says."""
+        with self._lock:
+            if self._process is None or self._process.poll() is not None:
+                self._start()
+
+    def close(self) -> None:
+        """Ends it and removes its socket."""
+        if self._process is not None:
+            self._process.terminate()  # without the lock: whoever holds it waits for this process
+        with self._lock:
+            if self._process is not None:
+                self._process.terminate()
+                self._process.wait()
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _start(self) -> None:
+        log = self._folder / "ssh.log"
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                command(self._url, self.socket),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,  # an interrupt at our terminal is for us: what is under way still needs it
+            )
+        deadline = time.monotonic() + CONNECT_LIMIT
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                said = log.read_text(errors="replace").strip().splitlines()
+                raise ConnectionError(f"ssh to {self._url} failed: {said[-1] if said else 'it said nothing'}")
+            if _answers(self.socket):
+                return
+            time.sleep(0.05)
+        self._process.terminate()
+        self._process.wait()
+        raise ConnectionError(f"ssh to {self._url} did not forward the Engine's socket in time")
+
+
+def command(url: str, local: str) -> list[str]:
+    """The ssh command that forwards `local` to the Engine's socket on the other machine."""
+    parts = urlsplit(url)
+    if not parts.hostname or parts.hostname.startswith("-"):
+        raise ConnectionError(f"{url} names no host")
+    remote = parts.path if len(parts.path) > 1 else REMOTE_SOCKET
+    options = [f"-o{key}={value}" for key, value in _OPTIONS.items()]
+    login = ["-l", parts.username] if parts.username else []
+    port = ["-p", str(parts.port)] if parts.port else []
+    return ["ssh", "-N", "-T", *options, *login, *port, "-L", f"{local}:{remote}", "--", parts.hostname]
+
+
+def _answers(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+    return True
