@@ -82,8 +82,11 @@ def check(
         if not presented or not hmac.compare_digest(presented, rule.token):
             raise AccessDenied(_WRONG_HEADER)
         return None
+    if signature is not None:
+        _check_signature(keyring, id, port, signature, now, method, target, throttle)
+        return signature
     denied = AccessDenied()
-    for candidate in cookies if signature is None else (signature,):
+    for candidate in cookies:
         try:
             _check_signature(keyring, id, port, candidate, now, method, target, throttle)
         except AccessDenied as error:

@@ -186,6 +186,27 @@ def test_wrong_token_and_good_cookie() -> None:
         check(SECURED, KEYS, ID, PORT, b"wrong-token", None, NOW, cookies=[GOOD])
 
 
+@pytest.mark.parametrize(
+    ("rule", "header", "signature", "cookies", "expected"),
+    [
+        (None, None, GOOD, [], None),
+        (SECURED, TOKEN, GOOD, [], None),
+        (SECURED, None, GOOD, [], GOOD),
+        (SECURED, None, LONG, [], LONG),
+        (SECURED, None, None, [FORGED, LONG, GOOD], LONG),
+    ],
+)
+def test_what_let_in(
+    rule: AccessRule | None,
+    header: bytes | None,
+    signature: Signature | None,
+    cookies: list[Signature],
+    expected: Signature | None,
+) -> None:
+    """The signature that let a request in is returned, since what it holds open ends with its key."""
+    assert check(rule, KEYS, ID, PORT, header, signature, NOW, cookies=cookies) == expected
+
+
 def test_keyring_is_a_copy() -> None:
     """Changing the mapping that a keyring was made from does not change the keyring."""
     keys = {b"k": SECRET}

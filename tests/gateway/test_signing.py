@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hmac
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -234,6 +236,14 @@ def test_methods_that_cannot_be_bound(method: str) -> None:
     """Only common methods can be named in a signature."""
     with pytest.raises(ValueError, match="cannot be bound"):
         long((method,))
+
+
+@given(st.binary(max_size=200), st.from_regex(r"[a-z0-9]{1,20}", fullmatch=True))
+def test_long_signature_is_hmac(secret: bytes, id: str) -> None:
+    """The code is the beginning of HMAC-SHA-256 as the standard library computes it, for keys of any length."""
+    signature = sign_long("k", secret, id, 80, 1)
+    mac = hmac.digest(secret, b"v2\nlong\n%b\n80\n1\n00\n\n" % id.encode(), "sha256")
+    assert int(signature.value[4:], 36) == int.from_bytes(mac[:16], "big")
 
 
 @given(
