@@ -58,6 +58,8 @@ class Setup:
     """The options of `gateway.Gateway` that are on or off, by name."""
     grace: float
     log_level: int
+    processes: int
+    """How many share the port, the first included."""
 
 
 @dataclass(frozen=True, slots=True)

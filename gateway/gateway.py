@@ -19,6 +19,7 @@ from gateway.peers import TrustedPeers
 from gateway.plane import Plane
 from gateway.routing import Router
 from gateway.table import Resolver, RouteTable
+from gateway.throttle import BURST, REFILL, FailureThrottle
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +90,10 @@ class Gateway:
         """Requests that are for no sandbox go to the process at the other end of `door` from now on."""
         plane = self._plane
         plane.reach_api(passed_on(door, plane.limits, plane.deadlines))
+
+    def share_guesses(self, processes: int) -> None:
+        """So many processes serve the same sandboxes: together they let signatures be guessed no faster than one."""
+        self._plane.throttle = FailureThrottle(-(-BURST // processes), REFILL * processes)
 
     def set_keyring(self, keyring: Keyring) -> None:
         """Signed addresses are checked with these keys from now on; what another key has let in ends."""

@@ -177,6 +177,7 @@ class Worker:
             access_log=_access_log(setup.access_log),
             **setup.switches,
         )
+        gateway.share_guesses(setup.processes)
         gateway.pass_api_through(self._door)
         self._gateway = gateway
         self._reporter = Reporter(self._table, gateway.counters)

@@ -35,6 +35,7 @@ def build_gateway(settings: Settings, table: RouteTable, services: Services) -> 
         **switches(settings),
     )
     gateway.set_own_credentials(known.own)
+    gateway.share_guesses(settings.server.workers)
     return gateway
 
 
@@ -52,6 +53,7 @@ def worker_setup(settings: Settings, addresses: Sequence[tuple[str, int]]) -> Se
         switches=switches(settings),
         grace=settings.server.shutdown_grace_seconds,
         log_level=logging.getLevelNamesMapping()[settings.log.level],
+        processes=settings.server.workers,
     )
 
 

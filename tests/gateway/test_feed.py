@@ -51,6 +51,7 @@ SETUP = Setup(
     switches={"upstream_host": True, "proxy_protocol": False},
     grace=2.5,
     log_level=20,
+    processes=2,
 )
 PUT = Put(
     "abc",

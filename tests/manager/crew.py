@@ -34,7 +34,7 @@ NO_SECRETS = Secrets({}, frozenset())
 
 def setup_for(port: int) -> Setup:
     """Workers on 127.0.0.1."""
-    return Setup((("127.0.0.1", port),), 100, None, ROUTING, LIMITS, (), None, {}, 5.0, 20)
+    return Setup((("127.0.0.1", port),), 100, None, ROUTING, LIMITS, (), None, {}, 5.0, 20, 2)
 
 
 class Knowing:
