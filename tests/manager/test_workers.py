@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import signal
 import subprocess
@@ -15,14 +16,18 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
+from gateway.feed import Secrets
+from gateway.gateway import Gateway
 from gateway.limits import Limits
 from gateway.metrics import Counters
 from gateway.table import Removal, RouteState
+from manager.data_plane import switches
 from manager.process import bind_alone
 from manager.workers import share_of
 from tests.conformance.wire import Peer
 from tests.manager import crew as crew_program
 from tests.manager.crew import PATIENCE, Crew, working
+from tests.manager.harness import settings_of
 from tests.server_process import free_port, wait_until
 
 pytestmark = pytest.mark.timeout(60)
@@ -176,6 +181,26 @@ async def test_a_request_wakes_through_a_worker(crew: Crew) -> None:
     crew.put(state=RouteState.PAUSED, wakes=True)
     await crew.workers.settled()
     assert (await crew.ask(await crew.connect())).status == 200
+
+
+async def test_new_secrets_reach_all_and_those_that_come(crew: Crew) -> None:
+    """Keys that change are known to every worker, and to the one that takes a dead one's place."""
+    crew.workers.set_secrets(Secrets({}, frozenset({b"Bearer ours"})))
+    await crew.workers.settled()
+    victim = crew.workers.live[0]
+    os.kill(victim.pid, signal.SIGKILL)
+    await crew.until(lambda: victim not in crew.workers.live)
+    await crew.all_serve()
+    line = f"Authorization: Bearer ours\r\nOpenSandbox-Ingress-To: abc-{crew.backend_port}".encode()
+    for client in await crew.one_each(2):
+        await client.ask(b"GET / HTTP/1.1\r\nHost: x\r\n%b\r\n\r\n" % line)
+        assert crew.backend.seen[-1].all(b"authorization") == []
+
+
+def test_every_switch_is_told() -> None:
+    """What the gateway can be told to do or leave, worker processes are told as well."""
+    options = inspect.signature(Gateway).parameters.values()
+    assert switches(settings_of()).keys() == {one.name for one in options if isinstance(one.default, bool)}
 
 
 async def test_drain(crew: Crew) -> None:
