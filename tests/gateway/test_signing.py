@@ -143,8 +143,8 @@ def test_kinds_are_told_apart() -> None:
 
 def test_long_fits_a_host_name_with_a_short_id() -> None:
     """With an id of up to 19 characters a long signature fits the 63 characters of a label."""
-    signature = sign_long("k", SECRET, "x" * 15, 65535, 2**31)
-    assert len(format_label("x" * 15, 65535, signature)) <= 63
+    signature = sign_long("k", SECRET, "x" * 19, 65535, 2**32)
+    assert len(format_label("x" * 19, 65535, signature)) == 63
 
 
 METHODS = [
