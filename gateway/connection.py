@@ -36,7 +36,7 @@ from gateway.errors import (
     TooManyConnections,
 )
 from gateway.exchange import Exchange, State
-from gateway.flow import NOT_READY, SLOW_PEER, Valve
+from gateway.flow import NOT_READY, PACED, SLOW_PEER, Valve
 from gateway.framing import CHUNKED, ChunkedDecoder
 from gateway.heads import RequestHead, RequestReader
 from gateway.proxy_protocol import read_preface
@@ -332,7 +332,7 @@ class ClientConnection(asyncio.Protocol):
         self.deadline = plane.deadlines.now + plane.limits.keep_alive_timeout
         self._ends = NEVER
         if self.valve.reasons:
-            self.valve.release(SLOW_PEER)  # whatever the upload waited for, it is over
+            self.valve.release(SLOW_PEER | PACED)  # whatever the upload waited for, it is over
         if self._slow:
             # A client that sends requests without reading answers is served at the pace it reads.
             self.valve.hold(NOT_READY)

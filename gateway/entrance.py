@@ -53,10 +53,11 @@ def _fallback(plane: Plane, request: RequestHead, scheme: bytes) -> Route | None
     referer, cookies = request.find(b"referer"), request.find(b"cookie")
     if referer is None and cookies is None:
         return None
-    address = prefix.fallback(plane.router, request.target, request.host, referer, cookies)
+    upgrade = request.upgrade != b""
+    address = prefix.fallback(plane.router, request.target, request.host, referer, cookies, upgrade=upgrade)
     if address is None or plane.table.get(address.id) is None:
         return None
-    if request.upgrade or request.find(b"service-worker") is not None:
+    if upgrade or request.find(b"service-worker") is not None:
         return address  # neither of them follows a redirect
     raise Detour(address.prefix + request.target, (links.last_cookie(address.prefix, secure=scheme == b"https"),))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from gateway.deadlines import Deadlines
+from gateway.flow import PACED, SLOW_PEER
 from gateway.limits import Limits
 from gateway.reach import Target
 from gateway.upstream import UpstreamConnection
@@ -65,7 +66,8 @@ class Pool:
             connection.close()
             return
         if connection.valve.reasons:
-            connection.release()
+            # Nor does what it waited for concern the next exchange.
+            connection.valve.release(SLOW_PEER | PACED)
         connection.idle_since = self._deadlines.now
         idle = self._idle
         idle[connection] = None

@@ -62,7 +62,9 @@ def slash_redirect(target: bytes, prefix: bytes) -> bytes | None:
     return None if rest.startswith(b"/") else prefix + b"/" + rest
 
 
-def fallback(router: Router, target: bytes, host: bytes, referer: bytes | None, cookies: bytes | None) -> Route | None:
+def fallback(
+    router: Router, target: bytes, host: bytes, referer: bytes | None, cookies: bytes | None, *, upgrade: bool = False
+) -> Route | None:
     """The sandbox that a request outside every prefix belongs to, going by where it comes from.
 
     A Referer under a prefix is certain, so even the manager's own names belong to the sandbox then: the page means its
@@ -76,7 +78,11 @@ def fallback(router: Router, target: bytes, host: bytes, referer: bytes | None, 
     if page is not None:
         return _belongs(router, page, target)
     first = _FIRST_SEGMENT.match(target)
-    if first is None or first[1] in RESERVED:
+    if first is None:
+        # A person who asks for `/` wants to leave; a WebSocket there belongs to the page that opens it.
+        if not upgrade:
+            return None
+    elif first[1] in RESERVED:
         return None
     for last in cookie_values(cookies, LAST):
         route = _belongs(router, last, target)

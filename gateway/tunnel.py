@@ -30,7 +30,7 @@ _CLOSE = {
     Removal.REVOKED: (1001, b"access revoked"),
 }
 _CLOSE_OPCODE = 0x8
-CRASH_SECONDS = 0.25
+CRASH_SECONDS = 1.0
 """When a WebSocket ends without a close frame its sandbox may have died. For this long we wait to hear of it from the
 runtime, so that the client can be told; a program that only hung up is passed on as it is."""
 GOING_AWAY = (1001, b"gateway is restarting")
