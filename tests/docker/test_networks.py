@@ -9,7 +9,9 @@ from pathlib import Path
 import docker
 import pytest
 
+from manager.domain import errors
 from manager.domain.sandbox import EXECD_PORT, HTTP_PORT, SandboxSpec
+from manager.runtime.docker import create
 from manager.runtime.docker.runtime import DockerRuntime
 from manager.settings.model import Settings
 from tests.docker.harness import Events, free_port, http_get, make_settings
@@ -57,6 +59,22 @@ async def test_host_mode_shares_the_hosts_network(started: Started, made: Made, 
     assert sandbox.addresses.host_network
     assert (await http_get((str(sandbox.addresses.dial_host), port), "/ping"))[0] == 200
     await runtime.delete(sandbox.id)
+
+
+async def test_a_second_sandbox_in_host_mode_is_a_conflict(
+    started: Started, made: Made, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its execd would not start, and whoever called it would reach the first sandbox's."""
+    runtime, _ = await started(made(docker={"network_mode": "host"}))
+    taken = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
+    # Execd's own port lies among those that any connection of this machine may be using.
+    monkeypatch.setattr(create, "EXECD_PORT", taken.sockets[0].getsockname()[1])
+    async with taken:
+        asked = spec()
+        with pytest.raises(errors.Conflict) as raised:
+            await runtime.create(asked, print)
+    assert raised.value.code == "DOCKER::HOST_PORT_IN_USE"
+    assert await runtime.get(asked.id) is None
 
 
 @pytest.fixture

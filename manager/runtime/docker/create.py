@@ -30,6 +30,7 @@ from manager.runtime.docker.spec import (
     isolated,
     needs_archive,
 )
+from manager.runtime.docker.status import LOOPBACK
 from manager.runtime.docker.undo import Undo
 from manager.runtime.docker.volumes import Volumes
 
@@ -40,6 +41,7 @@ T = TypeVar("T")
 START_FAILED = "DOCKER::SANDBOX_START_FAILED"
 INVALID = "SANDBOX::INVALID_PARAMETER"
 SNAPSHOT_GONE = "SNAPSHOT::NOT_FOUND"
+PORT_TAKEN = "DOCKER::HOST_PORT_IN_USE"
 UNREACHABLE = "DOCKER::SANDBOX_UNREACHABLE"
 PORT_ATTEMPTS = 3
 REACH_LIMIT = 5.0
@@ -124,6 +126,8 @@ class Creation:
         spec, tools = self._spec, self._tools
         choice, kit, image = await self._prepare()
         self._go_on()
+        if choice.mode == "host":
+            await self._find_free_host()
         mounted = await tools.volumes.prepare(spec, self._undo)
         self._go_on()
         extras = Extras(
@@ -142,6 +146,20 @@ class Creation:
             started = await self._start_policed(extras, kit, host)
         await self._find_way_in()
         return started
+
+    async def _find_free_host(self) -> None:
+        """In host mode sandboxes share ports: a second execd would not start, and its callers would reach the first."""
+        host = self._tools.remote_host or LOOPBACK
+        try:
+            async with asyncio.timeout(REACH_LIMIT):
+                _, writer = await asyncio.open_connection(host, EXECD_PORT)
+                writer.close()
+        except (OSError, TimeoutError):
+            return
+        message = (
+            f"docker.network_mode = 'host': port {EXECD_PORT} of the Engine's host is taken, as by another sandbox"
+        )
+        raise errors.Conflict(PORT_TAKEN, f"{message}. Delete that first, or use network_mode = 'bridge'.")
 
     async def _find_way_in(self) -> None:
         """Published ports of another machine have to be reachable from here, or nobody gets to the sandbox."""
