@@ -1,9 +1,11 @@
 """What a second process costs and brings: CPU per request with one and with two, and who gets how many connections.
 
-    scripts/bench workers [--rounds 7] [--seconds 4] [--connections 64,256]
+    scripts/bench workers [--rounds 11] [--seconds 2] [--connections 64,256]
 
-All processes share all cores with the backend and the load generator, in both cases alike; rounds are interleaved and
-ratios are taken within a round. Two more figures say how the second process follows the first: the time until a worker
+Measured in two placements: `one core` gives the processes of the proxy a core of their own and all else the others, so
+that the second process costs what it costs and nothing else does; `all cores` lets everybody run everywhere, as in
+production, where a second process also takes part in the struggle for the cores. Rounds are interleaved and ratios are
+taken within a round. Two more figures say how the second process follows the first: the time until a worker
 serves, and the time from a change of the route table until a worker has taken it in.
 """
 
@@ -23,7 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.processes import Program, free_port, raise_file_limit, running
+from benchmarks.harness.processes import PROXY_CORE, Program, free_port, other_cores, raise_file_limit, running
 from benchmarks.harness.results import keep, machine, ratios, shown, spread, table
 from benchmarks.harness.rivals import PEERS, ROUTES, SANDBOX, answering_backend, host_header
 from benchmarks.harness.wrk import Case, Sample, read_sample
@@ -37,6 +39,10 @@ from manager.workers import Workers
 PROCESSES = (1, 2)
 ESTABLISHED = "01"
 CHANGES = 200
+WITHIN = 1.05
+"""How much more a request may cost with two processes."""
+LEAST = 0.4
+"""The share of the connections that each of two must have."""
 NOTE = "The machine was shared with other work while this was measured; ratios are of runs next to each other."
 
 
@@ -56,8 +62,8 @@ class Run:
 def arguments() -> argparse.Namespace:
     """What the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=4)
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--connections", default="64,256")
     return parser.parse_args()
 
@@ -65,6 +71,30 @@ def arguments() -> argparse.Namespace:
 def every_core() -> set[int]:
     """Nothing is pinned: where there are as many workers as cores, nothing could be."""
     return os.sched_getaffinity(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Which cores the proxy runs on, and which everybody else."""
+
+    name: str
+    proxy: frozenset[int]
+    others: frozenset[int]
+
+
+def placements() -> list[Placement]:
+    """The two ways of running on this machine."""
+    every = frozenset(every_core())
+    return [
+        Placement("one core", frozenset({PROXY_CORE}), frozenset(other_cores())),
+        Placement("all cores", every, every),
+    ]
+
+
+def place(program: Program, cores: frozenset[int]) -> None:
+    """Moves all processes of the program to these cores."""
+    for pid in program.pids():
+        os.sched_setaffinity(pid, cores)
 
 
 def connections_of(pid: int, port: int) -> int:
@@ -82,15 +112,20 @@ def connections_of(pid: int, port: int) -> int:
     return held
 
 
-def run(case: Case, port: int, host: str, program: Program, seconds: float) -> Run:
+def run(case: Case, port: int, host: str, program: Program, seconds: float, placement: Placement) -> Run:
     """One run of wrk, with a look at the connections in its middle."""
+    place(program, placement.proxy)
     found: list[int] = []
     look = threading.Timer(seconds / 2, lambda: found.extend(connections_of(pid, port) for pid in program.pids()))
     look.start()
     command = ["wrk", "-t1", f"-c{case.connections}", f"-d{seconds:g}s", "--latency", "-H", f"Host: {host}"]
     before = program.cpu_seconds()
     output = subprocess.run(
-        [*command, f"http://127.0.0.1:{port}{case.path}"], capture_output=True, text=True, check=True
+        [*command, f"http://127.0.0.1:{port}{case.path}"],
+        capture_output=True,
+        text=True,
+        check=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, placement.others),
     ).stdout
     cpu = program.cpu_seconds() - before
     look.join()
@@ -98,10 +133,10 @@ def run(case: Case, port: int, host: str, program: Program, seconds: float) -> R
 
 
 @contextlib.contextmanager
-def servers(folder: Path, backend: int) -> Iterator[dict[int, tuple[Program, int]]]:
-    """A running server for each number of processes, with its port."""
+def servers(folder: Path, backend: int) -> Iterator[tuple[Program, dict[int, tuple[Program, int]]]]:
+    """The backend, and a running server for each number of processes, with its port."""
     with contextlib.ExitStack() as stack:
-        stack.enter_context(running(answering_backend(folder, backend), backend, cores=every_core()))
+        behind = stack.enter_context(running(answering_backend(folder, backend), backend, cores=every_core()))
         started = {}
         for processes in PROCESSES:
             port = free_port()
@@ -109,35 +144,48 @@ def servers(folder: Path, backend: int) -> Iterator[dict[int, tuple[Program, int
             root = {"PYTHONPATH": str(PEERS.parent.parent)}
             context = running([*command, str(processes)], port, cores=every_core(), environment=root)
             started[processes] = stack.enter_context(context), port
-        yield started
+        yield behind, started
 
 
-def run_all(options: argparse.Namespace) -> dict[int, dict[int, list[Run]]]:
-    """Every round: runs by number of connections, then by number of processes."""
+Key = tuple[str, int]
+"""Placement and number of connections."""
+
+
+def run_all(options: argparse.Namespace) -> dict[Key, dict[int, list[Run]]]:
+    """Every round: runs by placement and connections, then by number of processes."""
     cases = [Case(f"{count} connections", connections=count) for count in map(int, options.connections.split(","))]
-    runs: dict[int, dict[int, list[Run]]] = {case.connections: {count: [] for count in PROCESSES} for case in cases}
+    runs: dict[Key, dict[int, list[Run]]] = {
+        (placement.name, case.connections): {count: [] for count in PROCESSES}
+        for placement in placements()
+        for case in cases
+    }
     with tempfile.TemporaryDirectory(prefix="bench-workers-") as name:
         folder, backend = Path(name), free_port()
         folder.chmod(0o755)
-        with servers(folder, backend) as started:
+        with servers(folder, backend) as (behind, started):
             host = host_header(backend)
             for program, port in started.values():
-                run(cases[0], port, host, program, 1.0)
+                run(cases[0], port, host, program, 1.0, placements()[0])
             for number in range(options.rounds):
                 order = list(started) if number % 2 == 0 else list(reversed(started))
-                for case in cases:
-                    for count in order:
-                        program, port = started[count]
-                        runs[case.connections][count].append(run(case, port, host, program, options.seconds))
+                for placement in placements():
+                    place(behind, placement.others)
+                    for case in cases:
+                        for count in order:
+                            program, port = started[count]
+                            found = run(case, port, host, program, options.seconds, placement)
+                            runs[placement.name, case.connections][count].append(found)
                 print(f"round {number + 1} of {options.rounds} done", file=sys.stderr)
     return runs
 
 
-def summarise(connections: int, count: int, by_count: dict[int, list[Run]]) -> dict[str, Any]:
+def summarise(key: Key, count: int, by_count: dict[int, list[Run]]) -> dict[str, Any]:
     """One row."""
+    placement, connections = key
     mine = by_count[count]
     cpu = [one.sample.cpu_us for one in mine]
     return {
+        "placement": placement,
         "connections": connections,
         "processes": count,
         "cpu_us": spread(cpu),
@@ -175,9 +223,20 @@ async def following() -> dict[str, Any]:
 
 def show(rows: list[dict[str, Any]], follow: dict[str, Any]) -> None:
     """Prints the tables."""
-    header = ["connections", "processes", "CPU µs/request", "× one", "rps", "p99 ms", "least share", "errors"]
+    header = [
+        "placement",
+        "connections",
+        "processes",
+        "CPU µs/request",
+        "× one",
+        "rps",
+        "p99 ms",
+        "least share",
+        "errors",
+    ]
     lines = [
         [
+            row["placement"],
             str(row["connections"]),
             str(row["processes"]),
             shown(row["cpu_us"]),
@@ -201,17 +260,18 @@ def main() -> None:
     before = machine()
     runs = run_all(options)
     follow = asyncio.run(following())
-    rows = [summarise(connections, count, by) for connections, by in runs.items() for count in by]
+    rows = [summarise(key, count, by) for key, by in runs.items() for count in by]
     show(rows, follow)
     record = {
         "machine": before,
         "note": NOTE,
+        "targets": {"cpu_ratio_at_most": WITHIN, "least_share": LEAST},
         "options": {"rounds": options.rounds, "seconds": options.seconds},
         "rows": rows,
         "following": follow,
         "runs": {
-            str(connections): {str(count): [asdict(one) for one in taken] for count, taken in by.items()}
-            for connections, by in runs.items()
+            f"{placement}, {connections}": {str(count): [asdict(one) for one in taken] for count, taken in by.items()}
+            for (placement, connections), by in runs.items()
         },
     }
     print(f"\nkept in {keep('workers', record).relative_to(Path.cwd())}")
