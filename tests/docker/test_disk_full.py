@@ -1,0 +1,62 @@
+"""An Engine whose disk is full: said as that, and nothing is left of what was begun. The disk is a small mount."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from manager.domain import errors
+from manager.domain.sandbox import SandboxSpec, SandboxState
+from manager.runtime.docker.runtime import DockerRuntime
+from tests.docker.harness import Events, make_settings
+from tests.docker.own_engine import OwnEngine
+
+pytestmark = pytest.mark.timeout(120)
+Started = Callable[..., Awaitable[tuple[DockerRuntime, Events]]]
+Spec = Callable[..., SandboxSpec]
+DISK = "160m"
+
+
+@pytest.fixture
+def small() -> Iterator[tuple[OwnEngine, Path]]:
+    """An Engine on a small disk, and a file that fills the disk as long as it is there."""
+    if not OwnEngine.possible():
+        pytest.skip("needs root, dockerd and ip")
+    engine = OwnEngine()
+    data = engine.home / "data"
+    data.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(data)], check=True)
+    engine.start()
+    engine.build_images()
+    yield engine, data / "ballast"
+    engine.close()
+
+
+def fill(ballast: Path) -> None:
+    """Writes until nothing more goes in."""
+    with ballast.open("wb", buffering=0) as file:
+        with pytest.raises(OSError, match="No space left"):
+            while True:
+                file.write(b"\0" * 65536)
+
+
+async def test_a_full_disk_is_told_and_survived(
+    small: tuple[OwnEngine, Path], started: Started, images: tuple[str, str], instance: str, tmp_path: Path, spec: Spec
+) -> None:
+    """The create fails by name; once there is space again the next one succeeds."""
+    engine, ballast = small
+    settings = make_settings(images[1], instance, tmp_path, docker={"host": engine.url})
+    runtime, _ = await started(settings)
+    await runtime._execd.kit(None)
+    fill(ballast)
+    asked = spec()
+    with pytest.raises(errors.Failed) as raised:
+        await runtime.create(asked, print)
+    assert raised.value.code == "DOCKER::ENGINE_DISK_FULL"
+    ballast.unlink()
+    assert await runtime.get(asked.id) is None
+    made = await runtime.create(spec(), print)
+    assert made.status.state is SandboxState.RUNNING
