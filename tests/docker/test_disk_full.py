@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -37,10 +38,9 @@ def small() -> Iterator[tuple[OwnEngine, Path]]:
 
 def fill(ballast: Path) -> None:
     """Writes until nothing more goes in."""
-    with ballast.open("wb", buffering=0) as file:
-        with pytest.raises(OSError, match="No space left"):
-            while True:
-                file.write(b"\0" * 65536)
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"\0" * 65536)
 
 
 async def test_a_full_disk_is_told_and_survived(
