@@ -22,7 +22,6 @@ SANDBOX = "abc"
 INSIDE = 8000
 ROUTE = f"{SANDBOX}-{INSIDE}"
 PATIENCE = 60.0
-NO_CLOSE_FRAME = "no close frame"
 
 
 class Ended:
