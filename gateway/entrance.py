@@ -7,12 +7,13 @@ clean address, `/sb/8080` gets its slash, and a page under a prefix that asks fo
 
 from __future__ import annotations
 
+import hmac
 import time
 from typing import TYPE_CHECKING
 
 from gateway import access, links, prefix, signing
 from gateway.answers import prefers_html
-from gateway.errors import BadRoute
+from gateway.errors import ApiKeyRequired, BadRoute
 from gateway.heads import RequestHead
 from gateway.routing import AddressForm, Route, Signature
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from gateway.table import SandboxRoute
 
 _URI = AddressForm.URI
+PROXY = AddressForm.PROXY
 
 
 class Detour(Exception):
@@ -112,6 +114,14 @@ def _leave_signature(address: Route, request: RequestHead, scheme: bytes, now: f
     if clean is not None:
         cookies.append(links.last_cookie(clean.prefix, secure=secure))
     raise Detour(location, tuple(cookies))
+
+
+def check_key(plane: Plane, request: RequestHead) -> None:
+    """Raises ApiKeyRequired unless the request holds one of our API's keys."""
+    sent = [value for value in (request.find(b"open-sandbox-api-key"), request.authorization) if value is not None]
+    # Every pair is compared, so that the time does not tell how far a guess got.
+    if not sum(hmac.compare_digest(value, own) for value in sent for own in plane.own_credentials):
+        raise ApiKeyRequired
 
 
 def with_slash(plane: Plane, address: Route, request: RequestHead, scheme: bytes) -> None:

@@ -150,6 +150,15 @@ class AccessDenied(GatewayError):
     )
 
 
+class ApiKeyRequired(GatewayError):
+    """Raised when the proxy path is for holders of an API key only and the request holds none."""
+
+    status = HTTPStatus.UNAUTHORIZED
+    code = "INVALID_API_KEY"
+    title = "API key required"
+    default = "This path needs a key of the management API. Send it in the OPEN-SANDBOX-API-KEY header."
+
+
 class NoKeys(GatewayError):
     """Raised when a signed address comes in and the gateway has no key to check signatures with."""
 

@@ -252,6 +252,8 @@ class Exchange:
             self._address = address = entrance.admit(plane, route, address, request, self._client.scheme)
             self.key = request.key
         if address.prefix:
+            if plane.proxy_needs_key and address[0] == entrance.PROXY:
+                entrance.check_key(plane, request)
             entrance.with_slash(plane, address, request, self._client.scheme)
         if route.state is not _RUNNING:
             if route.state is RouteState.PAUSED and route.wakes:

@@ -54,6 +54,7 @@ class Plane:
         "limits",
         "link_cookies",
         "own_credentials",
+        "proxy_needs_key",
         "proxy_protocol",
         "referer_fallback",
         "resolver",
@@ -81,6 +82,7 @@ class Plane:
         upstream_host: bool = False,
         standard_forwarded: bool = False,
         proxy_protocol: bool = False,
+        proxy_needs_key: bool = False,
         rewrite_prefix: bool = True,
         link_cookies: bool = True,
         referer_fallback: bool = True,
@@ -100,6 +102,8 @@ class Plane:
         """Whether sandboxes see their own address as Host, instead of the public one."""
         self.standard_forwarded = standard_forwarded
         """Whether the Forwarded header of RFC 7239 is sent beside the X-Forwarded ones."""
+        self.proxy_needs_key = proxy_needs_key
+        """Whether `/sandboxes/{id}/proxy/` is for holders of an API key only."""
         self.rewrite_prefix = rewrite_prefix
         self.link_cookies = link_cookies
         self.referer_fallback = referer_fallback

@@ -63,6 +63,7 @@ def switches(settings: Settings) -> dict[str, bool]:
         "upstream_host": settings.gateway.upstream_host == "upstream",
         "standard_forwarded": settings.gateway.forwarded,
         "proxy_protocol": settings.server.proxy_protocol,
+        "proxy_needs_key": settings.server.proxy_needs_key,
         "rewrite_prefix": settings.gateway.rewrite_prefix,
         "link_cookies": settings.gateway.link_cookies,
         "referer_fallback": settings.gateway.referer_fallback,

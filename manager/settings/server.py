@@ -88,6 +88,9 @@ class ServerSettings(Table):
         None, least=1, most=65535, doc="A port of its own for /metrics, without key; unset leaves it to the REST API"
     )
     metrics_host: Host = option("127.0.0.1", doc="Interface of that port")
+    proxy_needs_key: bool = option(
+        False, doc="Whether /sandboxes/{id}/proxy/ asks for an API key too; off, the id of a sandbox is enough there"
+    )
     backlog: int = option(2048, least=1, doc="Length of the kernel's queue of connections not yet accepted")
     thread_pool_size: int = option(200, least=1, doc="Accepted without effect: each kind of blocking work has its own")
     loop: Annotated[Literal["auto", "uvloop", "asyncio"], Lower] = option("auto", doc="Event loop; it is always uvloop")

@@ -1,0 +1,51 @@
+"""`server.proxy_needs_key`: the proxy path is for holders of an API key, the other forms are not touched by it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.gateway.harness import World
+
+PROXY = b"GET /sandboxes/abc/proxy/80/x HTTP/1.1\r\nHost: x\r\n%b\r\n"
+SOCKET = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+HEADER = b"GET /x HTTP/1.1\r\nHost: x\r\nOpenSandbox-Ingress-To: abc-80\r\n\r\n"
+GOOD = [b"OPEN-SANDBOX-API-KEY: k1\r\n", b"Authorization: Bearer k2\r\n"]
+BAD = [b"", b"OPEN-SANDBOX-API-KEY: k\r\n", b"OPEN-SANDBOX-API-KEY: \r\n", b"Authorization: Basic k1\r\n"]
+
+
+def locked() -> World:
+    world = World()
+    world.plane.proxy_needs_key = True
+    world.plane.own_credentials = frozenset((b"k1", b"Bearer k1", b"k2", b"Bearer k2"))
+    world.stock()
+    return world
+
+
+@pytest.mark.parametrize("upgrade", [b"", SOCKET])
+@pytest.mark.parametrize("credential", BAD)
+def test_refused(credential: bytes, upgrade: bytes) -> None:
+    """Without a key neither a request nor a WebSocket gets to the sandbox."""
+    world = locked()
+    client = world.connect()
+    client.arrive(PROXY % (credential + upgrade))
+    answer = client.take()
+    assert (answer[9:12], b"INVALID_API_KEY" in answer) == (b"401", True)
+    assert world.dialled[0].take() == b""
+
+
+@pytest.mark.parametrize("credential", GOOD)
+def test_let_in(credential: bytes) -> None:
+    """Any of the keys opens the path, and none of them reaches the sandbox."""
+    world = locked()
+    world.connect().arrive(PROXY % credential)
+    sent = world.dialled[0].take()
+    assert sent.startswith(b"GET /x HTTP/1.1\r\n")
+    assert b"k1" not in sent
+    assert b"k2" not in sent
+
+
+def test_other_forms() -> None:
+    """The other forms have their own credentials."""
+    world = locked()
+    world.connect().arrive(HEADER)
+    assert world.dialled[0].take().startswith(b"GET /x HTTP/1.1\r\n")
