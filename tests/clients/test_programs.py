@@ -117,6 +117,13 @@ def test_mcp_server(tools: Path, server: ServerProcess, mode: Mode) -> None:
     assert server.call("GET", f"/v1/sandboxes/{said['id']}")[0] == 404
 
 
+def test_code_interpreter_gets_ready(tools: Path, server: ServerProcess, mode: Mode) -> None:
+    """The interpreter finds its endpoint and sees that its runtime listens; running code needs the real image."""
+    arguments = [server.address, server.api_key, SANDBOX_IMAGE, str(mode.use_server_proxy).lower()]
+    said = json.loads(run(tools / "python", PROGRAMS / "drive_interpreter.py", *arguments))
+    assert said["healthy"] is True
+
+
 def new_enough(node: str) -> bool:
     """Whether this Node.js is one the package runs on."""
     shown = subprocess.run([node, "--version"], capture_output=True, text=True, check=False).stdout
