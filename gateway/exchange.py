@@ -48,6 +48,7 @@ from gateway.flow import Valve, pace
 from gateway.heads import REPLAYABLE, RequestHead, ResponseHead, build_response, build_rewritten, filter_trailers
 from gateway.metrics import ABORTED, FORMS
 from gateway.outgoing import Outgoing
+from gateway.peers import spoken_scheme
 from gateway.plane import Plane
 from gateway.pool import Pool
 from gateway.quotas import Quota
@@ -200,7 +201,7 @@ class Exchange:
         if request.routed:
             address = request.address
         else:
-            address = request.address = entrance.find(plane, request, self._client.scheme)
+            address = request.address = entrance.find(plane, request, self._scheme(request))
             request.routed = True
         self._address = address
         self.key = None
@@ -215,6 +216,10 @@ class Exchange:
             self._enter_api(plane.api, request, body)
         else:
             raise SandboxNotFound("This is not the address of a sandbox.")
+
+    def _scheme(self, request: RequestHead) -> bytes:
+        client = self._client
+        return spoken_scheme(client.scheme, trusted=client.trusted, sent=request.forwarded)
 
     def _miss(self, address: Route, body: bytes) -> None:
         plane = self._plane
@@ -249,12 +254,12 @@ class Exchange:
         """The route is known: may the request enter, and with which head?"""
         plane = self._plane
         if route.access is not None or address.unsigned is not None:
-            self._address = address = entrance.admit(plane, route, address, request, self._client.scheme)
+            self._address = address = entrance.admit(plane, route, address, request, self._scheme(request))
             self.key = request.key
         if address.prefix:
             if plane.proxy_needs_key and address[0] == entrance.PROXY:
                 entrance.check_key(plane, request)
-            entrance.with_slash(plane, address, request, self._client.scheme)
+            entrance.with_slash(plane, address, request, self._scheme(request))
         if route.state is not _RUNNING:
             if route.state is RouteState.PAUSED and route.wakes:
                 self._wait(plane.wake(address.id), address, body)
@@ -445,7 +450,7 @@ class Exchange:
         content = response.find(b"content-type")
         if request.method == b"GET" and content is not None and content.lower().startswith(b"text/html"):
             # Where this page is, for what it opens without a Referer: WebSockets.
-            cookie = links.last_cookie(address.prefix, secure=self._client.scheme == b"https")
+            cookie = links.last_cookie(address.prefix, secure=self._scheme(request) == b"https")
             added += b"Set-Cookie: %b\r\n" % cookie
         return build_rewritten(response, added, partial(prefix.rewrite, prefix=address.prefix, host=request.host))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from gateway.fields import AUTHORIZATION, HOST
 from gateway.heads import RequestHead, build_request
-from gateway.peers import chained_lines, forwarded_lines, standard_line
+from gateway.peers import chained_lines, forwarded_lines, spoken_scheme, standard_line
 
 if TYPE_CHECKING:
     from gateway.plane import Plane
@@ -111,12 +111,12 @@ class Outgoing:
     def to_application(self, request: RequestHead) -> bytes:
         """The whole head for our own API: it alone sees credentials, and learns peer and scheme from us only."""
         client, plane = self._client, self._plane
-        peer, scheme = client.peer, client.scheme
+        peer = client.peer
+        scheme = spoken_scheme(client.scheme, trusted=client.trusted, sent=request.forwarded)
         if client.trusted and request.forwarded:
             chain = request.forwarded.get(b"x-forwarded-for")
             if chain is not None:
                 peer = plane.trusted.client(peer, chain)
-            scheme = request.forwarded.get(b"x-forwarded-proto", scheme)
         lines = b"X-Gateway-Peer: %b\r\nX-Gateway-Scheme: %b\r\n" % (peer, scheme)
         if request.request_id is None:
             plane.id_counter = self.id_count = count = plane.id_counter + 1

@@ -74,6 +74,15 @@ def chained_lines(peer: bytes, scheme: bytes, host: bytes, sent: Mapping[bytes, 
     )
 
 
+def spoken_scheme(scheme: bytes, *, trusted: bool, sent: Mapping[bytes, bytes] | None) -> bytes:
+    """What the client itself speaks: behind a trusted proxy that says so, since TLS may end there."""
+    if trusted and sent:
+        said = sent.get(b"x-forwarded-proto", b"").lower()
+        if said in (b"http", b"https"):
+            return said
+    return scheme
+
+
 def standard_line(peer: bytes, scheme: bytes, host: bytes, sent: bytes | None) -> bytes:
     """The Forwarded line of RFC 7239; `sent` is a trusted proxy's, which is continued."""
     node = b'"[%b]"' % peer if b":" in peer else peer

@@ -93,6 +93,22 @@ async def test_cookie(secured: World, form: Form) -> None:
 
 
 @SIGNED_FORMS
+async def test_link_behind_a_proxy(form: Form) -> None:
+    """Where a configured proxy speaks TLS for us the way goes on in TLS, and the cookie stays there."""
+    async with running(World(keys=KEYS, trusted=["127.0.0.1"])) as world:
+        world.put(token=TOKEN)
+        lines = ACCEPT + b"X-Forwarded-Proto: https\r\n"
+        answer = await browse(world, form, lines=lines, signed=GOOD)
+        if form is Form.HOST:
+            location = answer.one(b"location") or b""
+            assert location.startswith(b"https://sb-8080.sandbox.test/x?")
+            path = location.removeprefix(b"https://sb-8080.sandbox.test")
+            client = await world.connect()
+            answer = await client.ask(b"GET %b HTTP/1.1\r\nHost: sb-8080.sandbox.test\r\n%b\r\n" % (path, lines))
+        assert b"; Secure" in answer.all(b"set-cookie")[0]
+
+
+@SIGNED_FORMS
 @pytest.mark.parametrize("signature", [FORGED, EXPIRED], ids=["forged", "expired"])
 async def test_bad_link(secured: World, form: Form, signature: Signature) -> None:
     """A link that does not let in sets no cookie and leads nowhere."""
