@@ -106,6 +106,13 @@ def test_links_between_documents_lead_somewhere() -> None:
     assert broken == []
 
 
+def test_every_page_is_listed() -> None:
+    """docs/index.md leads to every page beside it."""
+    index = (ROOT / "docs/index.md").read_text()
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"index.md"}
+    assert {page for page in pages if f"]({page})" not in index} == set()
+
+
 def test_rooms_exist() -> None:
     """Every file and folder that CONTRIBUTING.md sends people to is there."""
     rooms = re.findall(
