@@ -9,6 +9,7 @@ import pytest
 from gateway.access import AccessRule
 from gateway.errors import PortNotListening
 from gateway.limits import Limits
+from gateway.quotas import Quota, QuotaRules
 from gateway.table import Removal, Resolution, RouteState
 from tests.gateway.harness import ADDRESS, Manager, Wire, World
 
@@ -472,3 +473,14 @@ async def test_key_of_a_sleeper() -> None:
     alarm.rings.set()
     await turn()
     assert (status(client), alarm.world.dialled) == (b"401", [])
+
+
+async def test_paced_client_is_heard_for_others() -> None:
+    """What one sandbox may not take in this time is no reason to keep the client's next request waiting."""
+    world = World()
+    world.route.quota = Quota(QuotaRules(bytes_per_second=10), world.plane.clock())
+    sandbox, client = world.stock(), world.connect()
+    client.arrive(POST % 4000 + b"x" * 4000)
+    assert not client.reading
+    sandbox.arrive(OK)
+    assert (status(client), client.reading, len(world.pool)) == (b"200", True, 1)
