@@ -38,8 +38,8 @@ from gateway.errors import (
 from gateway.exchange import Exchange, State
 from gateway.flow import NOT_READY, PACED, SLOW_PEER, Valve
 from gateway.framing import CHUNKED, ChunkedDecoder
-from gateway.heads import RequestHead, RequestReader
 from gateway.proxy_protocol import read_preface
+from gateway.request_head import RequestHead, RequestReader
 from gateway.tunnel import GOING_AWAY
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from gateway.tunnel import Tunnel
 
 LINGER_SECONDS = 3.0
+REMEMBERED_SECONDS = 5.0
+"""How long a connection remembers its last head while no other comes."""
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -71,6 +73,7 @@ class ClientConnection(asyncio.Protocol):
     __slots__ = (
         "_buffer",
         "_chunks",
+        "_closes",
         "_ends",
         "_exchange",
         "_left",
@@ -103,6 +106,8 @@ class ClientConnection(asyncio.Protocol):
         self._phase = Phase.CLOSED
         self.deadline = NEVER
         self._ends = NEVER
+        self._closes = 0.0
+        """Between two requests: when the connection is closed if none comes; it is looked at once before. Else 0."""
         self._reader = RequestReader()
         self._buffer = b""
         self._pumping = False
@@ -234,8 +239,9 @@ class ClientConnection(asyncio.Protocol):
         framing.refuse_partial(data)
         if len(data) > plane.limits.max_head_bytes:
             raise HeadTooLarge
-        if self.deadline > plane.deadlines.now + plane.limits.head_timeout + 1.0:
+        if self._closes:
             # The clock runs from the first byte of a head, not from each of its parts.
+            self._closes = 0.0
             self.deadline = plane.deadlines.now + plane.limits.head_timeout
         self._buffer = data
 
@@ -329,7 +335,8 @@ class ClientConnection(asyncio.Protocol):
             return
         plane = self._plane
         self._phase = _HEAD
-        self.deadline = plane.deadlines.now + plane.limits.keep_alive_timeout
+        self._closes = plane.deadlines.now + plane.limits.keep_alive_timeout
+        self.deadline = min(self._closes, plane.deadlines.now + REMEMBERED_SECONDS)
         self._ends = NEVER
         if self.valve.reasons:
             self.valve.release(SLOW_PEER | PACED)  # whatever the upload waited for, it is over
@@ -439,6 +446,11 @@ class ClientConnection(asyncio.Protocol):
             if self._buffer:
                 self._phase = _HEAD
                 self._fail(HeadTimeout())
+            elif now < self._closes:
+                # Thousands of silent connections each holding their last head would be most of our memory.
+                self.deadline = self._closes
+                self._reader.forget()
+                self._exchange.forget()
             else:
                 self._phase = _CLOSED
                 self.transport.close()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from gateway import access, links, prefix, signing
 from gateway.answers import prefers_html
 from gateway.errors import ApiKeyRequired, BadRoute
-from gateway.heads import RequestHead
+from gateway.request_head import RequestHead
 from gateway.routing import AddressForm, Route, Signature
 
 if TYPE_CHECKING:

@@ -44,8 +44,8 @@ from gateway.errors import (
     UpstreamInvalid,
     UpstreamTimeout,
 )
+from gateway.fields import filter_trailers
 from gateway.flow import Valve, pace
-from gateway.heads import REPLAYABLE, RequestHead, ResponseHead, build_response, build_rewritten, filter_trailers
 from gateway.metrics import ABORTED, FORMS
 from gateway.outgoing import Outgoing
 from gateway.peers import spoken_scheme
@@ -53,6 +53,8 @@ from gateway.plane import Plane
 from gateway.pool import Pool
 from gateway.quotas import Quota
 from gateway.refusals import for_removal, for_state
+from gateway.request_head import REPLAYABLE, RequestHead
+from gateway.response_head import ResponseHead, build_response, build_rewritten
 from gateway.routing import Route
 from gateway.table import Removal, RouteState, SandboxRoute
 from gateway.tunnel import Tunnel
@@ -605,6 +607,12 @@ class Exchange:
     def timed_out(self) -> None:
         """No byte has moved for too long."""
         self.fail(UpstreamTimeout())
+
+    def forget(self) -> None:
+        """Between two requests: lets go of what is kept in case the next is like the last."""
+        self._outgoing.forget()
+        self._head = b""
+        self._pool = None
 
     @property
     def request(self) -> RequestHead | None:

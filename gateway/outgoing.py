@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.fields import AUTHORIZATION, HOST
-from gateway.heads import RequestHead, build_request
 from gateway.peers import chained_lines, forwarded_lines, spoken_scheme, standard_line
+from gateway.request_head import RequestHead, build_request
 
 if TYPE_CHECKING:
     from gateway.plane import Plane
@@ -59,6 +59,12 @@ class Outgoing:
         plane = self._plane
         plane.id_counter = self.id_count = count = plane.id_counter + 1
         return b"%bX-Request-ID: %b%016x\r\n\r\n" % (head, plane.id_prefix, count)
+
+    def forget(self) -> None:
+        """Lets the remembered head go."""
+        self._address = None
+        self._pool = None
+        self._head = b""
 
     def _build(self, request: RequestHead, address: Route, pool: Pool, *, keep_prefix: bool) -> bytes:
         target = address.target

@@ -17,8 +17,8 @@ from gateway.quotas import Quota
 from gateway.table import Removal, SandboxRoute
 
 if TYPE_CHECKING:
-    from gateway.heads import ResponseHead
     from gateway.plane import Plane
+    from gateway.response_head import ResponseHead
     from gateway.upstream import UpstreamConnection
 
 _CLOSE = {

@@ -19,8 +19,8 @@ from gateway.deadlines import NEVER
 from gateway.errors import BadRequest, GatewayError, UpstreamInvalid
 from gateway.flow import SLOW_PEER, Valve
 from gateway.framing import CHUNKED, UNTIL_CLOSE, ChunkedDecoder
-from gateway.heads import ResponseHead, ResponseReader
 from gateway.limits import Limits
+from gateway.response_head import ResponseHead, ResponseReader
 
 _IDLE: Final = 0
 _HEAD: Final = -10

@@ -9,19 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import GatewayError
+from gateway.fields import filter_trailers
 from gateway.framing import CHUNKED, UNTIL_CLOSE
-from gateway.heads import (
-    RequestHead,
-    RequestReader,
-    ResponseHead,
-    ResponseReader,
-    build_request,
-    build_response,
-    filter_trailers,
-    parse_request,
-    parse_response,
-)
 from gateway.limits import Limits
+from gateway.request_head import RequestHead, RequestReader, build_request, parse_request
+from gateway.response_head import ResponseHead, ResponseReader, build_response, parse_response
 from tests.gateway.messages import METHODS, TARGETS, heads, mutated
 
 LIMITS = Limits(max_url_bytes=256)

@@ -123,3 +123,14 @@ def test_other_life() -> None:
     world.stock()
     assert one.ask(b"/abc/80/a") == (b"200", b"GET /a HTTP/1.1")
     assert old.closing
+
+
+def test_silence_between() -> None:
+    """A connection that was silent for a while serves the same request as before, and is closed in its time."""
+    repeated = asking()
+    first = repeated.ask(b"/abc/80/a")
+    repeated.world.pass_time(10)
+    assert repeated.ask(b"/abc/80/a") == first
+    repeated.world.pass_time(10)
+    repeated.world.pass_time(Limits().keep_alive_timeout)
+    assert repeated.client.closing

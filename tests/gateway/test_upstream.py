@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import GatewayError, UpstreamInvalid
-from gateway.heads import ResponseHead
 from gateway.limits import Limits
+from gateway.response_head import ResponseHead
 from gateway.upstream import MAX_INTERIM, UpstreamConnection
 from tests.gateway.harness import Wire, World
 
