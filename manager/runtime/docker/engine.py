@@ -14,13 +14,14 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 import docker.errors
 import requests.exceptions
 import urllib3.exceptions
 from docker import APIClient
+from docker.transport.unixconn import UnixHTTPAdapter, UnixHTTPConnection, UnixHTTPConnectionPool
 from docker.types import CancellableStream
 from docker.utils import kwargs_from_env
 
@@ -124,7 +125,7 @@ class Engine:
             raise translated from error
 
     def _knock(self) -> None:
-        """Raises OSError when nothing listens on the Engine's socket: the SDK leaks a socket per failed connect."""
+        """Raises OSError at once when nothing listens on the Engine's socket; the SDK would try for its whole limit."""
         if self._tunnel is not None:
             self._tunnel.ensure()
         if self._socket is not None:
@@ -197,11 +198,44 @@ class _Stream(Source[T]):
         self._stream.close()
 
 
+class _UnixConnection(UnixHTTPConnection):
+    """The SDK's connection over a Unix socket; its own loses the socket when connecting fails."""
+
+    def connect(self) -> None:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(self.timeout)
+            sock.connect(self.unix_socket)
+        except BaseException:
+            sock.close()
+            raise
+        self.sock = sock
+
+
+class _UnixPool(UnixHTTPConnectionPool):
+    def _new_conn(self) -> Any:
+        return _UnixConnection(self.base_url, self.socket_path, cast("int", self.timeout))
+
+
+class _UnixAdapter(UnixHTTPAdapter):
+    def get_connection(self, url: Any, proxies: Any = None) -> UnixHTTPConnectionPool:
+        with self.pools.lock:
+            pool = self.pools.get(url)
+            if pool is None:
+                pool = self.pools[url] = _UnixPool(url, self.socket_path, self.timeout, maxsize=self.max_pool_size)
+        return pool
+
+
 class _Client(APIClient):
     """A client that takes nothing from the environment but what `DOCKER_…` variables say.
 
     requests would let REQUESTS_CA_BUNDLE overrule the Engine's own authority, and send Engine calls through a proxy.
     """
+
+    def mount(self, prefix: Any, adapter: Any) -> None:
+        if isinstance(adapter, UnixHTTPAdapter):
+            adapter = _UnixAdapter(adapter.socket_path, adapter.timeout, max_pool_size=adapter.max_pool_size)
+        super().mount(prefix, adapter)
 
     @property
     def trust_env(self) -> bool:
