@@ -292,14 +292,9 @@ class Exchange:
         self._irregular = True
         self._quota = quota
         if self._bytes_in:
-            self._pace(self._bytes_in, self._client.valve)
+            pace(quota, self._bytes_in, self._client.valve, now)
         if quota.rules.stream_seconds:
             self._client.end_by(now + quota.rules.stream_seconds)
-
-    def _pace(self, count: int, valve: Valve) -> None:
-        """Holds the side that sends, when more has passed than the owner allows in this time."""
-        if self._quota is not None:
-            pace(self._quota, count, valve, self._plane.clock())
 
     def _enter_api(self, api: SandboxRoute, request: RequestHead, body: bytes) -> None:
         self._go(api, api.pools[0], request, self._outgoing.to_application(request), body)
@@ -376,7 +371,7 @@ class Exchange:
             self.fail(BodyTooLarge())
             return
         if self._quota is not None:
-            self._pace(len(data), self._client.valve)
+            pace(self._quota, len(data), self._client.valve, self._plane.clock())
         upstream = self._upstream
         if upstream is None:
             if self.state is not _IDLE:
@@ -437,7 +432,7 @@ class Exchange:
         if body:
             self._bytes_out = size = len(body)
             if self._quota is not None and self._upstream is not None:
-                self._pace(size, self._upstream.valve)
+                pace(self._quota, size, self._upstream.valve, self._plane.clock())
             if self._chunked:
                 body = framing.chunk(body)
             if size > JOINED_BYTES:
@@ -471,7 +466,7 @@ class Exchange:
             route.last_active = now
         self.write(framing.chunk(data) if self._chunked else data)
         if self._quota is not None and self._upstream is not None:
-            self._pace(len(data), self._upstream.valve)
+            pace(self._quota, len(data), self._upstream.valve, self._plane.clock())
 
     def on_end(self, trailers: bytes) -> None:
         """The answer is complete."""
