@@ -189,13 +189,16 @@ class _Stream(Source[T]):
 
     def __iter__(self) -> Iterator[T]:
         try:
-            yield from self._stream
+            # Not `yield from`: a reader that leaves would call the SDK's `close` through it, outside of ours.
+            for item in self._stream:  # noqa: UP028
+                yield item
         finally:
             with contextlib.suppress(Exception):
                 self._stream._response.close()  # type: ignore[attr-defined]
 
     def close(self) -> None:
-        self._stream.close()
+        with contextlib.suppress(OSError):  # The other end may have gone first.
+            self._stream.close()
 
 
 class _UnixConnection(UnixHTTPConnection):
