@@ -68,6 +68,16 @@ class LogQuery:
     follow: bool = False
 
 
+class Output(Protocol):
+    """What a sandbox writes, piece by piece; whoever opened it closes it, also at its end. `close` may come twice."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    async def __anext__(self) -> bytes: ...
+
+    def close(self) -> None: ...
+
+
 class Runtime(Protocol):
     """Where sandboxes run."""
 
@@ -130,8 +140,11 @@ class Runtime(Protocol):
     async def has_snapshot(self, image: str) -> bool:
         """Whether what `snapshot` made is there."""
 
-    def logs(self, sandbox_id: str, query: LogQuery) -> AsyncIterator[bytes]:
-        """Output of the sandbox's main process, standard output and error in order, with timestamps."""
+    async def logs(self, sandbox_id: str, query: LogQuery) -> Output:
+        """Output of the sandbox's main process, standard output and error in order, with timestamps; open on return.
+
+        Raises NotFound, TooMany, Unavailable.
+        """
 
     async def inspect(self, sandbox_id: str) -> dict[str, object] | None:
         """The runtime's own description of it for diagnostics, secrets masked; None when there is none."""

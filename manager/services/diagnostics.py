@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from manager.domain.errors import Invalid, NotFound
 from manager.domain.sandbox import Sandbox
-from manager.runtime.base import LogQuery, Runtime
+from manager.runtime.base import LogQuery, Output, Runtime
 from manager.services.codes import INVALID_PARAMETER, Codes
 from manager.services.journal import Journal
 from manager.services.sandboxes import Sandboxes
@@ -54,19 +55,20 @@ class Diagnostics:
         if not sandbox.uid:
             return Text(NO_LOGS)
         kept, size = bytearray(), 0
-        async for piece in self._runtime.logs(sandbox_id, LogQuery(tail=tail, since=since)):
-            size += len(piece)
-            kept += piece
-            del kept[:-MAX_BYTES]
+        with contextlib.closing(await self._runtime.logs(sandbox_id, LogQuery(tail=tail, since=since))) as output:
+            async for piece in output:
+                size += len(piece)
+                kept += piece
+                del kept[:-MAX_BYTES]
         text = kept.decode("utf-8", "replace")
         return Text(text or NO_LOGS, truncated=size > MAX_BYTES)
 
-    async def follow(self, sandbox_id: str, tail: int) -> AsyncIterator[bytes]:
-        """The output as it comes, beginning with the last lines. Raises NotFound, Unavailable."""
+    async def follow(self, sandbox_id: str, tail: int) -> Output:
+        """The output as it comes, from the last lines on; to be closed. Raises NotFound, TooMany, Unavailable."""
         sandbox = await self._sandboxes.get(sandbox_id)
         if not sandbox.uid:
             raise NotFound(self._codes.not_found, f"Sandbox {sandbox_id} has no output: nothing of it was started.")
-        return self._runtime.logs(sandbox_id, LogQuery(tail=tail, follow=True))
+        return await self._runtime.logs(sandbox_id, LogQuery(tail=tail, follow=True))
 
     async def events(self, sandbox_id: str, limit: int) -> Text:
         """What happened to it, oldest first. Raises NotFound, Unavailable."""

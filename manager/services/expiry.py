@@ -1,8 +1,10 @@
 """Ending sandboxes when their time is over: one heap of deadlines, one sleeper.
 
-Deadlines are moments of the wall clock, as callers were told them. The sleeper never sleeps long, so a clock that is
-set forward is noticed within seconds and one that is set back ends nothing early. Deadlines that are already over when
-the server starts are dealt with at once, since every sandbox that is adopted comes through here.
+Deadlines are moments of the wall clock, as callers were told them: nothing ends while the clock shows an earlier time,
+and everything ends once it shows a later one, however the clock got there. So the sleeper never sleeps long, which
+notices a clock that is set forward within seconds, and a clock that is set back takes with it the pauses that were
+worked out from its wrong time. Deadlines that are already over when the server starts are dealt with at once, since
+every sandbox that is adopted comes through here.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ class Expiry:
         self._heap: list[tuple[datetime, str]] = []
         self._due: dict[str, datetime] = {}  # entries of the heap that differ from this are void
         self._not_before: dict[str, datetime] = {}  # an attempt that fails is not repeated at once
+        self._seen = clock()  # what the clock said when it was last looked at
         self._changed = asyncio.Event()
         self._room = asyncio.Semaphore(_AT_ONCE)
 
@@ -52,6 +55,9 @@ class Expiry:
     def check(self) -> list[asyncio.Task[None]]:
         """Begins to end everything whose time is over; returns the work."""
         now, work = self._clock(), []
+        if now < self._seen:
+            self._begin_anew()
+        self._seen = now
         while self._heap and self._heap[0][0] <= now:
             when, sandbox_id = heapq.heappop(self._heap)
             if self._due.get(sandbox_id) == when:
@@ -83,6 +89,13 @@ class Expiry:
         when = max(deadline, self._not_before.get(sandbox_id, deadline))
         if self._due.get(sandbox_id) != when:
             self._schedule(sandbox_id, when)
+
+    def _begin_anew(self) -> None:
+        """The clock was set back: a second attempt must not wait until it shows its former time again."""
+        waiting = list(self._not_before)
+        self._not_before.clear()
+        for sandbox_id in waiting:
+            self._follow(sandbox_id)
 
     def _schedule(self, sandbox_id: str, when: datetime) -> None:
         self._due[sandbox_id] = when

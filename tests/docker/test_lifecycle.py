@@ -127,17 +127,17 @@ async def test_logs_come_in_order_with_timestamps(runtime: DockerRuntime, spec: 
     made = await runtime.create(spec(entrypoint=("sh", "-c", "echo one; echo two; echo three; sleep 600")), print)
     lines: list[bytes] = []
     while len(lines) < 2:
-        lines = b"".join([chunk async for chunk in runtime.logs(made.id, LogQuery(tail=2))]).splitlines()
+        lines = b"".join([chunk async for chunk in await runtime.logs(made.id, LogQuery(tail=2))]).splitlines()
     assert [line.partition(b" ")[2] for line in lines] == [b"two", b"three"]
     assert all(line.startswith(b"20") for line in lines)
 
 
 async def test_followed_logs_end_when_nobody_reads(runtime: DockerRuntime, spec: Spec) -> None:
-    """Closing the iterator closes the stream and frees its thread."""
+    """Closing the output closes the stream and frees its thread."""
     made = await runtime.create(spec(entrypoint=("sh", "-c", "echo one; sleep 600")), print)
-    stream = runtime.logs(made.id, LogQuery(follow=True))
+    stream = await runtime.logs(made.id, LogQuery(follow=True))
     assert b"one" in await anext(stream)
-    await stream.aclose()  # type: ignore[attr-defined]
+    stream.close()
     workers = runtime._engine._workers
     await eventually(lambda: next(w for w in workers.values() if w.name == "stream").busy == 1)
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from manager.domain.errors import Conflict, NotFound
 from manager.domain.sandbox import Addresses, Sandbox, SandboxSpec, SandboxState, SandboxStatus
-from manager.runtime.base import Appeared, Departed, Departure, EventSink, LogQuery, OutOfSync, Progress, Synced
+from manager.runtime.base import Appeared, Departed, Departure, EventSink, LogQuery, OutOfSync, Output, Progress, Synced
 
 NOT_FOUND = "DOCKER::SANDBOX_NOT_FOUND"
 
@@ -29,6 +29,31 @@ def running(sandbox_id: str, *, expires_at: datetime | None = None, state: str =
     )
 
 
+class FakeOutput:
+    """The lines there are; a follower then waits at the gate `logs` and ends, or fails as scripted."""
+
+    def __init__(self, runtime: FakeRuntime, query: LogQuery) -> None:
+        self._runtime = runtime
+        self._lines = iter(runtime.log_lines[-query.tail :])
+        self._follow = query.follow
+        self._closed = False
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        for line in self._lines:
+            return line
+        if self._follow:
+            await self._runtime._act("logs")
+        raise StopAsyncIteration
+
+    def close(self) -> None:
+        """The runtime counts the open ones."""
+        self._runtime.open_logs -= not self._closed
+        self._closed = True
+
+
 class FakeRuntime:
     """Sandboxes in a dict. `faults[operation]` is raised once, `gates[operation]` is waited for, calls are counted."""
 
@@ -43,6 +68,7 @@ class FakeRuntime:
         self.calls: Counter[str] = Counter()
         self.reason: str | None = None
         self.log_lines: list[bytes] = []
+        self.open_logs = 0
         self.synced_at_start = True
         self.stock: list[str] = []
         self._sink: EventSink | None = None
@@ -169,11 +195,10 @@ class FakeRuntime:
         await self._act("has_snapshot")
         return image in self.images
 
-    async def logs(self, sandbox_id: str, query: LogQuery) -> AsyncIterator[bytes]:
-        for line in self.log_lines[-query.tail :]:
-            yield line
-        if query.follow:
-            await self._act("logs")
+    async def logs(self, sandbox_id: str, query: LogQuery) -> Output:
+        await self._act("open_logs")
+        self.open_logs += 1
+        return FakeOutput(self, query)
 
     async def inspect(self, sandbox_id: str) -> dict[str, object] | None:
         if sandbox_id not in self.sandboxes:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from aiohttp import web
 
 from manager.api.call import Call, NoBody, NoQuery, json_answer
 from manager.api.schemas.diagnostics import DiagnosticsView, EventsQuery, LogsQuery, SummaryQuery
-from manager.domain.errors import Invalid
+from manager.domain.errors import Invalid, ManagerError
+from manager.runtime.base import Output
 from manager.services.diagnostics import Text, parse_since
 
 SCOPE_UNSUPPORTED = "DIAGNOSTICS_SCOPE_UNSUPPORTED"
@@ -16,6 +21,13 @@ SCOPE_UNSUPPORTED = "DIAGNOSTICS_SCOPE_UNSUPPORTED"
 _SCOPES = {"logs": ("container", "all"), "events": ("runtime", "all")}
 _SCOPED_LINES = {"logs": 100, "events": 50}
 _DEPRECATED = {"Deprecation": "true"}
+
+_STREAM = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+LOOK_SECONDS = 1.0
+"""How often a follower of a silent sandbox is looked at: whether it is still there, and whether we stop."""
+
+_logger = logging.getLogger(__name__)
 
 
 async def logs(call: Call[LogsQuery, NoBody]) -> web.StreamResponse:
@@ -56,16 +68,46 @@ async def summary(call: Call[SummaryQuery, NoBody]) -> web.Response:
 
 
 async def _follow(call: Call[LogsQuery, NoBody]) -> web.StreamResponse:
-    lines = await call.services.diagnostics.follow(call.sandbox_id(), call.query.tail)
-    response = web.StreamResponse(headers={"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store"})
-    await response.prepare(call.request)
-    try:
-        async for line in lines:
-            await response.write(line)
-    except ConnectionResetError:
-        return response  # the reader has left; nobody is there to be told
-    await response.write_eof()
+    # The runtime's stream ends with its reader, whoever leaves first.
+    with contextlib.closing(await call.services.diagnostics.follow(call.sandbox_id(), call.query.tail)) as output:
+        response = web.StreamResponse(headers=_STREAM)
+        await response.prepare(call.request)
+        if call.request.method == "HEAD":
+            return response
+        try:
+            while (piece := await _next(output, lambda: _is_over(call))) is not None:
+                await response.write(piece)
+            await response.write_eof()
+        except ConnectionResetError:
+            return response  # the reader has left; nobody is there to be told
+        except ManagerError as error:
+            _logger.info("following the output of sandbox %s broke off: %s", call.sandbox_id(), error.message)
+            _cut(call.request)  # an orderly end would say that this was all
     return response
+
+
+async def _next(output: Output, is_over: Callable[[], bool]) -> bytes | None:
+    """The next piece; None at the end of the output, and when `is_over` says that it is not wanted any more.
+
+    A silent sandbox tells nothing of its reader's leaving, which therefore is looked for.
+    """
+    piece = asyncio.ensure_future(anext(output, None))
+    while not piece.done() and not is_over():
+        await asyncio.wait([piece], timeout=LOOK_SECONDS)
+    if piece.done():
+        return piece.result()
+    piece.cancel()
+    return None
+
+
+def _is_over(call: Call[LogsQuery, NoBody]) -> bool:
+    transport = call.request.transport
+    return transport is None or transport.is_closing() or call.services.journal.closed
+
+
+def _cut(request: web.Request) -> None:
+    if request.transport is not None:
+        request.transport.abort()
 
 
 def _scope(kind: str, asked: str) -> str:

@@ -38,6 +38,7 @@ class Leftovers:
         self._instance = census.instance
         self._making = making
         self._grace = grace
+        self._first_seen: dict[str, float] = {}
         self.doomed: set[str] = set()
         """Sandboxes whose removal failed because the Engine was away; they go at the next opportunity."""
 
@@ -60,11 +61,18 @@ class Leftovers:
             young |= not await self._remove(entry, "helper")
         young |= not await self._remove_volumes(alive)
         self.doomed.clear()
+        if not young:
+            self._first_seen.clear()
         return young
+
+    def _is_young(self, name: str, created: float) -> bool:
+        """Whether it may still be in the making: by the clock, which may be set back, and by how long we know of it."""
+        known_for = time.monotonic() - self._first_seen.setdefault(name, time.monotonic())
+        return time.time() - created < self._grace and known_for < self._grace
 
     async def _remove(self, entry: Json, why: str, *, forced: bool = False) -> bool:
         """False when it is too young to be judged."""
-        if not forced and time.time() - float(entry["Created"]) < self._grace:
+        if not forced and self._is_young(entry["Id"], float(entry["Created"])):
             return False
         log.info("removing leftover container %s: %s", entry["Names"][0].lstrip("/"), why)
         await self._calls.remove_container(entry["Id"])
@@ -77,7 +85,7 @@ class Leftovers:
             if owner in alive:
                 continue
             created = read_time(volume.get("CreatedAt"))
-            if created is not None and time.time() - created.timestamp() < self._grace:
+            if created is not None and self._is_young(volume["Name"], created.timestamp()):
                 old = False
                 continue
             log.info("removing leftover volume %s of sandbox %s", volume["Name"], owner)

@@ -14,7 +14,15 @@ from manager.domain.sandbox import Sandbox
 from manager.runtime.docker.calls import Calls
 from manager.runtime.docker.labels import CLAIM, ID, INSTANCE, POOL, SIDECAR_FOR, Facts, read_facts
 from manager.runtime.docker.legacy import Legacy, is_unowned
-from manager.runtime.docker.status import Sight, fingerprint, fingerprint_of, is_sandbox, is_sidecar, sandbox_from
+from manager.runtime.docker.status import (
+    Sight,
+    fingerprint,
+    fingerprint_of,
+    is_sandbox,
+    is_sidecar,
+    network_owner,
+    sandbox_from,
+)
 
 Json = dict[str, Any]
 
@@ -37,6 +45,7 @@ class Census:
         self._legacy = legacy
         self._view = view
         self._known: dict[str, tuple[object, Sandbox]] = {}
+        self._starved: set[str] = set()  # sandboxes in which a process was killed for want of memory
         self.claims: dict[str, dict[str, str]] = {}
         """Sandbox id → labels, for containers that were taken from a pool: their own labels could not change."""
 
@@ -67,6 +76,7 @@ class Census:
         listed = await self.entries()
         if fresh:
             self._known.clear()
+            self._starved &= listed.sandboxes.keys()
             await self._read_claims()
         for gone in self._known.keys() - listed.sandboxes.keys():
             del self._known[gone]
@@ -113,6 +123,13 @@ class Census:
                 return details
         return None
 
+    def witness(self, sandbox_id: str, action: str) -> None:
+        """Takes note of what an Engine before 23 tells by an event alone: that memory ran out inside a live sandbox."""
+        if action == "oom":
+            self._starved.add(sandbox_id)
+        elif action in ("start", "destroy"):
+            self._starved.discard(sandbox_id)
+
     def forget(self, sandbox_id: str) -> None:
         """Makes the next list look at this sandbox again."""
         self._known.pop(sandbox_id, None)
@@ -131,10 +148,12 @@ class Census:
 
     async def _read(self, details: Json) -> Sandbox:
         sidecar = await self._sidecar(details)
+        if details["Config"]["Labels"].get(ID) in self._starved:
+            details["State"]["OOMKilled"] = True
         sandbox = sandbox_from(details, sidecar, self._view, self.facts(details))
         self._known[sandbox.id] = ((fingerprint_of(details), fingerprint_of(sidecar) if sidecar else None), sandbox)
         return sandbox
 
     async def _sidecar(self, details: Json) -> Json | None:
-        mode = str(details["HostConfig"].get("NetworkMode", ""))
-        return await self._calls.inspect_container(mode.partition(":")[2]) if mode.startswith("container:") else None
+        owner = network_owner(details)
+        return await self._calls.inspect_container(owner) if owner is not None else None

@@ -131,6 +131,8 @@ class Watch:
             if event.get("Action") != "start":
                 self._stock()
             return
+        if attributes.get(ID):
+            self._census.witness(sandbox_id, str(event.get("Action")))
         self._census.forget(sandbox_id)
         self._again.add(sandbox_id)
         if sandbox_id not in self._looks:

@@ -50,8 +50,8 @@ def profile(settings: Settings) -> Profile:
         execd_as_init=settings.runtime.execd_run_as_init,
         secure_kind=runtime.type,
         secure_runtime=secure_runtime_name(runtime.type, runtime.oci_runtime_name or runtime.docker_runtime),
-        # 1.1.1's spelling names the runtime of every sandbox; the spelling of the documentation is opt-in per request.
-        secure_always=bool(runtime.type and runtime.docker_runtime),
+        # The documentation's spelling is opt-in per request; any other is 1.1.1's, which is for every sandbox.
+        secure_always=bool(runtime.type and (runtime.docker_runtime or not runtime.oci_runtime_name)),
     )
 
 

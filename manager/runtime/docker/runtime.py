@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from manager.domain import errors
 from manager.domain.sandbox import RegistryAuth, Sandbox, SandboxSpec, SandboxState
-from manager.runtime.base import EventSink, LogQuery, Progress
+from manager.runtime.base import EventSink, LogQuery, Output, Progress
+from manager.runtime.docker.abilities import Lacking, lacking
 from manager.runtime.docker.adopt import GRACE, Leftovers, repeat_until_settled
 from manager.runtime.docker.calls import Calls, Json
 from manager.runtime.docker.census import Census
@@ -29,7 +30,7 @@ from manager.runtime.docker.pools import Pools
 from manager.runtime.docker.ports import Ports
 from manager.runtime.docker.profile import profile
 from manager.runtime.docker.snapshots import Snapshots, image_of
-from manager.runtime.docker.status import LOOPBACK, status_of
+from manager.runtime.docker.status import LOOPBACK, network_owner, status_of
 from manager.runtime.docker.volumes import HostRules, Volumes
 from manager.settings.model import Settings
 
@@ -88,7 +89,7 @@ class DockerRuntime:
         )
         self._snapshots = Snapshots(self._calls, self._census)
         self._making: set[str] = set()
-        self._unknown_runtime: str | None = None
+        self._lacks = Lacking()
         self._leftovers = Leftovers(self._calls, self._census, self._volumes, lambda: self._making, leftover_grace)
         self._grace = leftover_grace
         self._watch = Watch(self._calls, self._census, self._tidy, lambda: self._pools.disturbed())
@@ -114,23 +115,11 @@ class DockerRuntime:
 
     def degraded(self) -> str | None:
         """Why the Engine cannot be relied on at present, or None."""
-        return self._watch.trouble or self._unknown_runtime
-
-    async def _look_for_secure_runtime(self) -> None:
-        """The configured secure runtime has to be registered with the Engine; nothing runs without it instead."""
-        name = self._profile.secure_runtime
-        known = (await self._calls.info()).get("Runtimes") or {}
-        missing = name is not None and name not in known
-        self._unknown_runtime = (
-            f"the Docker Engine does not know the secure runtime '{name}'; register it with the Engine, or change "
-            f"[secure_runtime] (registered: {', '.join(sorted(known))})"
-            if missing
-            else None
-        )
+        return self._watch.trouble or self._lacks.for_anybody()
 
     async def _tidy(self) -> None:
         """After every (re)connection: what was left half-made goes, and execd is made ready for the first create."""
-        await self._look_for_secure_runtime()
+        self._lacks = lacking(await self._calls.info(), self._profile)
         if await self._leftovers.remove() and (self._settled is None or self._settled.done()):
             self._settled = self._spawn(repeat_until_settled(self._leftovers, self._grace))
         self._spawn(self._warm_up())
@@ -156,8 +145,8 @@ class DockerRuntime:
     async def create(self, spec: SandboxSpec, progress: Progress) -> Sandbox:
         """Creates and starts; the answer shows the state observed after the start."""
         self.check(spec)
-        if self._unknown_runtime and (spec.secure_runtime or self._profile.secure_always):
-            raise errors.Unavailable(START_FAILED, f"{self._unknown_runtime}.")
+        if missing := self._lacks.for_one(spec, self._profile):
+            raise errors.Unavailable(START_FAILED, f"{missing}.")
         spec = self._pools.completed(spec)
         if await self._pools.claim(spec):
             return await self._observed(spec.id)
@@ -239,13 +228,10 @@ class DockerRuntime:
         details = await self._census.details(sandbox_id)
         return masked(details) if details is not None else None
 
-    async def logs(self, sandbox_id: str, query: LogQuery) -> AsyncIterator[bytes]:
+    async def logs(self, sandbox_id: str, query: LogQuery) -> Output:
         """Output with timestamps. Raises NotFound, TooMany."""
         details = await self._needed(sandbox_id)
-        feed = await self._calls.logs(details["Id"], tail=query.tail, since=query.since, follow=query.follow)
-        with contextlib.closing(feed):
-            async for chunk in feed:
-                yield chunk
+        return await self._calls.logs(details["Id"], tail=query.tail, since=query.since, follow=query.follow)
 
     # pause and resume
 
@@ -326,12 +312,6 @@ class DockerRuntime:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
         return task
-
-
-def network_owner(details: Json) -> str | None:
-    """The container whose network an inspected container shares, or None."""
-    mode, _, owner = str(details["HostConfig"].get("NetworkMode", "")).partition(":")
-    return owner if mode == "container" else None
 
 
 def host_rules(settings: Settings, engine: Engine) -> HostRules:

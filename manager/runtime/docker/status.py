@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,7 +31,7 @@ def sandbox_from(details: Json, sidecar: Json | None, sight: Sight, facts: Facts
     return Sandbox(
         id=facts.id,
         uid=lifecycle_uid(details, sidecar),
-        status=status_of(details),
+        status=_with_sidecar(status_of(details), details, sidecar),
         created_at=created,
         expires_at=facts.expires_at,
         manual_cleanup=facts.manual_cleanup,
@@ -58,6 +58,26 @@ def status_of(details: Json) -> SandboxStatus:
     engine = details["State"]
     state, reason, message = _phase(engine)
     return SandboxStatus(state, reason, message, _since(details, state))
+
+
+def network_owner(details: Json) -> str | None:
+    """The container whose network an inspected container shares, or None."""
+    mode, _, owner = str(details["HostConfig"].get("NetworkMode", "")).partition(":")
+    return owner if mode == "container" else None
+
+
+def _with_sidecar(status: SandboxStatus, details: Json, sidecar: Json | None) -> SandboxStatus:
+    """A sandbox runs on when its sidecar ends, but the network went with the sidecar and does not come back."""
+    if status.state is not SandboxState.RUNNING or network_owner(details) is None:
+        return status
+    if sidecar is not None and sidecar["State"].get("Running"):
+        return status
+    fate = "was removed" if sidecar is None else f"ended with code {sidecar['State'].get('ExitCode', 0)}"
+    message = f"Sandbox container is running without a network: its egress sidecar {fate}. Create another sandbox."
+    ended = read_time(sidecar["State"].get("FinishedAt")) if sidecar is not None else None
+    return replace(
+        status, reason="EGRESS_SIDECAR_STOPPED", message=message, last_transition_at=ended or status.last_transition_at
+    )
 
 
 def _phase(engine: Json) -> tuple[SandboxState, str, str]:
@@ -88,7 +108,7 @@ def _running(engine: Json) -> tuple[str, str]:
 
 def _ended(engine: Json) -> tuple[SandboxState, str, str]:
     code = engine.get("ExitCode", 0)
-    if engine.get("OOMKilled"):
+    if engine.get("OOMKilled") and code:
         return SandboxState.FAILED, "CONTAINER_OOM_KILLED", f"Sandbox container ran out of memory (exit code {code})."
     if code == 0:
         return SandboxState.TERMINATED, "CONTAINER_EXITED", "Sandbox container exited successfully."

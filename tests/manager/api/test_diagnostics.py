@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from aiohttp import ClientPayloadError
 
-from manager.domain.errors import Failed
+from manager.domain.errors import Failed, TooMany, Unavailable
 from manager.services.diagnostics import render
 from tests.manager.api.conftest import Api, plain
+from tests.manager.harness import until
 
 LINES = [b"2026-01-01T00:00:00Z one\n", "2026-01-01T00:00:01Z zwei ü\n".encode()]
 
@@ -110,6 +112,46 @@ async def test_following(api: Api) -> None:
             assert await response.content.readexactly(len(b"".join(LINES))) == b"".join(LINES)
         gate.set()
         assert await response.content.read() == b""
+
+
+async def test_a_follower_that_leaves_a_silent_sandbox(api: Api) -> None:
+    """Its stream is closed although nothing is written that could fail."""
+    made = await api.create()
+    api.house.runtime.hold("logs")
+    async with api.client.get(f"/sandboxes/{made['id']}/diagnostics/logs?follow=true") as response:
+        assert response.status == 200
+        assert api.house.runtime.open_logs == 1
+        response.close()
+    await until(lambda: api.house.runtime.open_logs == 0)
+
+
+async def test_followers_end_when_the_server_does(api: Api) -> None:
+    """In order, so that they are not cut after the whole grace."""
+    made = await api.create()
+    api.house.runtime.log_lines = LINES
+    api.house.runtime.hold("logs")
+    async with api.client.get(f"/sandboxes/{made['id']}/diagnostics/logs?follow=true") as response:
+        await response.content.readexactly(len(LINES[0]))
+        api.house.services.drain()
+        assert await response.content.read() == LINES[1]
+
+
+async def test_output_that_breaks_off_is_no_end(api: Api) -> None:
+    """The answer is cut, so that nobody takes it for the whole."""
+    made = await api.create()
+    api.house.runtime.log_lines = LINES
+    api.house.runtime.fail("logs", Unavailable("DOCKER::ENGINE_UNAVAILABLE", "gone"))
+    async with api.client.get(f"/sandboxes/{made['id']}/diagnostics/logs?follow=true") as response:
+        with pytest.raises(ClientPayloadError):
+            await response.read()
+
+
+async def test_too_many_followers(api: Api) -> None:
+    """What keeps the output from being opened has a status of its own."""
+    made = await api.create()
+    api.house.runtime.fail("open_logs", TooMany("DOCKER::TOO_MANY_STREAMS", "64 streams are open"))
+    status, body = await api.call("GET", f"/sandboxes/{made['id']}/diagnostics/logs?follow=true")
+    assert (status, body["code"]) == (429, "DOCKER::TOO_MANY_STREAMS")
 
 
 def test_rendering() -> None:

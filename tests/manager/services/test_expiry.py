@@ -12,6 +12,8 @@ from manager.services.expiry import RETRY
 from tests.manager.fake_runtime import FakeRuntime, running
 from tests.manager.harness import START, House, MovedClock, open_house, until, wish
 
+YEAR = 365 * 86400
+
 
 async def expire(house: House) -> None:
     await asyncio.gather(*house.services.expiry.check())
@@ -79,6 +81,20 @@ async def test_a_clock_set_back_ends_nothing_early(house: House) -> None:
     await expire(house)
     assert len(house.runtime.sandboxes) == 1
     house.clock.move(3600)
+    await expire(house)
+    assert house.runtime.sandboxes == {}
+
+
+async def test_a_clock_set_forward_and_back_delays_no_second_attempt(house: House) -> None:
+    """A deletion fails while the clock is a year ahead; put right, the clock brings the next attempt in its time."""
+    await house.services.creation.create(wish(timeout=60))
+    house.runtime.fail("delete", Failed("DOCKER::SANDBOX_DELETE_FAILED", "busy"))
+    house.clock.move(YEAR)
+    await expire(house)
+    house.clock.move(-YEAR)
+    await expire(house)
+    assert len(house.runtime.sandboxes) == 1
+    house.clock.move(60)
     await expire(house)
     assert house.runtime.sandboxes == {}
 
