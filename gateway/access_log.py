@@ -31,9 +31,14 @@ class AccessLog:
         bytes_in: int,
         bytes_out: int,
         seconds: float,
+        upstream_seconds: float | None,
         aborted: bool,
     ) -> None:
-        """`target` is what the sandbox got, so without a signature; it is cut at its query, which may hold secrets."""
+        """`target` is what the sandbox got, so without a signature; it is cut at its query, which may hold secrets.
+
+        `upstream_seconds` is from the request's going to the sandbox to the head of its answer; None without one.
+        `status` is 0 when nothing was answered.
+        """
         if self._sample < 1.0 and random.random() >= self._sample:
             return
         line = {
@@ -48,6 +53,7 @@ class AccessLog:
             "bytes_in": bytes_in,
             "bytes_out": bytes_out,
             "duration_ms": round(seconds * 1000, 3),
+            "upstream_ms": None if upstream_seconds is None else round(upstream_seconds * 1000, 3),
             "aborted": aborted,
         }
         log.info("%s", json.dumps(line))

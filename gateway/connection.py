@@ -38,6 +38,7 @@ from gateway.errors import (
 from gateway.exchange import Exchange, State
 from gateway.flow import NOT_READY, PACED, SLOW_PEER, Valve
 from gateway.framing import CHUNKED, ChunkedDecoder
+from gateway.logged import LoggedExchange
 from gateway.proxy_protocol import read_preface
 from gateway.request_head import RequestHead, RequestReader
 from gateway.tunnel import GOING_AWAY
@@ -101,7 +102,8 @@ class ClientConnection(asyncio.Protocol):
         # connection
         self.peer = b""
         self.trusted = False
-        self._exchange = Exchange(plane, self)
+        log = plane.access_log
+        self._exchange = Exchange(plane, self) if log is None else LoggedExchange(plane, self, log)
         self._tunnel: Tunnel | None = None
         self._phase = Phase.CLOSED
         self.deadline = NEVER
@@ -436,6 +438,7 @@ class ClientConnection(asyncio.Protocol):
         counters = self._plane.counters
         counters.tunnels -= 1
         tunnel.client_lost()
+        self._exchange.tunnel_ended(tunnel)
 
     # Time and shutdown.
 

@@ -603,6 +603,9 @@ class Exchange:
         """No byte has moved for too long."""
         self.fail(UpstreamTimeout())
 
+    def tunnel_ended(self, tunnel: Tunnel) -> None:
+        """The tunnel that the exchange has become is over."""
+
     def forget(self) -> None:
         """Between two requests: lets go of what is kept in case the next is like the last."""
         self._outgoing.forget()
@@ -637,8 +640,6 @@ class Exchange:
             route.bytes_in += bytes_in
             route.bytes_out += bytes_out
             route.live.discard(self)
-        if plane.access_log is not None:
-            self._log(seconds, aborted=outcome == ABORTED)
         self._request = self._address = self._route = None
         self._bytes_out = 0
         self._pending = b""
@@ -650,22 +651,3 @@ class Exchange:
             self._pool = None
             self._quota = None
         self.state = _IDLE
-
-    def _log(self, seconds: float, *, aborted: bool) -> None:
-        request, address, access_log = self._request, self._address, self._plane.access_log
-        if request is None or access_log is None:
-            return
-        access_log.write(
-            request_id=self._outgoing.request_id(request),
-            peer=self._client.peer,
-            method=request.method,
-            target=request.target if address is None else address.target,
-            form="api" if address is None else address.form.name.lower(),
-            sandbox=b"" if address is None else address.id,
-            port=0 if address is None else address.port,
-            status=self._status,
-            bytes_in=self._bytes_in,
-            bytes_out=self._bytes_out,
-            seconds=seconds,
-            aborted=aborted,
-        )

@@ -60,6 +60,53 @@ EXPECTED = {
 }
 
 
+def test_times(caplog: pytest.LogCaptureFixture) -> None:
+    """How long the sandbox took to begin its answer is told apart from how long all of it took."""
+    caplog.set_level(logging.INFO, "gateway.access")
+    world = World()
+    world.plane.access_log = AccessLog()
+    sandbox, client = world.stock(), world.connect()
+    client.arrive(GET)
+    world.pass_time(2.0)
+    sandbox.arrive(OK[:-1])
+    world.pass_time(3.0)
+    sandbox.arrive(OK[-1:])
+    (line,) = lines(caplog)
+    assert (line["upstream_ms"], line["duration_ms"]) == (2000.0, 5000.0)
+
+
+def test_a_tunnel(caplog: pytest.LogCaptureFixture) -> None:
+    """A connection that became a tunnel has one line, at its end, with everything that went through it."""
+    caplog.set_level(logging.INFO, "gateway.access")
+    world = World()
+    world.plane.access_log = AccessLog()
+    sandbox, client = world.stock(), world.connect()
+    client.arrive(GET[:-2] + b"Connection: Upgrade\r\nUpgrade: any\r\n\r\n")
+    sandbox.arrive(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: any\r\n\r\n")
+    client.arrive(b"12")
+    sandbox.arrive(b"345")
+    world.pass_time(60.0)
+    assert lines(caplog) == []
+    client.lose()
+    (line,) = lines(caplog)
+    assert {**line, **EXPECTED, "status": 101, "bytes_in": 2, "bytes_out": 3, "duration_ms": 60_000.0} == line
+
+
+def test_nothing_was_answered(caplog: pytest.LogCaptureFixture) -> None:
+    """A client that leaves before its answer begins has had none, whatever it was answered before."""
+    caplog.set_level(logging.INFO, "gateway.access")
+    world = World()
+    world.plane.access_log = AccessLog()
+    sandbox, client = world.stock(), world.connect()
+    client.arrive(GET)
+    sandbox.arrive(OK)
+    client.arrive(GET)
+    client.lose()
+    first, second = lines(caplog)
+    assert (first["status"], first["aborted"]) == (200, False)
+    assert (second["status"], second["aborted"], second["upstream_ms"]) == (0, True, None)
+
+
 def test_no_secret(caplog: pytest.LogCaptureFixture) -> None:
     """Neither queries nor credentials nor cookies are written down."""
     served(caplog, GET)
@@ -71,6 +118,7 @@ def test_refused(caplog: pytest.LogCaptureFixture) -> None:
     served(caplog, GET.replace(b"abc-80", b"other-80"))
     (line,) = lines(caplog)
     assert (line["status"], line["request_id"], line["sandbox"]) == (404, "abc", "other")
+    assert line["upstream_ms"] is None
 
 
 def test_aborted(caplog: pytest.LogCaptureFixture) -> None:
