@@ -150,8 +150,9 @@ def delete(server: ServerProcess, sandbox_id: str) -> None:
 
 
 def wait_for_interrupt() -> None:
-    """Returns at Ctrl-C or SIGTERM."""
+    """Returns at Ctrl-C or SIGTERM, from the moment on that it says so."""
     with contextlib.suppress(KeyboardInterrupt):
+        print("Up until Ctrl-C.", flush=True)
         while True:
             signal.pause()
 
@@ -197,7 +198,6 @@ def run(folder: Path, once: bool) -> None:
         took = time.time() - float(os.environ["DEMO_STARTED"])
         print(f"\nEverything answered, {took:.1f} s after the start.", flush=True)
         if not once:
-            print("Up until Ctrl-C.", flush=True)
             wait_for_interrupt()
             print()
         step("sandbox deleted", lambda: delete(second, sandbox_id))

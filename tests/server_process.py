@@ -33,6 +33,8 @@ class ServerFailed(RuntimeError):
 def free_port(wanted: int = 0) -> int:
     """A TCP port nobody listens on: `wanted` when it is free, else any."""
     with socket.socket() as probe:
+        if wanted:  # as the server binds it: connections that ended a moment ago are in nobody's way
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", wanted))
         except OSError:
