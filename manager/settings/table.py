@@ -6,15 +6,27 @@ messages, the example files and the reference page are all made from it.
 
 from __future__ import annotations
 
+import typing
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 
 class Table(BaseModel):
     """One TOML table. Unknown keys are not an error here; `load` warns of them with a suggestion."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """`port = true` would be port 1."""
+        if isinstance(value, bool) and info.field_name is not None:
+            annotation = cls.model_fields[info.field_name].annotation
+            if not {int, float}.isdisjoint((annotation, *typing.get_args(annotation))):
+                raise PydanticCustomError("number_type", "a number is wanted")
+        return value
 
     @property
     def given(self) -> bool:
