@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import logging.handlers
-import sys
 import time
 from contextvars import ContextVar
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Final
 from manager.settings.model import Settings
 from manager.settings.server import LogSettings
 from manager.settings.text import printable
+from manager.terminal import TerminalHandler, console
 
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="-")
 """Set by the REST API for the time of one request."""
@@ -54,7 +54,7 @@ def configure(settings: Settings) -> None:
     """Sets up all logging of the process; raises OSError when a log file cannot be opened."""
     root = logging.getLogger()
     _replace_handlers(root, _handler(settings.log, settings.log.file_path or _FILE))
-    root.handlers[0].setFormatter(LineFormatter(colour=_is_terminal(root.handlers[0])))
+    root.handlers[0].setFormatter(LineFormatter(colour=isinstance(root.handlers[0], TerminalHandler)))
     set_level(settings.log.level)
     _configure_access(settings)
 
@@ -81,7 +81,7 @@ def _configure_access(settings: Settings) -> None:
 
 def _handler(log: LogSettings, path: str) -> logging.Handler:
     if not log.file_enabled:
-        return logging.StreamHandler(sys.stdout)
+        return console()
     file = Path(path).expanduser()
     file.parent.mkdir(parents=True, exist_ok=True)
     return logging.handlers.RotatingFileHandler(
@@ -94,7 +94,3 @@ def _replace_handlers(logger: logging.Logger, handler: logging.Handler) -> None:
         logger.removeHandler(old)
         old.close()
     logger.addHandler(handler)
-
-
-def _is_terminal(handler: logging.Handler) -> bool:
-    return type(handler) is logging.StreamHandler and handler.stream.isatty()

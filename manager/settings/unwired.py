@@ -32,7 +32,6 @@ UNWIRED: Final = (
     Unwired("proxy.resolve_internal", (True,), "remove it: the gateway dials sandboxes itself"),
     Unwired("store.type", ("sqlite",), 'use "sqlite"'),
     Unwired("renew_intent.redis.enabled", (False,), "remove [renew_intent.redis]"),
-    Unwired("egress.upstream_proxy", (), "remove [egress.upstream_proxy]"),
     Unwired("otel.enabled", (False,), "remove it"),
     Unwired("tenants", (), "remove [tenants] and set server.api_key"),
 )

@@ -14,14 +14,17 @@ from manager.domain.sandbox import EXECD_PORT, HTTP_PORT, SandboxSpec
 from manager.runtime.base import Progress
 from manager.runtime.docker.calls import Calls
 from manager.runtime.docker.egress import PORTS as EGRESS_PORTS
-from manager.runtime.docker.egress import Egress, Sidecar, shared_volume, sidecar_name
+from manager.runtime.docker.egress import Egress, Sidecar
 from manager.runtime.docker.execd import Execd, Kit, archive_at
-from manager.runtime.docker.images import DISK_FULL, Images
+from manager.runtime.docker.failures import copy_error, start_error
+from manager.runtime.docker.images import Images
 from manager.runtime.docker.networks import SHARED_MODES, Choice, Networks
 from manager.runtime.docker.ports import Ports, is_port_conflict
 from manager.runtime.docker.profile import Profile
+from manager.runtime.docker.sidecar import shared_volume, sidecar_name
 from manager.runtime.docker.spec import (
     ARCHIVE_FOLDER,
+    EGRESS_ENV_PREFIX,
     Extras,
     Wiring,
     container_body,
@@ -38,7 +41,6 @@ log = logging.getLogger(__name__)
 Json = dict[str, Any]
 T = TypeVar("T")
 
-START_FAILED = "DOCKER::SANDBOX_START_FAILED"
 INVALID = "SANDBOX::INVALID_PARAMETER"
 SNAPSHOT_GONE = "SNAPSHOT::NOT_FOUND"
 PORT_TAKEN = "DOCKER::HOST_PORT_IN_USE"
@@ -128,6 +130,7 @@ class Creation:
         self._go_on()
         if choice.mode == "host":
             await self._find_free_host()
+        self._warn_of_idle_settings()
         mounted = await tools.volumes.prepare(spec, self._undo)
         self._go_on()
         extras = Extras(
@@ -146,6 +149,11 @@ class Creation:
             started = await self._start_policed(extras, kit, host)
         await self._find_way_in()
         return started
+
+    def _warn_of_idle_settings(self) -> None:
+        idle = [key for key in self._spec.env if key.startswith(EGRESS_ENV_PREFIX)]
+        if idle and self._spec.network_policy is None:
+            log.warning("sandbox %s: without networkPolicy nobody reads %s", self._spec.id, ", ".join(sorted(idle)))
 
     async def _find_free_host(self) -> None:
         """In host mode sandboxes share ports: a second execd would not start, and its callers would reach the first."""
@@ -182,10 +190,7 @@ class Creation:
         spec, mode = self._spec, extras.wiring.mode
 
         async def sidecar(publish: Mapping[int, tuple[str, int]]) -> Sidecar:
-            try:
-                return await self._tools.egress.start(spec, Wiring(mode, publish), self._undo)
-            except (errors.Invalid, errors.Conflict, errors.NotFound) as error:
-                raise start_error(error) from error
+            return await self._tools.egress.start(spec, Wiring(mode, publish), self._undo, self._progress)
 
         made = await self._with_ports(host, EGRESS_PORTS, sidecar)
         shared = shared_volume(spec.id)
@@ -206,7 +211,7 @@ class Creation:
         try:
             async with asyncio.TaskGroup() as group:
                 choice = group.create_task(tools.networks.choose(tools.profile.network_mode))
-                kit = group.create_task(tools.execd.kit(self._spec.platform))
+                kit = group.create_task(tools.execd.kit(self._spec.platform, self._progress))
                 image = group.create_task(self._image())
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from failures
@@ -263,20 +268,15 @@ class Creation:
         try:
             container_id = await calls.create_container(name, body, platform)
             if extras.execd_volume is None:
-                await calls.put_archive(container_id, "/", archive_at(kit.archive))
+                await self._copy_execd(container_id, kit)
             self._go_on()
             await calls.start(container_id)
         except (errors.Failed, errors.Invalid, errors.Conflict, errors.NotFound) as error:
             raise start_error(error) from error
         return container_id
 
-
-def start_error(error: errors.ManagerError) -> errors.ManagerError:
-    """What a refused create or start means to the caller."""
-    text = " ".join(error.message.split())
-    if "no space left" in text.lower():
-        return errors.Failed(DISK_FULL, f"The Engine's disk is full; free space on it. ({text})")
-    hint = ""
-    if "bootstrap.sh" in text or "/bin/sh" in text:
-        hint = " The image needs /bin/sh."
-    return errors.Failed(START_FAILED, f"Failed to create or start container: {text}{hint}")
+    async def _copy_execd(self, container_id: str, kit: Kit) -> None:
+        try:
+            await self._tools.calls.put_archive(container_id, "/", archive_at(kit.archive))
+        except (errors.Failed, errors.Invalid, errors.Conflict, errors.NotFound) as error:
+            raise copy_error(error) from error

@@ -8,52 +8,31 @@ found and removed whatever happens in between.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import aiohttp
 
 from manager.domain import errors
-from manager.domain.sandbox import EGRESS_PORT, EXECD_PORT, HTTP_PORT, NetworkPolicy, SandboxSpec
+from manager.domain.sandbox import EGRESS_PORT, EXECD_PORT, HTTP_PORT, SandboxSpec
+from manager.runtime.base import Progress
 from manager.runtime.docker import labels
 from manager.runtime.docker.calls import Calls
+from manager.runtime.docker.failures import START_FAILED, sidecar_error
 from manager.runtime.docker.images import Images
 from manager.runtime.docker.profile import Profile
-from manager.runtime.docker.spec import ARCHIVE_FOLDER, EGRESS_ENV_PREFIX, Wiring
+from manager.runtime.docker.sidecar import check_policy, shared_volume, sidecar_body, sidecar_name
+from manager.runtime.docker.spec import Wiring
 from manager.runtime.docker.status import Sight, addresses_of
 from manager.runtime.docker.undo import Undo
 from manager.settings.sandboxes import EgressSettings
 
 log = logging.getLogger(__name__)
-Json = dict[str, Any]
 
-INVALID = "SANDBOX::INVALID_PARAMETER"
-START_FAILED = "DOCKER::SANDBOX_START_FAILED"
 AUTH_HEADER = "OPENSANDBOX-EGRESS-AUTH"
 PORTS = (EXECD_PORT, HTTP_PORT, EGRESS_PORT)
-TRANSPARENT = EGRESS_ENV_PREFIX + "MITMPROXY_TRANSPARENT"
-REQUESTABLE = frozenset(
-    EGRESS_ENV_PREFIX + name
-    for name in (
-        "LOG_LEVEL",
-        "DNS_UPSTREAM_TIMEOUT",
-        "MITMPROXY_SSL_INSECURE",
-        "MITMPROXY_TRANSPARENT",
-        "MITMPROXY_EXTRA_PORTS",
-        "DENY_WEBHOOK",
-        "METRICS_EXTRA_ATTRS",
-        "CREDENTIAL_VAULT_REQUIRE_TLS",
-        "CREDENTIAL_VAULT_REQUIRE_SCOPED_MATCH",
-        "CREDENTIAL_VAULT_TRUSTED_PROXY_CIDRS",
-        "POLICY_FILE",
-    )
-)
-"""Settings of the sidecar that a request may make through its environment."""
-_NO_IPV6 = {f"net.ipv6.conf.{scope}.disable_ipv6": "1" for scope in ("all", "default", "lo")}
+_TOKEN_BYTES = 24
 _POLL = 0.1
 """Seconds between two looks at a sidecar that is coming up."""
 
@@ -64,84 +43,6 @@ class Sidecar:
 
     container_id: str
     token: str = field(repr=False)
-
-
-def sidecar_name(sandbox_id: str) -> str:
-    """The name of a sidecar's container."""
-    return f"sandbox-egress-{sandbox_id}"
-
-
-def shared_volume(sandbox_id: str) -> str:
-    """The volume that sandbox and sidecar share."""
-    return f"opensandbox-runtime-{sandbox_id}"
-
-
-def check_policy(spec: SandboxSpec, profile: Profile, settings: EgressSettings) -> None:
-    """Raises Invalid when a policy is asked for that cannot be enforced here."""
-    if spec.network_policy is None:
-        if spec.credential_proxy:
-            raise errors.Invalid(INVALID, "credentialProxy.enabled requires networkPolicy.")
-        return
-    if profile.network_mode != "bridge":
-        message = f"networkPolicy is not supported when docker network_mode={profile.network_mode}."
-        raise errors.Invalid(INVALID, message)
-    if settings.image is None:
-        raise errors.Invalid(INVALID, "networkPolicy needs egress.image to be configured.")
-    if profile.secure_kind == "gvisor" and (spec.secure_runtime or profile.secure_always):
-        message = "networkPolicy: gVisor lacks what the egress sidecar redirects lookups with; use a kata runtime."
-        raise errors.Invalid(INVALID, message)
-    if spec.credential_proxy and settings.mode != "dns+nft":
-        raise errors.Invalid(INVALID, "credentialProxy.enabled requires egress.mode = 'dns+nft'.")
-    for key in spec.env:
-        if key.startswith(EGRESS_ENV_PREFIX) and key not in REQUESTABLE:
-            raise errors.Invalid(INVALID, f"env: '{key}' is not for requests to set.")
-
-
-def policy_json(policy: NetworkPolicy) -> str:
-    """The policy as the sidecar reads it."""
-    document: Json = {"egress": [{"action": rule.action, "target": rule.target} for rule in policy.egress]}
-    if policy.default_action is not None:
-        document["defaultAction"] = policy.default_action
-    return json.dumps(document)
-
-
-def sidecar_body(
-    spec: SandboxSpec, profile: Profile, settings: EgressSettings, wiring: Wiring, token: str, *, ipv6: bool
-) -> Json:
-    """The body of the sidecar's create call. Pure."""
-    host: Json = {
-        "NetworkMode": wiring.mode,
-        "CapAdd": ["NET_ADMIN"],
-        "Mounts": [{"Type": "volume", "Source": shared_volume(spec.id), "Target": ARCHIVE_FOLDER}],
-        "PortBindings": {
-            f"{port}/tcp": [{"HostIp": address, "HostPort": str(number)}]
-            for port, (address, number) in wiring.publish.items()
-        },
-    }
-    if not ipv6:
-        host["Sysctls"] = _NO_IPV6
-    return {
-        "Image": settings.image,
-        "Env": [f"{key}={value}" for key, value in _environment(spec, settings, token).items()],
-        "Labels": {**labels.blank(), labels.SIDECAR_FOR: spec.id, labels.INSTANCE: profile.instance},
-        "ExposedPorts": {f"{port}/tcp": {} for port in wiring.publish},
-        "HostConfig": host,
-    }
-
-
-def _environment(spec: SandboxSpec, settings: EgressSettings, token: str) -> Mapping[str, str]:
-    made = {
-        "OPENSANDBOX_EGRESS_RULES": policy_json(spec.network_policy or NetworkPolicy()),
-        "OPENSANDBOX_EGRESS_MODE": settings.mode,
-        "OPENSANDBOX_EGRESS_TOKEN": token,
-        "OPENSANDBOX_EGRESS_SANDBOX_ID": spec.id,
-    }
-    if settings.otlp_endpoint:
-        made["OTEL_EXPORTER_OTLP_ENDPOINT"] = settings.otlp_endpoint
-    if spec.credential_proxy:
-        made[TRANSPARENT] = "true"
-    asked = {key: value for key, value in spec.env.items() if key in REQUESTABLE and value is not None}
-    return {**made, **asked}
 
 
 class Egress:
@@ -158,15 +59,14 @@ class Egress:
         """Raises Invalid when a policy is asked for that cannot be enforced here."""
         check_policy(spec, self._profile, self._settings)
 
-    async def start(self, spec: SandboxSpec, wiring: Wiring, undo: Undo) -> Sidecar:
+    async def start(self, spec: SandboxSpec, wiring: Wiring, undo: Undo, progress: Progress) -> Sidecar:
         """A sidecar that enforces the policy already. Raises Failed when it does not get ready in time."""
-        token = secrets.token_urlsafe(24)
-        await self._images.ensure(str(self._settings.image), platform=None, auth=None, progress=log.info)
+        token = secrets.token_urlsafe(_TOKEN_BYTES)
+        await self._pull(progress)
         await self._make_volume(spec, undo)
         name = sidecar_name(spec.id)
         undo.push(f"container {name}", lambda: self._calls.remove_container(name))
-        container_id = await self._create(spec, wiring, token, name)
-        await self._calls.start(container_id)
+        container_id = await self._run(spec, wiring, token, name)
         await self._wait_until_ready(container_id, token, spec.id)
         return Sidecar(container_id, token)
 
@@ -176,26 +76,41 @@ class Egress:
         if details is not None and (details["Config"].get("Labels") or {}).get(labels.SIDECAR_FOR) == sandbox_id:
             await self._calls.remove_container(details["Id"])
 
+    async def _pull(self, progress: Progress) -> None:
+        """The caller did not choose this image, so what is wrong with it is not the caller's."""
+        image = str(self._settings.image)
+        try:
+            await self._images.ensure(image, platform=None, auth=None, progress=progress)
+        except (errors.Invalid, errors.NotFound, errors.Forbidden) as error:
+            raise errors.Failed(START_FAILED, f"egress.image: {error.message}") from error
+
     async def _make_volume(self, spec: SandboxSpec, undo: Undo) -> None:
         name = shared_volume(spec.id)
         undo.push(f"volume {name}", lambda: self._calls.remove_volume(name))
         owner = {labels.INSTANCE: self._profile.instance, labels.VOLUME_FOR: spec.id, labels.VOLUMES: "server"}
         await self._calls.create_volume(name, owner)
 
-    async def _create(self, spec: SandboxSpec, wiring: Wiring, token: str, name: str) -> str:
+    async def _run(self, spec: SandboxSpec, wiring: Wiring, token: str, name: str) -> str:
         """Without IPv6 if configured so; a kernel that has no such switch has no IPv6 to switch off."""
         ipv6 = not self._settings.disable_ipv6
-        body = sidecar_body(spec, self._profile, self._settings, wiring, token, ipv6=ipv6)
         try:
-            return await self._calls.create_container(name, body)
-        except (errors.Failed, errors.Invalid) as error:
+            return await self._run_with(spec, wiring, token, name, ipv6=ipv6)
+        except errors.Failed as error:
             if ipv6 or "disable_ipv6" not in error.message:
                 raise
             log.warning("sandbox %s: IPv6 cannot be switched off here: %s", spec.id, error.message)
         await self._calls.remove_container(name)
-        return await self._calls.create_container(
-            name, sidecar_body(spec, self._profile, self._settings, wiring, token, ipv6=True)
-        )
+        return await self._run_with(spec, wiring, token, name, ipv6=True)
+
+    async def _run_with(self, spec: SandboxSpec, wiring: Wiring, token: str, name: str, *, ipv6: bool) -> str:
+        """The Engine refuses a switch it does not know at once, its runtime one the kernel does not have at start."""
+        body = sidecar_body(spec, self._profile, self._settings, wiring, token, ipv6=ipv6)
+        try:
+            container_id = await self._calls.create_container(name, body)
+            await self._calls.start(container_id)
+        except (errors.Failed, errors.Invalid, errors.Conflict, errors.NotFound) as error:
+            raise sidecar_error(error) from error
+        return container_id
 
     async def _wait_until_ready(self, container_id: str, token: str, sandbox_id: str) -> None:
         limit = self._settings.readiness_timeout_seconds

@@ -14,9 +14,11 @@ import logging
 import tarfile
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 from manager.domain import errors
 from manager.domain.sandbox import Platform
+from manager.runtime.base import Progress
 from manager.runtime.docker.calls import Calls
 from manager.runtime.docker.images import Images
 from manager.runtime.docker.labels import EXECD_VOLUME, HELPER, INSTANCE, read_time
@@ -24,6 +26,7 @@ from manager.runtime.docker.spec import ARCHIVE_FOLDER, EXECD_MOUNT
 
 log = logging.getLogger(__name__)
 DISTRIBUTION_FAILED = "DOCKER::SANDBOX_EXECD_DISTRIBUTION_FAILED"
+START_FAILED = "DOCKER::SANDBOX_EXECD_START_FAILED"
 NEEDED = ("/execd", "/bootstrap.sh")
 WELCOME = (
     "/usr/local/bin/bwrap",
@@ -44,6 +47,10 @@ class Kit:
     volume: str | None
 
 
+def untold(message: str) -> None:
+    """The progress of what nobody waits for: the log has it anyway."""
+
+
 class Execd:
     """Gets execd out of its image, once per image and process."""
 
@@ -54,9 +61,9 @@ class Execd:
         self._instance = instance
         self._kits: dict[str, asyncio.Task[Kit]] = {}
 
-    async def kit(self, platform: Platform | None) -> Kit:
-        """The files for this platform. Raises Failed or Unavailable when the execd image cannot give them."""
-        image = await self._images.ensure(self._image, platform=platform, auth=None, progress=log.info)
+    async def kit(self, platform: Platform | None, progress: Progress = untold) -> Kit:
+        """The files for this platform. Raises Failed, Unavailable or TimedOut when the image cannot give them."""
+        image = await self._pull(platform, progress)
         image_id = str(image["Id"])
         task = self._kits.get(image_id)
         if task is None or (task.done() and (task.cancelled() or task.exception())):
@@ -65,8 +72,15 @@ class Execd:
         if kit.volume and await self._calls.inspect_volume(kit.volume) is None:
             # Removed behind our back; the Engine would make an empty one in its place.
             self._kits.pop(image_id, None)
-            return await self.kit(platform)
+            return await self.kit(platform, progress)
         return kit
+
+    async def _pull(self, platform: Platform | None, progress: Progress) -> dict[str, Any]:
+        """Whoever creates a sandbox did not choose this image, so what is wrong with it is not theirs."""
+        try:
+            return await self._images.ensure(self._image, platform=platform, auth=None, progress=progress)
+        except (errors.Invalid, errors.NotFound, errors.Forbidden) as error:
+            raise errors.Failed(DISTRIBUTION_FAILED, f"runtime.execd_image: {error.message}") from error
 
     async def collect(self) -> None:
         """Removes volumes whose execd image is no longer on the Engine and that no container has."""
@@ -114,7 +128,11 @@ class Execd:
                 log.warning("execd is copied into every sandbox, no volume could be made for it: %s", error.message)
             else:
                 return volume
-        await self._calls.create_container(name, body)
+        try:
+            await self._calls.create_container(name, body)
+        except (errors.Failed, errors.Invalid, errors.NotFound) as error:
+            message = f"The container that execd is taken from could not be made: {error.message}"
+            raise errors.Unavailable(START_FAILED, message) from error
         return None
 
     async def _gather(self, helper: str) -> bytes:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from manager.domain import errors
+from manager.domain.progress import SHARE, Share
 from manager.domain.sandbox import Platform, RegistryAuth
 from manager.runtime.base import Progress
 from manager.runtime.docker.calls import Calls
@@ -117,12 +118,15 @@ class _Pull:
         self.task.add_done_callback(_retrieve)
 
     async def _run(self, calls: Calls, platform: str | None, auth: RegistryAuth | None) -> None:
-        log.info("pulling %s", self._image)
+        self._tell(f"pulling {self._image}", (0, 0))
+        over = {SHARE: Share(self._image, over=True)}
         try:
             await calls.pull(self._image, platform, auth, self._line)
         except errors.ManagerError as error:
-            raise pull_error(self._image, error) from error
-        log.info("pulled %s", self._image)
+            failure = pull_error(self._image, error)
+            log.info("could not pull %s: %s", self._image, failure.message, extra=over)
+            raise failure from error
+        log.info("pulled %s", self._image, extra=over)
 
     def _line(self, record: Json) -> None:
         """On a thread: errors of a pull come as records of a stream that began with 200."""
@@ -132,10 +136,12 @@ class _Pull:
         now = time.monotonic()
         if now - self._told >= PROGRESS_EVERY:
             self._told = now
-            self._loop.call_soon_threadsafe(self._tell, f"pulling {self._image}: {self._layers}")
+            text = f"pulling {self._image}: {self._layers}"
+            self._loop.call_soon_threadsafe(self._tell, text, self._layers.sizes)
 
-    def _tell(self, text: str) -> None:
-        log.info(text)
+    def _tell(self, text: str, sizes: tuple[int, int]) -> None:
+        """A line for whoever waits, and for the log; a bar where a terminal shows the log."""
+        log.info(text, extra={SHARE: Share(self._image, *sizes)})
         for listener in tuple(self.listeners):
             listener(text)
 
@@ -161,8 +167,14 @@ class Layers:
             total = self._sizes[layer][1]
             self._sizes[layer] = (total, total)
 
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Bytes there and bytes in all, as far as they are known."""
+        known = tuple(self._sizes.values())
+        return sum(done for done, _ in known), sum(total for _, total in known)
+
     def __str__(self) -> str:
-        done, total = (sum(size[part] for size in self._sizes.values()) for part in (0, 1))
+        done, total = self.sizes
         return f"{done // _MEBIBYTE} of {total // _MEBIBYTE} MB" if total else "waiting for the registry"
 
 

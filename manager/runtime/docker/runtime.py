@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
-from collections.abc import Awaitable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from manager.domain import errors
-from manager.domain.sandbox import RegistryAuth, Sandbox, SandboxSpec, SandboxState
+from manager.domain.sandbox import RegistryAuth, Sandbox, SandboxSpec
 from manager.runtime.base import EventSink, LogQuery, Output, Progress
 from manager.runtime.docker.abilities import Lacking, lacking
 from manager.runtime.docker.adopt import GRACE, Leftovers, repeat_until_settled
@@ -22,6 +21,8 @@ from manager.runtime.docker.egress import Egress
 from manager.runtime.docker.engine import Engine
 from manager.runtime.docker.events import Watch
 from manager.runtime.docker.execd import Execd
+from manager.runtime.docker.failures import START_FAILED, query_error
+from manager.runtime.docker.freezing import Freezer
 from manager.runtime.docker.images import Images
 from manager.runtime.docker.legacy import Legacy
 from manager.runtime.docker.masking import masked
@@ -30,7 +31,7 @@ from manager.runtime.docker.pools import Pools
 from manager.runtime.docker.ports import Ports
 from manager.runtime.docker.profile import profile
 from manager.runtime.docker.snapshots import Snapshots, image_of
-from manager.runtime.docker.status import LOOPBACK, network_owner, status_of
+from manager.runtime.docker.status import LOOPBACK, network_owner
 from manager.runtime.docker.volumes import HostRules, Volumes
 from manager.settings.model import Settings
 
@@ -38,12 +39,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 NOT_FOUND = "DOCKER::SANDBOX_NOT_FOUND"
-NOT_RUNNING = "DOCKER::SANDBOX_NOT_RUNNING"
-NOT_PAUSED = "DOCKER::SANDBOX_NOT_PAUSED"
 DELETE_FAILED = "DOCKER::SANDBOX_DELETE_FAILED"
-PAUSE_FAILED = "DOCKER::SANDBOX_PAUSE_FAILED"
-RESUME_FAILED = "DOCKER::SANDBOX_RESUME_FAILED"
-START_FAILED = "DOCKER::SANDBOX_START_FAILED"
 NEVER_MOUNTED = ("/var/run/docker.sock", "/run/docker.sock", "/run/containerd", "/var/lib/docker", "/proc", "/sys")
 """Places of the Engine's host with which a sandbox would own it."""
 STOP_GRACE = 10.0
@@ -88,6 +84,7 @@ class DockerRuntime:
             remote_host=remote,
         )
         self._snapshots = Snapshots(self._calls, self._census)
+        self._freezer = Freezer(self._calls)
         self._making: set[str] = set()
         self._lacks = Lacking()
         self._leftovers = Leftovers(self._calls, self._census, self._volumes, lambda: self._making, leftover_grace)
@@ -217,15 +214,15 @@ class DockerRuntime:
 
     async def get(self, sandbox_id: str) -> Sandbox | None:
         """The sandbox as it is this moment, or None."""
-        return await self._census.one(sandbox_id)
+        return await _answered(self._census.one(sandbox_id), f"sandbox {sandbox_id}")
 
     async def list(self) -> Sequence[Sandbox]:
         """Every sandbox of this server."""
-        return await self._census.all()
+        return await _answered(self._census.all(), "the sandboxes")
 
     async def inspect(self, sandbox_id: str) -> dict[str, object] | None:
         """The Engine's description with secrets masked, or None."""
-        details = await self._census.details(sandbox_id)
+        details = await self._details(sandbox_id)
         return masked(details) if details is not None else None
 
     async def logs(self, sandbox_id: str, query: LogQuery) -> Output:
@@ -237,54 +234,17 @@ class DockerRuntime:
 
     async def pause(self, sandbox_id: str) -> None:
         """Freezes it. Raises NotFound, Conflict, Failed."""
-        details = await self._needed(sandbox_id)
-        if status_of(details).state is not SandboxState.RUNNING:
-            raise errors.Conflict(NOT_RUNNING, f"Sandbox {sandbox_id} is not running.")
-        what = f"pause sandbox {sandbox_id}"
-        await self._change(self._calls.pause(details["Id"]), NOT_RUNNING, PAUSE_FAILED, what)
-        if sidecar := network_owner(details):
-            undo = self._calls.unpause(details["Id"])
-            await self._together(self._calls.pause(sidecar), undo, PAUSE_FAILED, what)
+        await self._freezer.pause(sandbox_id, await self._needed(sandbox_id))
 
     async def resume(self, sandbox_id: str) -> None:
         """Thaws it. Raises NotFound, Conflict, Failed."""
-        details = await self._needed(sandbox_id)
-        if status_of(details).state is not SandboxState.PAUSED:
-            raise errors.Conflict(NOT_PAUSED, f"Sandbox {sandbox_id} is not paused.")
-        what = f"resume sandbox {sandbox_id}"
-        if sidecar := network_owner(details):
-            # The policy is in force before the first packet of the sandbox.
-            await self._change(self._calls.unpause(sidecar), NOT_PAUSED, RESUME_FAILED, f"{what}: its sidecar")
-            change, undo = self._calls.unpause(details["Id"]), self._calls.pause(sidecar)
-            await self._together(change, undo, RESUME_FAILED, what)
-            return
-        await self._change(self._calls.unpause(details["Id"]), NOT_PAUSED, RESUME_FAILED, what)
+        await self._freezer.resume(sandbox_id, await self._needed(sandbox_id))
 
-    @staticmethod
-    async def _change(change: Awaitable[None], conflict: str, failure: str, what: str) -> None:
-        try:
-            await change
-        except errors.Conflict as error:
-            raise errors.Conflict(conflict, f"Failed to {what}: {error.message}") from error
-        except errors.Failed as error:
-            raise errors.Failed(failure, f"Failed to {what}: {error.message}") from error
-
-    @staticmethod
-    async def _together(
-        change: Coroutine[Any, Any, None], undo: Coroutine[Any, Any, None], failure: str, what: str
-    ) -> None:
-        """The second half of a change to sandbox and sidecar; if it fails the first half is taken back."""
-        try:
-            await change
-        except errors.ManagerError as error:
-            with contextlib.suppress(errors.ManagerError):
-                await undo
-            raise errors.Failed(failure, f"Failed to {what}: {error.message}") from error
-        finally:
-            undo.close()
+    async def _details(self, sandbox_id: str) -> Json | None:
+        return await _answered(self._census.details(sandbox_id), f"sandbox {sandbox_id}")
 
     async def _needed(self, sandbox_id: str) -> Json:
-        details = await self._census.details(sandbox_id)
+        details = await self._details(sandbox_id)
         if details is None or self._census.is_stock(sandbox_id, details["Config"]["Labels"]):
             raise errors.NotFound(NOT_FOUND, f"Sandbox {sandbox_id} not found.")
         return details
@@ -312,6 +272,14 @@ class DockerRuntime:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
         return task
+
+
+async def _answered(question: Awaitable[T], what: str) -> T:
+    """What the Engine tells; Failed when all it tells is an error of its own."""
+    try:
+        return await question
+    except errors.Failed as error:
+        raise query_error(error, what) from error
 
 
 def host_rules(settings: Settings, engine: Engine) -> HostRules:

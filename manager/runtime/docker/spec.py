@@ -27,6 +27,8 @@ ARCHIVE_FOLDER = "/opt/opensandbox"
 ISOLATION_EXTENSION = "bootstrap.execd.isolation"
 ISOLATION_FOLDER = "/var/lib/execd/isolation"
 EGRESS_ENV_PREFIX = "OPENSANDBOX_EGRESS_"
+TRANSPARENT = EGRESS_ENV_PREFIX + "MITMPROXY_TRANSPARENT"
+"""Whether the sidecar reads what the sandbox sends: both sides have to know."""
 DEFAULT_ENTRYPOINT = ("tail", "-f", "/dev/null")
 INVALID_ENTRYPOINT = "DOCKER::INVALID_ENTRYPOINT"
 
@@ -117,7 +119,9 @@ def environment(spec: SandboxSpec, profile: Profile, extras: Extras) -> list[str
     merged["EXECD"] = f"{EXECD_MOUNT if extras.execd_volume else ARCHIVE_FOLDER}/execd"
     merged["EXECD_ENVS"] = EXECD_ENVS if extras.execd_volume else f"{ARCHIVE_FOLDER}/.env"
     if spec.credential_proxy:
-        merged["OPENSANDBOX_EGRESS_MITMPROXY_TRANSPARENT"] = "true"
+        merged[TRANSPARENT] = "true"
+    elif spec.network_policy is not None:
+        merged[TRANSPARENT] = spec.env.get(TRANSPARENT)
     return [f"{key}={value}" for key, value in merged.items() if value is not None]
 
 

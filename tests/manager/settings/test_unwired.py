@@ -35,10 +35,6 @@ def test_a_row_names_a_setting_whose_default_starts(row: Unwired) -> None:
             'server.loop = "asyncio": is not supported by this version; use "auto": the data plane is built on uvloop',
         ),
         (
-            {"egress": {"mode": "dns+nft", "upstream_proxy": {"url": "http://proxy"}}},
-            "egress.upstream_proxy: is not supported by this version; remove [egress.upstream_proxy]",
-        ),
-        (
             {"store": {"type": "postgresql", "postgresql": {"dsn": "postgresql://db"}}},
             'store.type = "postgresql": is not supported by this version; use "sqlite"',
         ),

@@ -1,0 +1,47 @@
+"""What a refusal of the Engine means to whoever asked for a sandbox. Pure."""
+
+from __future__ import annotations
+
+from manager.domain import errors
+from manager.runtime.docker.images import DISK_FULL
+
+START_FAILED = "DOCKER::SANDBOX_START_FAILED"
+COPY_FAILED = "DOCKER::SANDBOX_BOOTSTRAP_INSTALL_FAILED"
+QUERY_FAILED = "DOCKER::SANDBOX_QUERY_FAILED"
+
+
+def start_error(error: errors.ManagerError) -> errors.ManagerError:
+    """A refused create or start of a container; one whose copy of execd failed has said so already."""
+    if error.code in (COPY_FAILED, DISK_FULL):
+        return error
+    text = " ".join(error.message.split())
+    if full := _disk_full(text):
+        return full
+    hint = ""
+    if "bootstrap.sh" in text or "/bin/sh" in text:
+        hint = " The image needs /bin/sh."
+    return errors.Failed(START_FAILED, f"Failed to create or start container: {text}{hint}")
+
+
+def copy_error(error: errors.ManagerError) -> errors.ManagerError:
+    """execd could not be copied into a container that takes it as a copy."""
+    text = " ".join(error.message.split())
+    message = f"Failed to copy execd into the container: {text} The image must leave /opt/opensandbox to it."
+    return _disk_full(text) or errors.Failed(COPY_FAILED, message)
+
+
+def sidecar_error(error: errors.ManagerError) -> errors.ManagerError:
+    """A refused create or start of the egress sidecar."""
+    text = " ".join(error.message.split())
+    return _disk_full(text) or errors.Failed(START_FAILED, f"Egress sidecar container failed to start: {text}")
+
+
+def query_error(error: errors.ManagerError, what: str) -> errors.ManagerError:
+    """The Engine answered a question with an error of its own."""
+    return errors.Failed(QUERY_FAILED, f"The Docker Engine could not tell about {what}: {error.message}")
+
+
+def _disk_full(text: str) -> errors.ManagerError | None:
+    if "no space left" not in text.lower():
+        return None
+    return errors.Failed(DISK_FULL, f"The Engine's disk is full; free space on it. ({text})")

@@ -1,0 +1,101 @@
+"""Pause and resume of a sandbox together with its sidecar: in order, and the first half taken back if the second fails.
+
+A server may be killed between the two halves, so a sidecar that already is as it should be is left as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from manager.domain import errors
+from manager.domain.sandbox import SandboxState
+from manager.runtime.docker.calls import Calls
+from manager.runtime.docker.status import network_owner, status_of
+
+Json = dict[str, Any]
+
+NOT_RUNNING = "DOCKER::SANDBOX_NOT_RUNNING"
+NOT_PAUSED = "DOCKER::SANDBOX_NOT_PAUSED"
+PAUSE_FAILED = "DOCKER::SANDBOX_PAUSE_FAILED"
+RESUME_FAILED = "DOCKER::SANDBOX_RESUME_FAILED"
+_REFUSALS = (errors.Failed, errors.Conflict, errors.NotFound)
+"""What the Engine says of a container that cannot be changed; anything else is about the Engine."""
+
+
+class Freezer:
+    """Freezes and thaws."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    async def pause(self, sandbox_id: str, details: Json) -> None:
+        """Sandbox first, then its sidecar. Raises Conflict (not running), Failed."""
+        if status_of(details).state is not SandboxState.RUNNING:
+            raise errors.Conflict(NOT_RUNNING, f"Sandbox {sandbox_id} is not running.")
+        try:
+            await self._calls.pause(details["Id"])
+        except errors.Conflict as error:
+            raise errors.Conflict(NOT_RUNNING, f"Failed to pause sandbox {sandbox_id}: {error.message}") from error
+        except (errors.Failed, errors.NotFound) as error:
+            raise errors.Failed(PAUSE_FAILED, f"Failed to pause sandbox {sandbox_id}: {error.message}") from error
+        owner = network_owner(details)
+        if owner is None:
+            return
+        try:
+            await self._freeze_sidecar(owner)
+        except errors.ManagerError as error:
+            with contextlib.suppress(errors.ManagerError):
+                await self._calls.unpause(details["Id"])
+            raise _of_sidecar(error, PAUSE_FAILED, f"pause sandbox {sandbox_id}") from error
+
+    async def resume(self, sandbox_id: str, details: Json) -> None:
+        """Sidecar first: the policy is in force before the sandbox's first packet. Raises Conflict, Failed."""
+        if status_of(details).state is not SandboxState.PAUSED:
+            raise errors.Conflict(NOT_PAUSED, f"Sandbox {sandbox_id} is not paused.")
+        owner = network_owner(details)
+        thawed = False
+        if owner is not None:
+            try:
+                thawed = await self._thaw_sidecar(owner)
+            except errors.ManagerError as error:
+                raise _of_sidecar(error, RESUME_FAILED, f"resume sandbox {sandbox_id}") from error
+        try:
+            await self._calls.unpause(details["Id"])
+        except errors.ManagerError as error:
+            if owner is not None and thawed:
+                with contextlib.suppress(errors.ManagerError):
+                    await self._calls.pause(owner)
+            raise _of_sandbox(error, sandbox_id) from error
+
+    async def _freeze_sidecar(self, owner: str) -> None:
+        if not (await self._running(owner))["Paused"]:
+            await self._calls.pause(owner)
+
+    async def _thaw_sidecar(self, owner: str) -> bool:
+        """Whether it was frozen until now."""
+        if not (await self._running(owner))["Paused"]:
+            return False
+        await self._calls.unpause(owner)
+        return True
+
+    async def _running(self, owner: str) -> Json:
+        """The state of a sidecar, which a frozen one has too. Raises NotFound, Conflict."""
+        details = await self._calls.inspect_container(owner)
+        if details is None:
+            raise errors.NotFound("", "its egress sidecar was removed")
+        state: Json = details["State"]
+        if not state.get("Running"):
+            raise errors.Conflict("", "its egress sidecar has ended")
+        return state
+
+
+def _of_sidecar(error: errors.ManagerError, code: str, what: str) -> errors.ManagerError:
+    return errors.Failed(code, f"Failed to {what}: {error.message}.") if isinstance(error, _REFUSALS) else error
+
+
+def _of_sandbox(error: errors.ManagerError, sandbox_id: str) -> errors.ManagerError:
+    message = f"Failed to resume sandbox {sandbox_id}: {error.message}"
+    if isinstance(error, errors.Conflict):
+        return errors.Conflict(NOT_PAUSED, message)
+    return errors.Failed(RESUME_FAILED, message) if isinstance(error, _REFUSALS) else error

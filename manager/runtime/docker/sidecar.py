@@ -1,0 +1,152 @@
+"""What a network policy becomes: whether it can be enforced here, and the body of the sidecar's create call. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from manager.domain import errors
+from manager.domain.sandbox import NetworkPolicy, SandboxSpec
+from manager.runtime.docker import labels
+from manager.runtime.docker.profile import Profile
+from manager.runtime.docker.spec import ARCHIVE_FOLDER, EGRESS_ENV_PREFIX, TRANSPARENT, Wiring
+from manager.settings.sandboxes import EgressSettings
+
+Json = dict[str, Any]
+
+INVALID = "SANDBOX::INVALID_PARAMETER"
+SSL_INSECURE = EGRESS_ENV_PREFIX + "MITMPROXY_SSL_INSECURE"
+REQUESTABLE = frozenset(
+    EGRESS_ENV_PREFIX + name
+    for name in (
+        "LOG_LEVEL",
+        "DNS_UPSTREAM_TIMEOUT",
+        "MITMPROXY_SSL_INSECURE",
+        "MITMPROXY_TRANSPARENT",
+        "MITMPROXY_EXTRA_PORTS",
+        "DENY_WEBHOOK",
+        "METRICS_EXTRA_ATTRS",
+        "CREDENTIAL_VAULT_REQUIRE_TLS",
+        "CREDENTIAL_VAULT_REQUIRE_SCOPED_MATCH",
+        "CREDENTIAL_VAULT_TRUSTED_PROXY_CIDRS",
+        "POLICY_FILE",
+    )
+)
+"""Settings of the sidecar that a request may make through its environment."""
+UPSTREAM_CA = "/etc/ssl/certs/opensandbox-upstream-extra-ca.pem"
+"""Where the sidecar finds the certificate authority of the configured proxy."""
+_NO_IPV6 = {f"net.ipv6.conf.{scope}.disable_ipv6": "1" for scope in ("all", "default", "lo")}
+_TRUTHY = frozenset({"1", "true", "yes", "y", "on"})
+
+
+def sidecar_name(sandbox_id: str) -> str:
+    """The name of a sidecar's container."""
+    return f"sandbox-egress-{sandbox_id}"
+
+
+def shared_volume(sandbox_id: str) -> str:
+    """The volume that sandbox and sidecar share."""
+    return f"opensandbox-runtime-{sandbox_id}"
+
+
+def check_policy(spec: SandboxSpec, profile: Profile, settings: EgressSettings) -> None:
+    """Raises Invalid when a policy is asked for that cannot be enforced here."""
+    if spec.network_policy is None:
+        if spec.credential_proxy:
+            raise errors.Invalid(INVALID, "credentialProxy.enabled requires networkPolicy.")
+        return
+    if profile.network_mode != "bridge":
+        message = f"networkPolicy is not supported when docker network_mode={profile.network_mode}."
+        raise errors.Invalid(INVALID, message)
+    if settings.image is None:
+        raise errors.Invalid(INVALID, "networkPolicy needs egress.image to be configured.")
+    if profile.secure_kind == "gvisor" and (spec.secure_runtime or profile.secure_always):
+        message = "networkPolicy: gVisor lacks what the egress sidecar redirects lookups with; use a kata runtime."
+        raise errors.Invalid(INVALID, message)
+    if spec.credential_proxy and settings.mode != "dns+nft":
+        raise errors.Invalid(INVALID, "credentialProxy.enabled requires egress.mode = 'dns+nft'.")
+    _check_environment(spec, behind_proxy=settings.upstream_proxy.url is not None)
+
+
+def _check_environment(spec: SandboxSpec, *, behind_proxy: bool) -> None:
+    """What a request may tell the sidecar depends on who sees the traffic in the clear."""
+    for key in spec.env:
+        if key.startswith(EGRESS_ENV_PREFIX) and key not in REQUESTABLE:
+            raise errors.Invalid(INVALID, f"env: '{key}' is not for requests to set.")
+    if _asks_for(spec, SSL_INSECURE) and (spec.credential_proxy or behind_proxy):
+        reason = "credentialProxy" if spec.credential_proxy else "the configured egress.upstream_proxy"
+        raise errors.Invalid(INVALID, f"env: '{SSL_INSECURE}' cannot be combined with {reason}.")
+    if behind_proxy and not spec.credential_proxy and not _asks_for(spec, TRANSPARENT):
+        message = "networkPolicy: the configured egress.upstream_proxy needs traffic that the sidecar can read"
+        raise errors.Invalid(INVALID, f"{message}; set credentialProxy.enabled, or env {TRANSPARENT}=true.")
+
+
+def _asks_for(spec: SandboxSpec, key: str) -> bool:
+    return (spec.env.get(key) or "").strip().lower() in _TRUTHY
+
+
+def policy_json(policy: NetworkPolicy) -> str:
+    """The policy as the sidecar reads it."""
+    document: Json = {"egress": [{"action": rule.action, "target": rule.target} for rule in policy.egress]}
+    if policy.default_action is not None:
+        document["defaultAction"] = policy.default_action
+    return json.dumps(document)
+
+
+def sidecar_body(
+    spec: SandboxSpec, profile: Profile, settings: EgressSettings, wiring: Wiring, token: str, *, ipv6: bool
+) -> Json:
+    """The body of the sidecar's create call."""
+    mounts = [{"Type": "volume", "Source": shared_volume(spec.id), "Target": ARCHIVE_FOLDER}]
+    authority = settings.upstream_proxy.ca_cert_path
+    host: Json = {
+        "NetworkMode": wiring.mode,
+        "CapAdd": ["NET_ADMIN"],
+        "Mounts": [*mounts, _read_only(authority, UPSTREAM_CA)] if authority else mounts,
+        "PortBindings": {
+            f"{port}/tcp": [{"HostIp": address, "HostPort": str(number)}]
+            for port, (address, number) in wiring.publish.items()
+        },
+    }
+    if not ipv6:
+        host["Sysctls"] = _NO_IPV6
+    return {
+        "Image": settings.image,
+        "Env": [f"{key}={value}" for key, value in sidecar_environment(spec, settings, token).items()],
+        "Labels": {**labels.blank(), labels.SIDECAR_FOR: spec.id, labels.INSTANCE: profile.instance},
+        "ExposedPorts": {f"{port}/tcp": {} for port in wiring.publish},
+        "HostConfig": host,
+    }
+
+
+def _read_only(source: str, target: str) -> Json:
+    # A mount, not a bind: of a file that is not there the Engine would make a directory.
+    return {"Type": "bind", "Source": source, "Target": target, "ReadOnly": True}
+
+
+def sidecar_environment(spec: SandboxSpec, settings: EgressSettings, token: str) -> Mapping[str, str]:
+    """The sidecar's variables: the policy and what it needs, then what the request may add, never the reverse."""
+    made = {
+        "OPENSANDBOX_EGRESS_RULES": policy_json(spec.network_policy or NetworkPolicy()),
+        "OPENSANDBOX_EGRESS_MODE": settings.mode,
+        "OPENSANDBOX_EGRESS_TOKEN": token,
+        "OPENSANDBOX_EGRESS_SANDBOX_ID": spec.id,
+    }
+    if settings.otlp_endpoint:
+        made["OTEL_EXPORTER_OTLP_ENDPOINT"] = settings.otlp_endpoint
+    asked = {key: value for key, value in spec.env.items() if key in REQUESTABLE and value is not None}
+    proxied = {TRANSPARENT: "true"} if spec.credential_proxy else {}
+    return {**made, **_upstream(settings), **asked, **proxied}
+
+
+def _upstream(settings: EgressSettings) -> dict[str, str]:
+    proxy = settings.upstream_proxy
+    if proxy.url is None:
+        return {}
+    told = {"OPENSANDBOX_EGRESS_UPSTREAM_PROXY": proxy.url.get_secret_value()}
+    if proxy.authorization is not None:
+        told["OPENSANDBOX_EGRESS_UPSTREAM_PROXY_AUTH"] = proxy.authorization.get_secret_value()
+    if proxy.ca_cert_path:
+        told["OPENSANDBOX_EGRESS_MITMPROXY_UPSTREAM_EXTRA_CA"] = UPSTREAM_CA
+    return told
