@@ -151,6 +151,20 @@ def test_throttled_holders_of_other_credentials() -> None:
     check(SECURED, KEYS, b"sc", PORT, None, OTHER_ID, NOW, throttle=throttle)
 
 
+def test_throttled_holder_of_two_cookies() -> None:
+    """A short signature in one cookie does not keep a long one in another from being looked at."""
+    assert check(SECURED, KEYS, ID, PORT, None, None, NOW, throttle=guessed(BURST), cookies=[GOOD, LONG]) is LONG
+
+
+def test_pages_of_a_key_that_is_gone() -> None:
+    """A page that was let in by a key that was taken away asks on and on, and locks nobody out."""
+    throttle = FailureThrottle()
+    for _ in range(2 * BURST):
+        with pytest.raises(AccessDenied):
+            check(SECURED, KEYS, ID, PORT, None, None, NOW, throttle=throttle, cookies=[OTHER_KEY])
+    check(SECURED, KEYS, ID, PORT, None, GOOD, NOW, throttle=throttle)
+
+
 @pytest.mark.parametrize(("header", "signature"), [(None, None), (b"wrong-token", None), (None, EXPIRED), (None, GOOD)])
 def test_what_is_no_guess(header: bytes | None, signature: Signature | None) -> None:
     """A missing credential, a wrong token and an expired address say nothing about the key, so they do not count."""
