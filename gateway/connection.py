@@ -500,6 +500,10 @@ class ClientConnection(asyncio.Protocol):
         else:
             self._exchange.fail(StreamTooLong())
 
+    def forget(self) -> None:
+        """What was settled for earlier requests is settled anew for the next."""
+        self._exchange.forget()
+
     def drain(self) -> None:
         """The gateway shuts down: nothing new; a tunnel is told, an idle connection closes, an answer goes on."""
         if self._phase is _TUNNEL and self._tunnel is not None:

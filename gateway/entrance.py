@@ -7,17 +7,19 @@ clean address, `/sb/8080` gets its slash, and a page under a prefix that asks fo
 
 from __future__ import annotations
 
-import hmac
+import math
 import time
 from typing import TYPE_CHECKING
 
 from gateway import access, links, prefix, signing
 from gateway.answers import prefers_html
-from gateway.errors import ApiKeyRequired, BadRoute
+from gateway.errors import ApiKeyRequired, BadRoute, TooManyGuesses
+from gateway.keys import bearer
 from gateway.request_head import RequestHead
 from gateway.routing import AddressForm, Route, Signature
 
 if TYPE_CHECKING:
+    from gateway.outgoing import Sender
     from gateway.plane import Plane
     from gateway.table import SandboxRoute
 
@@ -116,11 +118,17 @@ def _leave_signature(address: Route, request: RequestHead, scheme: bytes, now: f
     raise Detour(location, tuple(cookies))
 
 
-def check_key(plane: Plane, request: RequestHead) -> None:
-    """Raises ApiKeyRequired unless the request holds one of our API's keys."""
-    sent = [value for value in (request.find(b"open-sandbox-api-key"), request.authorization) if value is not None]
-    # Every pair is compared, so that the time does not tell how far a guess got.
-    if not sum(hmac.compare_digest(value, own) for value in sent for own in plane.own_credentials):
+def check_key(plane: Plane, request: RequestHead, client: Sender) -> None:
+    """Raises ApiKeyRequired unless the request holds a key of our API that may change things, and TooManyGuesses."""
+    sent = [request.find(b"open-sandbox-api-key"), bearer(request.authorization)]
+    if not any(sent):
+        raise ApiKeyRequired
+    key = plane.own_keys.opening(sent)
+    caller = plane.trusted.caller(client.peer, request.forwarded, trusted=client.trusted)
+    wait = plane.guesses.attempt(caller.decode("latin-1"), key, plane.clock())
+    if wait:
+        raise TooManyGuesses(retry_after=math.ceil(wait))
+    if key is None:
         raise ApiKeyRequired
 
 

@@ -159,6 +159,17 @@ class ApiKeyRequired(GatewayError):
     default = "This path needs a key of the management API. Send it in the OPEN-SANDBOX-API-KEY header."
 
 
+class TooManyGuesses(GatewayError):
+    """Raised when so many wrong keys came from one address that keys not seen from there before have to wait."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    code = "TOO_MANY_FAILED_ATTEMPTS"
+    title = "Too many wrong keys"
+    default = "Too many wrong API keys came from your address. Wait a little, then send the right one."
+    retryable = True
+    wait = 1
+
+
 class NoKeys(GatewayError):
     """Raised when a signed address comes in and the gateway has no key to check signatures with."""
 

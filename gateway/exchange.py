@@ -213,7 +213,7 @@ class Exchange:
             if route is not None:
                 self._enter(route, address, request, body)
             else:
-                self._miss(address, body)
+                self._miss(address, request, body)
         elif plane.api is not None:
             self._enter_api(plane.api, request, body)
         else:
@@ -223,8 +223,10 @@ class Exchange:
         client = self._client
         return spoken_scheme(client.scheme, trusted=client.trusted, sent=request.forwarded)
 
-    def _miss(self, address: Route, body: bytes) -> None:
+    def _miss(self, address: Route, request: RequestHead, body: bytes) -> None:
         plane = self._plane
+        if plane.proxy_needs_key and address.form is entrance.PROXY:
+            entrance.check_key(plane, request, self._client)  # who has none hears nothing of what exists
         if plane.table.synced:
             raise plane.missing(address.id)
         self._wait(plane.resolve(address.id), address, body)
@@ -259,8 +261,8 @@ class Exchange:
             self._address = address = entrance.admit(plane, route, address, request, self._scheme(request))
             self.key = request.key
         if address.prefix:
-            if plane.proxy_needs_key and address[0] == entrance.PROXY:
-                entrance.check_key(plane, request)
+            if plane.proxy_needs_key and address.form is entrance.PROXY:
+                entrance.check_key(plane, request, self._client)
             entrance.with_slash(plane, address, request, self._scheme(request))
         if route.state is not _RUNNING:
             if route.state is RouteState.PAUSED and route.wakes:

@@ -64,10 +64,11 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """The keys of signed addresses, and the Authorization values that are kept from sandboxes."""
+    """The keys of signed addresses, the keys of our API, and which of those open the proxy path where it asks."""
 
     keys: Mapping[bytes, bytes] = field(repr=False)
     own: frozenset[bytes] = field(repr=False)
+    entering: frozenset[bytes] = field(default=frozenset(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)

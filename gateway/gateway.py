@@ -13,6 +13,7 @@ from gateway.access import Keyring
 from gateway.access_log import AccessLog
 from gateway.connection import ClientConnection
 from gateway.dial import passed_on
+from gateway.keys import GUESSES, Guesses, OwnKeys
 from gateway.limits import Limits
 from gateway.metrics import Counters
 from gateway.peers import TrustedPeers
@@ -94,8 +95,9 @@ class Gateway:
         plane.reach_api(passed_on(door, plane.limits, plane.deadlines))
 
     def share_guesses(self, processes: int) -> None:
-        """So many processes serve the same sandboxes: together they let signatures be guessed no faster than one."""
+        """So many processes serve the same sandboxes: together they let signatures and keys be guessed as one would."""
         self._plane.throttle = FailureThrottle(-(-BURST // processes), REFILL * processes)
+        self._plane.guesses = Guesses(-(-GUESSES // processes), float(processes))
 
     def set_keyring(self, keyring: Keyring) -> None:
         """Signed addresses are checked with these keys from now on; what another key has let in ends."""
@@ -107,9 +109,9 @@ class Gateway:
                 if route.access is not None:
                     route.revoke_keys(changed)
 
-    def set_own_credentials(self, values: Iterable[bytes]) -> None:
-        """Authorization values that belong to our API and are kept from sandboxes."""
-        self._plane.own_credentials = frozenset(values)
+    def set_own_keys(self, keys: Iterable[bytes], entering: Iterable[bytes]) -> None:
+        """The keys of our API, which are kept from sandboxes; those `entering` open the proxy path."""
+        self._plane.take_keys(OwnKeys(keys, entering))
 
     async def listen(
         self,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from gateway.fields import AUTHORIZATION, HOST
+from gateway.fields import HOST
 from gateway.peers import chained_lines, forwarded_lines, spoken_scheme, standard_line
 from gateway.request_head import RequestHead, build_request
 
@@ -76,16 +76,16 @@ class Outgoing:
             # Depends on what may change between two requests: not kept.
             self._address = None
             return build_request(request, target, self._selected(request, pool), self._forwarding(request, address))
+        lines = self._plane.own_keys.without(request.passing())
         self._address, self._pool = address, pool
-        self._head = head = build_request(request, target, request.passing(), self._forwarding(request, address))
+        self._head = head = build_request(request, target, lines, self._forwarding(request, address))
         return head
 
     def _selected(self, request: RequestHead, pool: Pool) -> bytes:
         """The client's lines where it depends on the settings which of them travel on."""
-        unwanted = [AUTHORIZATION] if request.authorization in self._plane.own_credentials else []
-        if self._plane.upstream_host:
-            return b"Host: %b\r\n%b" % (pool.host, request.passing_without(HOST, *unwanted))
-        return request.passing_without(*unwanted) if unwanted else request.passing()
+        lines = request.passing_without(HOST) if self._plane.upstream_host else request.passing()
+        lines = self._plane.own_keys.without(lines)
+        return b"Host: %b\r\n%b" % (pool.host, lines) if self._plane.upstream_host else lines
 
     def _forwarding(self, request: RequestHead, address: Route) -> bytes:
         """The lines that say where the request comes from."""
@@ -117,12 +117,8 @@ class Outgoing:
     def to_application(self, request: RequestHead) -> bytes:
         """The whole head for our own API: it alone sees credentials, and learns peer and scheme from us only."""
         client, plane = self._client, self._plane
-        peer = client.peer
         scheme = spoken_scheme(client.scheme, trusted=client.trusted, sent=request.forwarded)
-        if client.trusted and request.forwarded:
-            chain = request.forwarded.get(b"x-forwarded-for")
-            if chain is not None:
-                peer = plane.trusted.client(peer, chain)
+        peer = plane.trusted.caller(client.peer, request.forwarded, trusted=client.trusted)
         lines = b"X-Gateway-Peer: %b\r\nX-Gateway-Scheme: %b\r\n" % (peer, scheme)
         if request.request_id is None:
             plane.id_counter = self.id_count = count = plane.id_counter + 1

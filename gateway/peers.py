@@ -38,6 +38,11 @@ class TrustedPeers:
             return False
         return any(parsed in network for network in self._networks)
 
+    def caller(self, peer: bytes, sent: Mapping[bytes, bytes] | None, *, trusted: bool) -> bytes:
+        """Where a request comes from: the connection's peer, or whom a trusted one names in what it has sent."""
+        chain = sent.get(b"x-forwarded-for") if trusted and sent else None
+        return peer if chain is None else self.client(peer, chain)
+
     def client(self, peer: bytes, forwarded_for: bytes) -> bytes:
         """The client's address, given the connection's peer and the X-Forwarded-For it sent."""
         client = peer

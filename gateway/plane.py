@@ -21,6 +21,7 @@ from gateway.errors import (
     SandboxUnavailable,
     SandboxWaking,
 )
+from gateway.keys import Guesses, OwnKeys
 from gateway.limits import Limits
 from gateway.metrics import Counters
 from gateway.peers import TrustedPeers
@@ -48,12 +49,13 @@ class Plane:
         "counters",
         "deadlines",
         "draining",
+        "guesses",
         "id_counter",
         "id_prefix",
         "keyring",
         "limits",
         "link_cookies",
-        "own_credentials",
+        "own_keys",
         "proxy_needs_key",
         "proxy_protocol",
         "referer_fallback",
@@ -111,8 +113,9 @@ class Plane:
         self.proxy_protocol = proxy_protocol
         """Whether clients come by way of a proxy that says who they are before the first byte."""
         self.stream_idle = limits.stream_idle_timeout or NEVER
-        self.own_credentials: frozenset[bytes] = frozenset()
-        """Values of Authorization that are for our API only, and are kept from sandboxes."""
+        self.own_keys = OwnKeys()
+        self.guesses = Guesses()
+        """Of API keys, on the proxy path where it asks for one."""
         self.clock = time.monotonic
         """The clock of deadlines and activity; the loop's own shows whole milliseconds, too coarse for durations."""
         self.api: SandboxRoute | None = None
@@ -124,6 +127,12 @@ class Plane:
         self._resolving: dict[bytes, asyncio.Task[Resolution]] = {}
         self.id_prefix = os.urandom(8).hex().encode()
         self.id_counter = int.from_bytes(os.urandom(4), "big")
+
+    def take_keys(self, keys: OwnKeys) -> None:
+        """These are the keys of our API from now on, also for connections whose next request is like their last."""
+        self.own_keys = keys
+        for client in self.clients:
+            client.forget()
 
     def mount(self, application: Callable[[], asyncio.Protocol]) -> None:
         """Requests that are for no sandbox go to this application from now on."""

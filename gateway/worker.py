@@ -139,7 +139,7 @@ class Worker:
                 self._serving = asyncio.get_running_loop().create_task(self._serve())
             case Secrets() if self._gateway is not None:
                 self._gateway.set_keyring(Keyring(message.keys))
-                self._gateway.set_own_credentials(message.own)
+                self._gateway.set_own_keys(message.own, message.entering)
             case NewCertificate():
                 self._refresh()
             case LogLevel():

@@ -34,7 +34,7 @@ def build_gateway(settings: Settings, table: RouteTable, services: Services) -> 
         access_log=log_lines,
         **switches(settings),
     )
-    gateway.set_own_credentials(known.own)
+    gateway.set_own_keys(known.own, known.entering)
     gateway.share_guesses(settings.server.workers)
     return gateway
 
@@ -81,10 +81,11 @@ def trusted_proxies(settings: Settings) -> list[str]:
 
 
 def secrets(settings: Settings, services: Services) -> Secrets:
-    """The keys of signed addresses, and the values of Authorization that are keys of our API, no sandbox's business."""
+    """The keys of signed addresses, and those of our API, with those that let in where the proxy path asks for one."""
     return Secrets(
         {key_id.encode("ascii"): secret for key_id, secret in settings.ingress.secure_access.secrets.items()},
-        frozenset(value.encode() for secret in services.keys.secrets() for value in (secret, f"Bearer {secret}")),
+        frozenset(key.secret.encode() for key in services.keys),
+        frozenset(key.secret.encode() for key in services.keys if not key.read_only),
     )
 
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from manager.domain.errors import Forbidden, Unauthorized
-from manager.services.keys import ApiKey, ApiKeys, Guesses
+from gateway.keys import Guesses
+from manager.domain.errors import Forbidden, TooMany, Unauthorized
+from manager.services.keys import ApiKey, ApiKeys
 
 KEY_HEADER = "OPEN-SANDBOX-API-KEY"
 
@@ -20,9 +21,11 @@ WRONG = "INVALID_API_KEY"
 CROSS_ORIGIN = "CROSS_ORIGIN_FORBIDDEN"
 FROM_SANDBOX = "SANDBOX_CALLER_FORBIDDEN"
 
+THROTTLED = "TOO_MANY_FAILED_ATTEMPTS"
 READ_ONLY = "API_KEY_READ_ONLY"
 
 _BEARER = "bearer "
+_SPACE = " \t"
 _LOOKING = frozenset({"GET", "HEAD"})
 
 
@@ -30,19 +33,21 @@ def presented_key(headers: Mapping[str, str]) -> str | None:
     """The key a request carries: in its own header, else as a bearer token."""
     key = headers.get(KEY_HEADER)
     if key is not None:
-        return key.strip()
+        return key.strip(_SPACE)
     authorization = headers.get("Authorization", "")
-    return authorization[len(_BEARER) :].strip() if authorization[: len(_BEARER)].lower() == _BEARER else None
+    return authorization[len(_BEARER) :].strip(_SPACE) if authorization[: len(_BEARER)].lower() == _BEARER else None
 
 
 def identify(presented: str | None, keys: ApiKeys, guesses: Guesses, address: str, now: float) -> ApiKey:
     """The key of the caller at `address`; raises Unauthorized, and TooMany after too many wrong ones."""
     if not presented:
         raise Unauthorized(MISSING, f"Authentication credentials are missing. Provide API key via {KEY_HEADER} header.")
-    guesses.check(address, now)
     key = keys.find(presented)
+    wait = guesses.attempt(address, None if key is None else key.secret.encode(), now)
+    if wait:
+        message = "Too many wrong API keys came from your address. Wait a little, then send the right one."
+        raise TooMany(THROTTLED, message, retry_after=wait)
     if key is None:
-        guesses.failed(address, now)
         raise Unauthorized(WRONG, "Authentication credentials are invalid. Check your API key and try again.")
     return key
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+from gateway.keys import Guesses
 from gateway.table import RouteTable
 from manager.runtime.base import Runtime
 from manager.services.capacity import Capacity
@@ -18,7 +19,7 @@ from manager.services.idempotency import IdempotentCreates
 from manager.services.idle import IdlePause
 from manager.services.inventory import Inventory
 from manager.services.journal import Journal
-from manager.services.keys import ApiKeys, Guesses, Origins, keys_of
+from manager.services.keys import ApiKeys, Origins, keys_of
 from manager.services.policy import Policies
 from manager.services.publish import Publisher, RouteResolver
 from manager.services.renewal import Renewal

@@ -68,7 +68,7 @@ COUNTED.refused("SOME::CODE")
 REPORT = Report((RouteUse("abc", "uid", 12.5, 1, 2, 3, 4),), 5, 6, COUNTED.snapshot())
 MESSAGES = [
     SETUP,
-    Secrets({b"k": EVERY_BYTE}, frozenset({b"Bearer key"})),
+    Secrets({b"k": EVERY_BYTE}, frozenset({b"key", b"look"}), frozenset({b"key"})),
     PUT,
     Gone("abc", Removal.EXPIRED),
     Synced(True),

@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.keys import GUESSES, OwnKeys
 from tests.gateway.harness import World
 
 PROXY = b"GET /sandboxes/abc/proxy/80/x HTTP/1.1\r\nHost: x\r\n%b\r\n"
 SOCKET = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
 HEADER = b"GET /x HTTP/1.1\r\nHost: x\r\nOpenSandbox-Ingress-To: abc-80\r\n\r\n"
-GOOD = [b"OPEN-SANDBOX-API-KEY: k1\r\n", b"Authorization: Bearer k2\r\n"]
-BAD = [b"", b"OPEN-SANDBOX-API-KEY: k\r\n", b"OPEN-SANDBOX-API-KEY: \r\n", b"Authorization: Basic k1\r\n"]
+GOOD = [
+    b"OPEN-SANDBOX-API-KEY: k1\r\n",
+    b"Authorization: Bearer k2\r\n",
+    b"authorization: bearer  k1\r\n",
+    b"OPEN-SANDBOX-API-KEY: k1\r\nX-Copy: k2\r\nAuthorization: Token k2\r\n",
+]
+BAD = [
+    b"",
+    b"OPEN-SANDBOX-API-KEY: k\r\n",
+    b"OPEN-SANDBOX-API-KEY: \r\n",
+    b"Authorization: Basic k1\r\n",
+    b"Authorization: k1\r\n",
+    b"OPEN-SANDBOX-API-KEY: look\r\n",
+]
+UNKNOWN = PROXY.replace(b"abc", b"nobody")
 
 
 def locked() -> World:
     world = World()
     world.plane.proxy_needs_key = True
-    world.plane.own_credentials = frozenset((b"k1", b"Bearer k1", b"k2", b"Bearer k2"))
+    world.plane.own_keys = OwnKeys([b"k1", b"k2", b"look"], [b"k1", b"k2"])
     world.stock()
     return world
 
@@ -49,3 +63,29 @@ def test_other_forms() -> None:
     world = locked()
     world.connect().arrive(HEADER)
     assert world.dialled[0].take().startswith(b"GET /x HTTP/1.1\r\n")
+
+
+def ask(world: World, request: bytes) -> bytes:
+    """The status of the answer, on a connection of its own; nothing where the sandbox has been asked."""
+    client = world.connect()
+    client.arrive(request)
+    return client.take()[9:12]
+
+
+def test_nothing_is_told_before_the_key() -> None:
+    """Whether a sandbox exists is known to holders of a key only."""
+    world = locked()
+    assert ask(world, UNKNOWN % b"") == b"401"
+    assert ask(world, UNKNOWN % GOOD[0]) == b"404"
+
+
+def test_guessing_is_slowed_down() -> None:
+    """After twenty wrong keys from one address a key is not looked at, unless it was used from there before."""
+    world = locked()
+    assert ask(world, UNKNOWN % GOOD[0]) == b"404"
+    for _ in range(GUESSES):
+        assert ask(world, UNKNOWN % BAD[1]) == b"401"
+    assert ask(world, UNKNOWN % BAD[1]) == b"429"
+    assert ask(world, UNKNOWN % GOOD[1]) == b"429"
+    assert ask(world, UNKNOWN % GOOD[0]) == b"404"
+    assert ask(world, UNKNOWN % b"") == b"401"

@@ -185,7 +185,7 @@ async def test_a_request_wakes_through_a_worker(crew: Crew) -> None:
 
 async def test_new_secrets_reach_all_and_those_that_come(crew: Crew) -> None:
     """Keys that change are known to every worker, and to the one that takes a dead one's place."""
-    crew.workers.set_secrets(Secrets({}, frozenset({b"Bearer ours"})))
+    crew.workers.set_secrets(Secrets({}, frozenset({b"ours"})))
     await crew.workers.settled()
     victim = crew.workers.live[0]
     os.kill(victim.pid, signal.SIGKILL)

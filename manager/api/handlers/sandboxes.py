@@ -11,6 +11,7 @@ from aiohttp import web
 from pydantic import RootModel
 
 from manager.api import present
+from manager.api.auth import READ_ONLY
 from manager.api.call import PREFIX, SUBJECT, Call, NoBody, NoQuery, json_answer
 from manager.api.schemas.create import CreateSandboxRequest
 from manager.api.schemas.sandbox import (
@@ -24,7 +25,7 @@ from manager.api.schemas.sandbox import (
     WaitQuery,
 )
 from manager.api.translate import create_request
-from manager.domain.errors import Invalid
+from manager.domain.errors import Forbidden, Invalid
 from manager.domain.sandbox import Sandbox, SandboxState
 from manager.services.access import limits_in
 from manager.services.codes import INVALID_PARAMETER
@@ -125,6 +126,8 @@ async def endpoint(call: Call[EndpointQuery, NoBody]) -> web.Response:
     """Tells where a port of a sandbox is reached."""
     query = call.query
     signed = None
+    if query.expires is not None and call.read_only:
+        raise Forbidden(READ_ONLY, "A signed address is a credential, which this API key may not see.")
     if query.expires is not None:
         signed = Signing(query.expires, query.signature == "long", tuple(query.method), query.path)
     endpoint = await call.services.endpoints.locate(

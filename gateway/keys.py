@@ -1,0 +1,121 @@
+"""The keys of our own API, as sandbox routes meet them: who holds one may pass where that is asked for, how often
+somebody may guess, and that none of them ever travels on to a sandbox.
+
+A key may sit in any header, alone or behind a scheme (`Authorization: bearer  KEY`): a line whose value is a key is
+taken out whole, whatever it is called.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import re
+from collections import OrderedDict
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Final, TypeVar
+
+GUESSES: Final = 20
+"""Wrong keys that may come from one address in a row; after that one a second."""
+REMEMBERED: Final = 10_000
+"""Addresses that are remembered; the one that has failed, or proved a key, least recently is forgotten first."""
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+_IPV6_SITE: Final = 64
+_BEARER: Final = b"bearer"
+
+
+class OwnKeys:
+    """The keys that are valid now; those in `entering` open the proxy path where it asks for a key."""
+
+    __slots__ = ("_entering", "_keys", "_lines")
+
+    def __init__(self, keys: Iterable[bytes] = (), entering: Iterable[bytes] | None = None) -> None:
+        self._keys = tuple(keys)
+        self._entering = self._keys if entering is None else tuple(entering)
+        values = b"|".join(re.escape(key) for key in self._keys)
+        self._lines = re.compile(rb"(?m)^[^:\r\n]+:[ \t]*(?:[^ \t\r\n]+[ \t]+)?(?:%b)[ \t]*\r\n" % values)
+
+    def without(self, lines: bytes) -> bytes:
+        """Header lines (each with its end) but for those whose value is one of the keys."""
+        # The search is not constant in time; nobody is told its outcome, and a hit only takes something away.
+        if any(key in lines for key in self._keys):
+            return self._lines.sub(b"", lines)
+        return lines
+
+    def opening(self, presented: Iterable[bytes | None]) -> bytes | None:
+        """The key that opens the proxy path among what was presented, or None; takes the same time for every guess."""
+        found: bytes | None = None
+        for value in presented:
+            if value is not None:
+                for key in self._entering:
+                    if hmac.compare_digest(value, key):
+                        found = key
+        return found
+
+
+def bearer(authorization: bytes | None) -> bytes | None:
+    """The key in an Authorization value, or None where it is of another scheme."""
+    scheme, _, rest = (authorization or b"").partition(b" ")
+    return rest.strip(b" \t") if scheme.lower() == _BEARER else None
+
+
+class Guesses:
+    """How many wrong keys each address has sent: a bucket of guesses that refills.
+
+    Whoever has proved a key from an address goes on using that key there, however much is guessed beside it: behind
+    one address there may be many people, and one of them must not lock the others out. From everywhere else a key is
+    not looked at while the bucket is empty, so that guessing from outside stays slow whatever the keys are.
+    """
+
+    __slots__ = ("_burst", "_proved", "_refill", "_spent")
+
+    def __init__(self, burst: int = GUESSES, refill: float = 1.0) -> None:
+        """`refill` is the seconds until one more guess is allowed."""
+        self._burst = float(burst)
+        self._refill = refill
+        # By address: how many guesses were left, and when that was.
+        self._spent: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._proved: OrderedDict[tuple[str, bytes], None] = OrderedDict()
+
+    def attempt(self, address: str, key: bytes | None, now: float) -> float:
+        """Notes an attempt from `address` with a valid key, or None for a wrong one; `now` in seconds of any clock.
+
+        Returns 0.0 when the attempt is to be taken for what it is, else the seconds until one is looked at again.
+        """
+        source = source_of(address)
+        if key is not None and (source, key) in self._proved:
+            self._proved.move_to_end((source, key))
+            return 0.0
+        left, since = self._spent.get(source, (self._burst, now))
+        left = min(self._burst, left + (now - since) / self._refill)
+        if left < 1:
+            return (1 - left) * self._refill
+        if key is None:
+            self._spent[source] = (left - 1, now)
+            _cap(self._spent, source)
+        else:
+            self._proved[source, key] = None
+            _cap(self._proved, (source, key))
+        return 0.0
+
+
+@lru_cache(maxsize=4096)
+def source_of(address: str) -> str:
+    """Who an address counts as: itself, and for IPv6 the network a site is given, whose addresses cost nothing."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return address
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.ip_network((int(parsed), _IPV6_SITE), strict=False))
+
+
+def _cap(held: OrderedDict[_K, _V], latest: _K) -> None:
+    held.move_to_end(latest)
+    if len(held) > REMEMBERED:
+        held.popitem(last=False)
