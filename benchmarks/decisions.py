@@ -3,15 +3,18 @@
     scripts/bench decisions [--rounds 7]
 
 Runs in this process, on one core, without sockets. The rows of one group stand beside each other: with and without
-secure access, with and without limits, the four ways of addressing. Each number is the median of the rounds, in CPU
-µs.
+secure access, with and without limits, the four ways of addressing, tables of ten and of a hundred thousand routes.
+Each number is the median of the rounds, in CPU µs.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
+import random
 import timeit
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from time import process_time
@@ -24,6 +27,7 @@ from gateway.links import signatures, strip_cookies
 from gateway.prefix import rewrite
 from gateway.quotas import Quota, QuotaRules
 from gateway.routing import Router, RoutingConfig, Signature
+from gateway.table import Reach, RouteTable, SandboxRoute
 from gateway.throttle import FailureThrottle
 
 SANDBOX, PORT = "72ac4884-17d2-4919-8e6a-da9c45ca92bf", 8080
@@ -37,6 +41,9 @@ BOUND = signing.sign_long("k", SECRET, SANDBOX, PORT, LATER, methods=["GET"], pa
 COOKIES = b"theme=dark; opensandbox-access-%b-%d=%b-%b; session=0123456789" % (ID, PORT, SHORT.expires, SHORT.value)
 HEADERS = b'Content-Type: text/html\r\nContent-Length: 5\r\nCache-Control: no-cache\r\nETag: "0123"\r\n'
 MANY = 10_000.0
+TABLE_SIZES = (10, 1_000, 100_000)
+LOOKED_UP = 4096
+"""Sandboxes whose routes are asked for in turn, far apart in the table: one alone would stay in the cache."""
 
 Decision = Callable[[], object]
 
@@ -55,6 +62,23 @@ def routing() -> dict[str, Decision]:
         "uri, signed": lambda: router.route(signed, PUBLIC, None),
         "the API": lambda: router.route(b"/v1/sandboxes", PUBLIC, None),
     }
+
+
+def lookup() -> dict[str, Decision]:
+    """Finding the route of a sandbox, by the number of routes there are."""
+    return {f"one of {size}": in_table_of(size) for size in TABLE_SIZES}
+
+
+def in_table_of(size: int) -> Decision:
+    """A lookup among so many routes; each asks for the next of the ids, in an order without a pattern."""
+    routes, reach = RouteTable(), Reach("127.0.0.1")
+    ids = [uuid.uuid4() for _ in range(size)]
+    for number in ids:
+        routes.put(SandboxRoute(str(number), "uid", reach))
+    wanted = random.sample(ids, min(size, LOOKED_UP))
+    # Copies, as a request brings one: comparing them with the table's own is part of the lookup.
+    following = itertools.cycle([str(number).encode() for number in wanted]).__next__
+    return lambda: routes.get(following())
 
 
 def access() -> dict[str, Decision]:
@@ -121,6 +145,7 @@ def people() -> dict[str, Decision]:
 
 GROUPS: dict[str, Callable[[], dict[str, Decision]]] = {
     "which sandbox": routing,
+    "its route": lookup,
     "may it enter": access,
     "within its limits": limits,
     "for people": people,

@@ -20,7 +20,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 import uvloop
@@ -28,7 +28,7 @@ import uvloop
 from benchmarks.harness.processes import Program, await_port, free_port, raise_file_limit, stop
 from benchmarks.harness.results import keep, machine, table
 from benchmarks.peers import soak_backend
-from benchmarks.peers.soak_clients import KINDS, Traffic, repeat
+from benchmarks.peers.soak_clients import KINDS, Traffic, fill, repeat
 
 GATEWAY = Path(__file__).parent / "peers" / "soak_gateway.py"
 ROUTES = 100
@@ -135,6 +135,8 @@ async def soak(minutes: float) -> dict[str, Any]:
         watch = Watch(program)
         idle = watch.look()
         traffic = Traffic(port, session, control)
+        await fill(traffic)
+        filled = watch.look()
         ended = asyncio.Event()
         watching = asyncio.create_task(watch.run())
         loops = [
@@ -148,12 +150,21 @@ async def soak(minutes: float) -> dict[str, Any]:
         await asyncio.sleep(QUIET_SECONDS)
         quiet = watch.look()
     await runner.cleanup()
-    return record(minutes, traffic, watch, idle, quiet)
+    return record(minutes, traffic, watch, Moments(idle, filled, quiet))
 
 
-def record(minutes: float, traffic: Traffic, watch: Watch, idle: Sample, quiet: Sample) -> dict[str, Any]:
+class Moments(NamedTuple):
+    """The gateway before anything, with its bounded memories full, and after everything."""
+
+    idle: Sample
+    filled: Sample
+    quiet: Sample
+
+
+def record(minutes: float, traffic: Traffic, watch: Watch, moments: Moments) -> dict[str, Any]:
     """What was seen, and whether it held."""
     growth = watch.growth()
+    idle, filled, quiet = moments
     verdict = {
         "no wrong bytes": not traffic.wrong,
         "no unexpected errors": not traffic.errors,
@@ -170,7 +181,12 @@ def record(minutes: float, traffic: Traffic, watch: Watch, idle: Sample, quiet: 
         "errors": dict(traffic.errors.most_common(50)),
         "rss_growth_after_warm_up": round(growth, 4),
         "rss_slope_mib_per_hour": round(watch.slope(), 2),
-        "rss_mib": {"idle": idle.rss_mib, "most": max(s.rss_mib for s in watch.samples), "quiet": quiet.rss_mib},
+        "rss_mib": {
+            "idle": idle.rss_mib,
+            "filled": filled.rss_mib,
+            "most": max(s.rss_mib for s in watch.samples),
+            "quiet": quiet.rss_mib,
+        },
         "descriptors": {"idle": idle.descriptors, "most": busiest.descriptors, "quiet": quiet.descriptors},
         "cpu_seconds": quiet.cpu_seconds,
         "samples": [[s.seconds, s.rss_mib, s.descriptors] for s in watch.samples[:: max(1, len(watch.samples) // 60)]],

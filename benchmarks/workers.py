@@ -43,7 +43,6 @@ WITHIN = 1.05
 """How much more a request may cost with two processes."""
 LEAST = 0.4
 """The share of the connections that each of two must have."""
-NOTE = "The machine was shared with other work while this was measured; ratios are of runs next to each other."
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +263,6 @@ def main() -> None:
     show(rows, follow)
     record = {
         "machine": before,
-        "note": NOTE,
         "targets": {"cpu_ratio_at_most": WITHIN, "least_share": LEAST},
         "options": {"rounds": options.rounds, "seconds": options.seconds},
         "rows": rows,

@@ -15,6 +15,7 @@ from pathlib import Path
 
 PEERS = Path(__file__).parent.parent / "peers"
 ROUTES = 10_000
+FEW_ROUTES = 11
 SANDBOX = "abc"
 """The id of the sandbox every request is for."""
 
@@ -39,12 +40,12 @@ def host_header(backend: int) -> str:
     return f"{SANDBOX}-{backend}.sandboxes.example"
 
 
-def nginx_main(folder: Path, http: str) -> list[str]:
-    """Writes a one-worker nginx configuration and returns the command that runs it."""
+def nginx_main(folder: Path, http: str, processes: int = 1) -> list[str]:
+    """Writes an nginx configuration and returns the command that runs it."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "nginx.conf").write_text(
         f"""daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log error;
-worker_processes 1; worker_rlimit_nofile 20000;
+worker_processes {processes}; worker_rlimit_nofile 20000;
 events {{ worker_connections 19000; }}
 http {{
     access_log off; server_tokens off; tcp_nodelay on; sendfile on;
@@ -59,7 +60,7 @@ http {{
     return ["nginx", "-c", str(folder / "nginx.conf"), "-p", str(folder)]
 
 
-def nginx_proxy(folder: Path, port: int, backend: int) -> list[str]:
+def nginx_proxy(folder: Path, port: int, backend: int, processes: int = 1) -> list[str]:
     """nginx as reverse proxy: streaming both ways, because buffering to disk would measure the disk."""
     return nginx_main(
         folder / "nginx-proxy",
@@ -67,7 +68,7 @@ def nginx_proxy(folder: Path, port: int, backend: int) -> list[str]:
     map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}
     upstream backend {{ server 127.0.0.1:{backend}; keepalive 512; keepalive_requests 1000000000; }}
     server {{
-        listen 127.0.0.1:{port} backlog=4096;
+        listen 127.0.0.1:{port} backlog=4096{" reuseport" if processes > 1 else ""};
         location / {{
             proxy_pass http://backend;
             proxy_http_version 1.1;
@@ -80,6 +81,7 @@ def nginx_proxy(folder: Path, port: int, backend: int) -> list[str]:
             proxy_set_header Host $http_host;{FORWARDED}
         }}
     }}""",
+        processes,
     )
 
 
@@ -112,6 +114,21 @@ def gateway(folder: Path, port: int, backend: int) -> list[str]:
     return [sys.executable, str(PEERS / "gateway_server.py"), str(port), str(backend), str(ROUTES), SANDBOX]
 
 
+def two_nginx(folder: Path, port: int, backend: int) -> list[str]:
+    """The same with two workers on one port."""
+    return nginx_proxy(folder, port, backend, processes=2)
+
+
+def two_gateways(folder: Path, port: int, backend: int) -> list[str]:
+    """Our data plane in two processes on one port."""
+    return [sys.executable, str(PEERS / "workers_server.py"), str(port), str(ROUTES), SANDBOX, "2"]
+
+
+def gateway_of_few(folder: Path, port: int, backend: int) -> list[str]:
+    """Our data plane with hardly more routes than are used."""
+    return [sys.executable, str(PEERS / "gateway_server.py"), str(port), str(backend), str(FEW_ROUTES), SANDBOX]
+
+
 def aiohttp_proxy(folder: Path, port: int, backend: int) -> list[str]:
     """What one writes in an afternoon: a handler and a client session."""
     return [sys.executable, str(PEERS / "aiohttp_proxy.py"), str(port), str(backend)]
@@ -142,6 +159,15 @@ RIVALS = {
         Rival("aiohttp", aiohttp_proxy, python_version("aiohttp")),
     )
 }
+IN_TWO_PROCESSES = {
+    rival.name: rival
+    for rival in (
+        Rival("gateway", two_gateways, python_version("opensandbox-gateway")),
+        Rival("nginx", two_nginx, nginx_version),
+    )
+}
+"""For what has more connections than one process may have open files."""
+OF_FEW_ROUTES = {"gateway": Rival("gateway", gateway_of_few, python_version("opensandbox-gateway"))}
 NEEDED_PROGRAMS = {"nginx": "nginx-light", "caddy": "caddy", "wrk": "wrk"}
 
 

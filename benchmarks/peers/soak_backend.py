@@ -16,6 +16,8 @@ from aiohttp import WSCloseCode, web
 
 BLOCK = 16_384
 LARGEST_MESSAGE = 1 << 21
+LINES = 100
+LINE_BYTES = 200
 
 
 def content(seed: int, size: int) -> bytes:
@@ -49,6 +51,12 @@ async def get_bytes(request: web.Request) -> web.StreamResponse:
         await response.write(piece)
     await response.write_eof()
     return response
+
+
+async def lines(request: web.Request) -> web.Response:
+    """An answer with many header lines that nobody has seen before."""
+    name = request.match_info["name"]
+    return web.Response(headers={f"X-{name}-{number}": "x" * LINE_BYTES for number in range(LINES)})
 
 
 async def upload(request: web.Request) -> web.Response:
@@ -121,6 +129,7 @@ def application() -> web.Application:
     app.add_routes(
         [
             web.get("/bytes/{seed}/{size}", get_bytes),
+            web.get("/lines/{name}", lines),
             web.post("/upload", upload),
             web.post("/echo", echo),
             web.post("/refuse", refuse),

@@ -18,9 +18,11 @@ from dataclasses import dataclass, field
 import aiohttp
 import h11
 
-from benchmarks.peers.soak_backend import content, digest, pieces
+from benchmarks.peers.soak_backend import LINE_BYTES, LINES, content, digest, pieces
 
 PATIENCE = 30.0
+REMEMBERED = 4200
+"""A little more than the number of removed ids that are remembered; of header lines it is twice as many."""
 RESET = struct.pack("ii", 1, 0)
 Control = Callable[[str], Awaitable[None]]
 
@@ -64,6 +66,20 @@ class Traffic:
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A connection of one's own, for what no client library does."""
         return await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 16)
+
+
+async def fill(traffic: Traffic) -> None:
+    """Fills what the gateway remembers up to a bound, so that whatever grows afterwards grows without one.
+
+    That is: ids that were removed, and header lines of clients and of sandboxes.
+    """
+    for number in range(REMEMBERED):
+        await traffic.control(f"put filled{number} 1")
+        await traffic.control(f"remove filled{number} deleted")
+    for number in range(0, 2 * REMEMBERED, LINES):
+        headers = {f"X-{number}-{line}": "x" * LINE_BYTES for line in range(LINES)}
+        async with traffic.session.get(traffic.url(f"/lines/{number}"), headers=headers) as response:
+            same(response.status, 200, "status")
 
 
 async def get(traffic: Traffic) -> None:

@@ -3,6 +3,7 @@
 Says "ready" once every connection stands, waits for a line, works for SECONDS and prints one JSON object.
 
     idle     COUNT connections that have had one answer each and are then left alone
+    browsers the same with heads as browsers send them, no two alike
     events   COUNT open event streams; counts what arrives
     echo     COUNT WebSockets, each with one message under way; counts the answers
     paced    COUNT requests a second, sent when they are due whatever the answers do; times from when they were due
@@ -14,7 +15,10 @@ import asyncio
 import itertools
 import json
 import sys
+import time
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 import uvloop
@@ -24,10 +28,25 @@ from benchmarks.peers.frames import CLIENT_FRAME, KEY, SERVER_FRAME
 
 OPEN_AT_ONCE = 200
 PACED_CONNECTIONS = 128
-PLAIN = b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n"
-EVENTS = b"GET /events HTTP/1.1\r\nHost: %b\r\nAccept: text/event-stream\r\n\r\n"
+LAST_ANSWERS = 0.5
+"""How long the answers to the last requests are waited for."""
+HOST, NUMBER = b"{host}", b"{number}"
+"""What is different for each connection of a request."""
+PLAIN = b"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"
+BROWSER = (
+    b"GET /view/{number}?tab=files HTTP/1.1\r\nHost: {host}\r\nConnection: keep-alive\r\n"
+    b'sec-ch-ua: "Chromium";v="130", "Not?A_Brand";v="99"\r\nsec-ch-ua-mobile: ?0\r\n'
+    b'sec-ch-ua-platform: "Linux"\r\nUpgrade-Insecure-Requests: 1\r\n'
+    b"User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0 Safari/537.36\r\n"
+    b"Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8\r\n"
+    b"Sec-Fetch-Site: same-origin\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n"
+    b"Referer: http://{host}/view/{number}\r\nAccept-Encoding: gzip, deflate, br\r\nAccept-Language: de,en;q=0.7\r\n"
+    b"Cookie: theme=dark; session={number}." + b"0123456789abcdef" * 42 + b"\r\n\r\n"
+)
+"""About 1.5 KiB."""
+EVENTS = b"GET /events HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n\r\n"
 UPGRADE = (
-    b"GET /ws HTTP/1.1\r\nHost: %b\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"GET /ws HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + KEY + b"\r\n\r\n"
 )
 
@@ -66,11 +85,12 @@ async def open_all(port: int, count: int, hosts: list[str], request: bytes) -> l
     turn = itertools.cycle(hosts)
     opened: list[Connection] = []
     while len(opened) < count:
-        batch = []
+        batch: list[Connection] = []
         for _ in range(min(OPEN_AT_ONCE, count - len(opened))):
-            host = next(turn).encode()
-            connection = await loop.create_connection(lambda host=host: Connection(request % host), "127.0.0.1", port)  # type: ignore[misc]
-            batch.append(connection[1])
+            number = len(opened) + len(batch)
+            raw = request.replace(HOST, next(turn).encode()).replace(NUMBER, b"%06d" % number)
+            made = await loop.create_connection(partial(Connection, raw), "127.0.0.1", port)
+            batch.append(made[1])
         await asyncio.gather(*(connection.began for connection in batch))
         opened += batch
     return opened
@@ -133,39 +153,50 @@ async def echo(connections: list[Connection], seconds: float, rate: int) -> dict
 
 async def paced(connections: list[Connection], seconds: float, rate: int) -> dict[str, float]:
     """Sends on whichever connection is free; a request waits, with its clock running, where none is."""
-    loop = asyncio.get_running_loop()
-    free = list(connections)
-    waiting: list[float] = []
+    loop, clock = asyncio.get_running_loop(), time.perf_counter
+    free, waiting = list(connections), deque[float]()
     times: list[float] = []
 
     def send(connection: Connection, due: float) -> None:
         def on_data(data: bytes) -> None:
-            times.append(loop.time() - due)
+            times.append(clock() - due)
             if waiting:
-                send(connection, waiting.pop(0))
+                send(connection, waiting.popleft())
             else:
                 free.append(connection)
 
         connection.on_data = on_data
         connection.transport.write(connection.request)
 
+    def come_due(due: float) -> None:
+        if free:
+            send(free.pop(), due)
+        else:
+            waiting.append(due)
+
+    def pace() -> None:
+        # A thread, because the loop's timers know whole milliseconds only, and four requests are due in each.
+        for due in itertools.takewhile(lambda due: due < start + seconds, itertools.count(start, 1 / rate)):
+            time.sleep(max(0.0, due - clock()))
+            loop.call_soon_threadsafe(come_due, due)
+
     await start_signal()
-    start, sent = loop.time(), 0
-    while loop.time() < start + seconds:
-        while sent < (loop.time() - start) * rate:
-            due = start + sent / rate
-            sent += 1
-            if free:
-                send(free.pop(), due)
-            else:
-                waiting.append(due)
-        await asyncio.sleep(0.0005)
+    start = clock()
+    await loop.run_in_executor(None, pace)
+    await asyncio.sleep(LAST_ANSWERS)
     times.sort()
     shares = {"p50_ms": 0.5, "p99_ms": 0.99, "p999_ms": 0.999}
-    return {"count": len(times), **{name: times[int(len(times) * share)] * 1000 for name, share in shares.items()}}
+    found = {name: times[int(len(times) * share)] * 1000 for name, share in shares.items()}
+    return {"count": len(times), "unanswered": len(connections) - len(free), **found}
 
 
-KINDS = {"idle": (idle, PLAIN), "events": (events, EVENTS), "echo": (echo, UPGRADE), "paced": (paced, PLAIN)}
+KINDS = {
+    "idle": (idle, PLAIN),
+    "browsers": (idle, BROWSER),
+    "events": (events, EVENTS),
+    "echo": (echo, UPGRADE),
+    "paced": (paced, PLAIN),
+}
 
 
 async def main(kind: str, port: int, count: int, seconds: float, hosts: list[str]) -> None:
