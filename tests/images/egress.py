@@ -1,8 +1,11 @@
 #!/usr/bin/python3
-"""Stand-in for the egress sidecar in tests: enforces rules on addresses with routes of its network namespace.
+"""Stand-in for the egress sidecar in tests: answers name lookups by the policy, and in mode dns+nft refuses addresses.
 
-`deny` targets get a route that refuses; with a default of deny everything but the local network and `allow` targets
-is refused. Names are not resolved. The API is the sidecar's: `/healthz` and `/policy` on port 18080, behind a token.
+In both modes the namespace asks this program for names, through the resolv.conf that its containers share: a denied one
+does not exist, an allowed one stands for the address that its first label spells (`172-17-0-1.example.test`). In mode
+dns+nft rules on addresses hold as well, as routes of the namespace: `deny` targets get one that refuses; with a default
+of deny everything but the local network, `allow` targets and the addresses of allowed names is refused.
+The API is the sidecar's: `/healthz` and `/policy` on port 18080, behind a token.
 """
 
 import ipaddress
@@ -15,8 +18,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 PORT = 18080
 TOKEN = os.environ.get("OPENSANDBOX_EGRESS_TOKEN", "")
+MODE = os.environ.get("OPENSANDBOX_EGRESS_MODE", "dns")
 POLICY = json.loads(os.environ.get("OPENSANDBOX_EGRESS_RULES") or "{}")
 LOCK = threading.Lock()
+READY = threading.Event()
 
 NEW_ROUTE, DELETE_ROUTE = 24, 25
 REQUEST, ACKNOWLEDGE, REPLACE, CREATE = 0x1, 0x4, 0x100, 0x400
@@ -70,7 +75,9 @@ def networks(targets):
 
 
 def enforce():
-    """Makes the routes say what POLICY says."""
+    """Makes the routes say what POLICY says; in mode dns only names are looked at."""
+    if MODE != "dns+nft":
+        return
     while APPLIED:
         network, kind = APPLIED.pop()
         change_route(DELETE_ROUTE, network, kind)
@@ -82,6 +89,68 @@ def enforce():
         change_route(NEW_ROUTE, EVERYTHING, PROHIBIT)
     elif ROUTER:
         change_route(NEW_ROUTE, EVERYTHING, UNICAST, ROUTER, INTERFACE)
+
+
+def permit(address):
+    """Whoever may look up a name may go where it leads."""
+    if MODE == "dns+nft" and POLICY.get("defaultAction", "deny") == "deny":
+        network = ipaddress.ip_network(address)
+        if not any(network.subnet_of(target) for target in networks(denied())):
+            change_route(NEW_ROUTE, network, UNICAST, ROUTER, INTERFACE)
+            APPLIED.append((network, UNICAST))
+
+
+def denied():
+    return [rule["target"] for rule in POLICY.get("egress", ()) if rule["action"] == "deny"]
+
+
+def may_look_up(name):
+    for rule in POLICY.get("egress", ()):
+        target = rule["target"].lower()
+        if name == target or (target.startswith("*.") and name.endswith(target[1:])):
+            return rule["action"] == "allow"
+    return POLICY.get("defaultAction", "deny") == "allow"
+
+
+def look_up(name):
+    """The address a name stands for, None for one that does not exist."""
+    spelled = name.split(".")[0].replace("-", ".")
+    try:
+        address = str(ipaddress.IPv4Address(spelled))
+    except ValueError:
+        return None
+    with LOCK:
+        if not may_look_up(name):
+            return None
+        permit(address)
+    return address
+
+
+def answer_lookup(query):
+    """The answer to one question as RFC 1035 frames it; other types than A have no records."""
+    end = query.index(b"\0", 12)
+    labels, place = [], 12
+    while place < end:
+        labels.append(query[place + 1 : place + 1 + query[place]].decode())
+        place += 1 + query[place]
+    question = query[12 : end + 5]
+    address = look_up(".".join(labels).lower())
+    wanted = question[-4:-2] == b"\0\1"
+    code = 0x8180 if address else 0x8183
+    head = query[:2] + struct.pack(">HHHHH", code, 1, 1 if address and wanted else 0, 0, 0)
+    record = b"\xc0\x0c\0\1\0\1" + struct.pack(">IH", 0, 4) + socket.inet_aton(address) if address and wanted else b""
+    return head + question + record
+
+
+def serve_names():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 53))
+        with open("/etc/resolv.conf", "w", encoding="ascii") as shared:
+            shared.write("nameserver 127.0.0.1\n")
+        READY.set()
+        while True:
+            query, client = server.recvfrom(512)
+            server.sendto(answer_lookup(query), client)
 
 
 def merged(rules):
@@ -114,7 +183,7 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path == "/policy":
             with LOCK:
                 self.change(body)
-            self.answer(200, {"status": "ok", "mode": os.environ.get("OPENSANDBOX_EGRESS_MODE"), "policy": POLICY})
+            self.answer(200, {"status": "ok", "mode": MODE, "policy": POLICY})
         else:
             self.answer(404, {"code": "NOT_FOUND", "message": self.path})
 
@@ -134,4 +203,6 @@ class Handler(BaseHTTPRequestHandler):
 
 if __name__ == "__main__":
     enforce()
+    threading.Thread(target=serve_names, daemon=True).start()
+    READY.wait()
     ThreadingHTTPServer(("0.0.0.0", PORT), Handler).serve_forever()
