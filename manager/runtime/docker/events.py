@@ -135,7 +135,8 @@ class Watch:
             self._census.witness(sandbox_id, str(event.get("Action")))
         self._census.forget(sandbox_id)
         self._again.add(sandbox_id)
-        if sandbox_id not in self._looks:
+        looking = self._looks.get(sandbox_id)
+        if looking is None or looking.done():  # one that is done has seen its last hint, even before it is forgotten
             task = asyncio.get_running_loop().create_task(self._look(sandbox_id))
             self._looks[sandbox_id] = task
             task.add_done_callback(lambda done: self._looked(sandbox_id, done))
