@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from manager.domain import errors
 from manager.domain.sandbox import NetworkPolicy, Platform, SandboxSpec
 from manager.runtime.docker import labels
-from manager.runtime.docker.profile import Profile, security_options
+from manager.runtime.docker.abilities import lacking
+from manager.runtime.docker.profile import Profile, profile, security_options
 from manager.runtime.docker.spec import Extras, Wiring, container_body, environment
+from manager.settings.model import Settings
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
 PROFILE = Profile(
@@ -167,3 +171,58 @@ def test_a_seccomp_file_is_sent_as_its_content(tmp_path: Any) -> None:
     file.write_text('{"defaultAction": "SCMP_ACT_ALLOW"}')
     assert security_options(False, None, str(file)) == ('seccomp={"defaultAction": "SCMP_ACT_ALLOW"}',)
     assert security_options(False, None, "unconfined") == ("seccomp=unconfined",)
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[]", "{}", '"unconfined"'])
+def test_a_seccomp_file_that_is_no_profile_is_refused_at_start(tmp_path: Any, content: str | None) -> None:
+    """By name: the Engine would refuse every single sandbox for it, or take what is not meant."""
+    file = tmp_path / "seccomp.json"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(errors.Invalid, match=r"docker\.seccomp_profile: .*seccomp\.json"):
+        security_options(True, None, str(file))
+
+
+@pytest.mark.parametrize(
+    ("keys", "always"),
+    [
+        ({"oci_runtime_name": "runsc"}, False),
+        ({"docker_runtime": "runsc"}, True),
+        ({"k8s_runtime_class": "gvisor"}, True),
+    ],
+)
+def test_only_the_documentations_spelling_is_opt_in(keys: dict[str, str], always: bool) -> None:
+    """What the released server would put every sandbox on goes on doing so."""
+    tables = {"runtime": {"type": "docker", "execd_image": "e"}, "secure_runtime": {"type": "gvisor", **keys}}
+    made = profile(Settings.model_validate(tables))
+    assert (made.secure_runtime, made.secure_always) == ("runsc", always)
+
+
+NO_APPARMOR = {"Runtimes": {"runc": {}}, "SecurityOptions": ["name=seccomp,profile=default"]}
+
+
+@pytest.mark.parametrize(
+    ("options", "info", "words"),
+    [
+        (("apparmor=docker-default",), NO_APPARMOR, "no AppArmor"),
+        (("apparmor=unconfined",), NO_APPARMOR, ""),
+        (("no-new-privileges=true",), NO_APPARMOR, ""),
+        (("apparmor=docker-default",), {**NO_APPARMOR, "SecurityOptions": ["name=apparmor"]}, ""),
+        (("apparmor=docker-default",), {"Runtimes": {}}, "no AppArmor"),
+    ],
+)
+def test_a_profile_that_the_host_would_ignore(options: tuple[str, ...], info: dict[str, Any], words: str) -> None:
+    """The Engine drops it without a word, so we say it, for every sandbox."""
+    missing = lacking(info, replace(PROFILE, security=options, secure_runtime=None)).for_one(spec(), PROFILE)
+    assert words in (missing or "")
+    assert bool(missing) == bool(words)
+
+
+def test_a_runtime_that_is_not_registered_concerns_those_who_ask_for_it() -> None:
+    """Others are made as before; the operator hears of it."""
+    opt_in = replace(PROFILE, security=(), secure_runtime="runsc")
+    missing = lacking(NO_APPARMOR, opt_in)
+    assert "'runsc'" in str(missing.for_anybody())
+    assert missing.for_one(spec(), opt_in) is None
+    assert missing.for_one(spec(secure_runtime=True), opt_in) == missing.for_anybody()
+    assert missing.for_one(spec(), replace(opt_in, secure_always=True)) == missing.for_anybody()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,15 +72,24 @@ def security_options(no_new_privileges: bool, apparmor: str | None, seccomp: str
 
 
 def _seccomp(value: str) -> str:
-    if value == "unconfined" or value.lstrip().startswith("{"):
+    """The profile as the Engine takes it; looked at now, since the Engine would refuse every single start."""
+    if value == "unconfined":
         return value
+    text, name = (value, "its text") if value.lstrip().startswith("{") else (_read(value), value)
     try:
-        text = Path(value).expanduser().read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise errors.Invalid(BAD_PROFILE, f"docker.seccomp_profile: {value} cannot be read: {error}") from error
-    if not text.lstrip().startswith("{"):
-        raise errors.Invalid(BAD_PROFILE, f"docker.seccomp_profile: {value} is not a JSON object")
+        profile = json.loads(text)
+    except ValueError as error:
+        raise errors.Invalid(BAD_PROFILE, f"docker.seccomp_profile: {name} is not JSON: {error}") from error
+    if not isinstance(profile, dict) or "defaultAction" not in profile:
+        raise errors.Invalid(BAD_PROFILE, f"docker.seccomp_profile: {name} is not a JSON object with a defaultAction")
     return text
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise errors.Invalid(BAD_PROFILE, f"docker.seccomp_profile: {path} cannot be read: {error}") from error
 
 
 _DEFAULT_RUNTIMES = {
