@@ -56,6 +56,10 @@ class OwnEngine:
         """Another address, before the start."""
         self._document["hosts"].append(url)
 
+    def use_runtime(self, name: str, program: Path) -> None:
+        """What containers run in, before the start."""
+        self._document |= {"runtimes": {name: {"path": str(program)}}, "default-runtime": name}
+
     @staticmethod
     def possible() -> bool:
         """Whether this machine can run one."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import subprocess
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,18 @@ from manager.domain import errors
 from manager.domain.sandbox import EGRESS_PORT, EXECD_PORT, NetworkPolicy, NetworkRule, Sandbox, SandboxSpec
 from manager.runtime.docker.egress import AUTH_HEADER
 from manager.runtime.docker.runtime import DockerRuntime
+from manager.runtime.docker.spec import TRANSPARENT
 from manager.settings.model import Settings
 from tests.docker.conftest import BUILD
-from tests.docker.harness import Events, http_get, make_settings
+from tests.docker.harness import Events, free_port, http_get, make_settings
 
 pytestmark = pytest.mark.timeout(60)
 Started = Callable[..., Awaitable[tuple[DockerRuntime, Events]]]
 Spec = Callable[..., SandboxSpec]
 Made = Callable[..., Settings]
+INSECURE = {"OPENSANDBOX_EGRESS_MITMPROXY_SSL_INSECURE": "Yes"}
+BEHIND_PROXY = {"image": "x", "mode": "dns+nft", "upstream_proxy": {"url": "http://proxy:3128"}}
+MUTE = "opensandbox-test/mute:1"
 TARGET = "172.17.0.1"
 """The address of the Engine's own bridge: on this host, and behind the sandbox's gateway."""
 
@@ -81,7 +86,7 @@ async def reaches(sandbox: Sandbox, port: int, host: str = TARGET) -> bool:
 async def policy(sandbox: Sandbox, method: str, body: Any = None, token: str | None = None) -> int:
     """Asks the sidecar."""
     url = f"http://{sandbox.addresses.dial_host}:{EGRESS_PORT}/policy"
-    headers = {AUTH_HEADER: sandbox.egress_token if token is None else token}
+    headers = {AUTH_HEADER: str(sandbox.egress_token) if token is None else token}
     async with aiohttp.ClientSession() as session, session.request(method, url, json=body, headers=headers) as answer:
         return answer.status
 
@@ -133,6 +138,20 @@ async def test_ipv6_is_off_where_it_can_be(policed: DockerRuntime, spec: Spec) -
     assert sidecar["HostConfig"]["Sysctls"]["net.ipv6.conf.all.disable_ipv6"] == "1"
 
 
+async def test_the_sidecar_comes_first_and_goes_last(
+    policed: DockerRuntime, spec: Spec, engine: docker.APIClient
+) -> None:
+    """No packet of the sandbox leaves without the policy, neither at its beginning nor at its end."""
+    since = int(time.time()) - 1
+    made = await policed.create(spec(network_policy=NetworkPolicy()), print)
+    await policed.delete(made.id)
+    told = engine.events(since=since, until=int(time.time()) + 1, decode=True, filters={"event": ["start", "die"]})
+    names = [(event["Action"], event["Actor"]["Attributes"]["name"]) for event in told]
+    sandbox, sidecar = f"sandbox-{made.id}", f"sandbox-egress-{made.id}"
+    ours = [(action, name) for action, name in names if name in (sandbox, sidecar)]
+    assert ours == [("start", sidecar), ("start", sandbox), ("die", sandbox), ("die", sidecar)]
+
+
 async def test_pause_and_resume_take_the_sidecar_along(policed: DockerRuntime, spec: Spec) -> None:
     """Both stop and both go on."""
     made = await policed.create(spec(network_policy=NetworkPolicy()), print)
@@ -162,34 +181,51 @@ async def nothing_left(engine: docker.APIClient, sandbox_id: str) -> None:
     assert (containers, volumes["Volumes"] or []) == ([], [])
 
 
+async def test_a_sidecar_that_ends_at_once_leaves_nothing(
+    started: Started, made: Made, spec: Spec, images: tuple[str, str], engine: docker.APIClient
+) -> None:
+    """The image is none of a sidecar; the answer says so instead of waiting."""
+    runtime, _ = await started(made(egress={"image": images[1]}))
+    asked = spec(network_policy=NetworkPolicy())
+    with pytest.raises(errors.Failed, match="ended with code") as raised:
+        await runtime.create(asked, print)
+    assert raised.value.code == "DOCKER::SANDBOX_START_FAILED"
+    await nothing_left(engine, asked.id)
+
+
 async def test_a_sidecar_that_never_gets_ready_leaves_nothing(
     started: Started, made: Made, spec: Spec, images: tuple[str, str], engine: docker.APIClient
 ) -> None:
-    """An image that ends at once, and one that says nothing, are told apart."""
+    """It runs and says nothing: egress.readiness_timeout_seconds is how long anybody waits."""
     asked = spec(network_policy=NetworkPolicy())
-    for image, told in (
-        (images[1], "ended with code"),
-        ("opensandbox-test/mute:1", "did not become ready within 0.5s"),
-    ):
-        with mute(engine, images[0]):
-            settings = made(egress={"image": image, "readiness_timeout_seconds": 0.5})
-            runtime, _ = await started(settings)
-            with pytest.raises(errors.Failed) as raised:
-                await runtime.create(asked, print)
-            await nothing_left(engine, asked.id)
-        assert told in raised.value.message
+    with mute(engine, images[0]):
+        runtime, _ = await started(made(egress={"image": MUTE, "readiness_timeout_seconds": 0.5}))
+        with pytest.raises(errors.Failed, match="did not become ready within"):
+            await runtime.create(asked, print)
+        await nothing_left(engine, asked.id)
+
+
+async def test_an_egress_image_that_is_not_there(started: Started, made: Made, spec: Spec) -> None:
+    """The caller did not choose it: 500 naming the key, not 404."""
+    runtime, _ = await started(made(egress={"image": f"127.0.0.1:{free_port()}/x:1"}))
+    with pytest.raises(errors.Unavailable):
+        await runtime.create(spec(network_policy=NetworkPolicy()), print)
+    runtime, _ = await started(made(egress={"image": "Not-An-Image"}))
+    with pytest.raises(errors.Failed, match=r"egress\.image") as raised:
+        await runtime.create(spec(network_policy=NetworkPolicy()), print)
+    assert raised.value.code == "DOCKER::SANDBOX_START_FAILED"
 
 
 @contextlib.contextmanager
 def mute(engine: docker.APIClient, image: str) -> Any:
     """An image that runs and listens nowhere."""
     source = engine.create_container(image, ["sleep", "600"])
-    engine.commit(source["Id"], repository="opensandbox-test/mute", tag="1", changes=['CMD ["sleep", "600"]'])
+    engine.commit(source["Id"], repository=MUTE.partition(":")[0], tag="1", changes=['CMD ["sleep", "600"]'])
     engine.remove_container(source["Id"])
     try:
         yield
     finally:
-        engine.remove_image("opensandbox-test/mute:1")
+        engine.remove_image(MUTE)
 
 
 async def test_a_sidecar_without_its_sandbox_is_removed_at_start(
@@ -208,10 +244,16 @@ async def test_a_sidecar_without_its_sandbox_is_removed_at_start(
     ("tables", "changes", "words"),
     [
         ({"docker": {"network_mode": "host"}}, {}, "docker network_mode=host"),
+        ({"docker": {"network_mode": "some-net"}}, {}, "docker network_mode=some-net"),
         ({"egress": {}}, {}, "egress.image"),
         ({"secure_runtime": {"type": "gvisor", "oci_runtime_name": "runsc"}}, {"secure_runtime": True}, "gVisor"),
         ({"egress": {"image": "x", "mode": "dns"}}, {"credential_proxy": True}, "dns+nft"),
+        ({"secure_runtime": {"type": "gvisor", "docker_runtime": "runsc"}}, {}, "gVisor"),
         ({}, {"env": {"OPENSANDBOX_EGRESS_TOKEN": "x"}}, "OPENSANDBOX_EGRESS_TOKEN"),
+        ({}, {"env": INSECURE, "credential_proxy": True}, "SSL_INSECURE"),
+        ({"egress": BEHIND_PROXY}, {}, "credentialProxy.enabled"),
+        ({"egress": BEHIND_PROXY}, {"env": INSECURE, "credential_proxy": True}, "SSL_INSECURE"),
+        ({"egress": BEHIND_PROXY}, {"env": {**INSECURE, TRANSPARENT: "on"}}, "upstream_proxy"),
         ({}, {"network_policy": None, "credential_proxy": True}, "requires networkPolicy"),
     ],
 )
@@ -221,4 +263,5 @@ async def test_what_cannot_be_enforced_is_refused(
     """Before anything is made, and by name."""
     with pytest.raises(errors.Invalid) as raised:
         DockerRuntime(made(**tables)).check(spec(**{"network_policy": NetworkPolicy(), **changes}))
+    assert raised.value.code == "SANDBOX::INVALID_PARAMETER"
     assert words in raised.value.message
