@@ -28,6 +28,10 @@ _EXTENSION = rb"(?:;" + _TOKEN + rb"(?:=(?:" + _TOKEN + rb'|"[^"\\\x00-\x08\x0a-
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})" + _EXTENSION)
 _BARE_LF = re.compile(rb"(?<!\r)\n|\r(?!\n)(?=.)", re.DOTALL)
 
+_PLAIN_SIZE = 8
+"""Digits of a size line that is worth remembering: with an extension it may be long, and different each time."""
+_REMEMBERED_SIZES = 4096
+
 MAX_CHUNK_LINE = 256
 MAX_TRAILER_BYTES = 16384
 
@@ -81,6 +85,24 @@ def last_chunk(trailers: bytes) -> bytes:
     return b"0\r\n%b\r\n" % trailers
 
 
+class _SizeLines(dict[bytes, int]):
+    """Chunk size lines (without their CR LF) → sizes; learned once per spelling."""
+
+    def __missing__(self, line: bytes) -> int:
+        match = _CHUNK_LINE.fullmatch(line)
+        if match is None:
+            raise BadRequest("a chunk size line is malformed")
+        size = int(match[1], 16)
+        if len(line) <= _PLAIN_SIZE:
+            if len(self) >= _REMEMBERED_SIZES:
+                self.clear()
+            self[line] = size
+        return size
+
+
+_size_lines = _SizeLines()
+
+
 class ChunkedDecoder:
     """Takes a chunked body apart as it arrives (RFC 9112 §7.1).
 
@@ -106,6 +128,11 @@ class ChunkedDecoder:
         if self._line:
             data = self._line + data
             self._line = b""
+        elif self._left == self._SIZE:
+            # What most reads of an event stream bring: one chunk, whole.
+            end = data.find(b"\r\n", 0, _PLAIN_SIZE + 2)
+            if end > 0 and 0 < _size_lines[data[:end]] == len(data) - end - 4 and data.endswith(b"\r\n"):
+                return data[end + 2 : -2]
         payload: list[bytes] = []
         at, size = 0, len(data)
         while at < size and not self.done:
@@ -144,10 +171,7 @@ class ChunkedDecoder:
         self._line = line
 
     def _size(self, line: bytes) -> int:
-        match = _CHUNK_LINE.fullmatch(line)
-        if match is None:
-            raise BadRequest("a chunk size line is malformed")
-        return int(match[1], 16) or self._TRAILERS
+        return _size_lines[line] or self._TRAILERS
 
     def _read_trailers(self, data: bytes, at: int) -> int:
         if data.startswith(b"\r\n", at):

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from gateway import framing
 from gateway.errors import BadRequest
 from gateway.framing import (
     CHUNKED,
@@ -124,6 +125,24 @@ def test_byte_by_byte() -> None:
     assert decode([data[at : at + 1] for at in range(len(data))]) == (b"hello\r\n0\r\n\r\n", b"X: y\r\n", b"", True)
 
 
+@given(pieces)
+def test_chunk_by_chunk(parts: list[tuple[bytes, bytes]]) -> None:
+    """Each read brings one chunk, as the reads of an event stream do."""
+    decoder = ChunkedDecoder()
+    assert [decoder.feed(on_the_wire([part], b"")[:-5]) for part in parts] == [payload for payload, _ in parts]
+    assert not decoder.done
+    assert decoder.feed(last_chunk(b"")) == b""
+    assert decoder.done
+
+
+def test_what_is_learned_of_sizes_has_a_bound() -> None:
+    """However many sizes a sandbox spells, in however many ways."""
+    decoder = ChunkedDecoder()
+    for number in range(1, 10_000):
+        decoder.feed(b"%08x\r\n%b\r\n" % (number, bytes(number)))
+    assert len(framing._size_lines) <= framing._REMEMBERED_SIZES
+
+
 @given(pieces, st.integers(0, 200))
 def test_truncation_shows(parts: list[tuple[bytes, bytes]], missing: int) -> None:
     """A body without its end is never taken for complete."""
@@ -184,6 +203,9 @@ def test_every_mutation_of_a_size_line(line: bytes, at: int, insert: bytes, drop
         b"5\r\nhello\n0\r\n\r\n",
         b"5\r\nhello0\r\n\r\n",
         b"5\r\nhello!\r\n0\r\n\r\n",
+        b"5\r\nhelloXX",
+        b"5\r\nhello\r!",
+        b"5 \r\nhello\r\n",
         b"5 \r\nhello\r\n0\r\n\r\n",
         b" 5\r\nhello\r\n0\r\n\r\n",
         b"\r\n5\r\nhello\r\n0\r\n\r\n",
