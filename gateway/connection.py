@@ -20,7 +20,7 @@ import asyncio
 import enum
 import socket
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gateway import framing
 from gateway.answers import prefers_html, render
@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     from gateway.tunnel import Tunnel
 
 LINGER_SECONDS = 3.0
-REMEMBERED_SECONDS = 5.0
-"""How long a connection remembers its last head while no other comes."""
+_SILENT: Final = 1
+_FORGOTTEN: Final = 2
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -74,7 +74,6 @@ class ClientConnection(asyncio.Protocol):
     __slots__ = (
         "_buffer",
         "_chunks",
-        "_closes",
         "_ends",
         "_exchange",
         "_left",
@@ -82,6 +81,7 @@ class ClientConnection(asyncio.Protocol):
         "_plane",
         "_pumping",
         "_reader",
+        "_silence",
         "_slow",
         "_tunnel",
         "deadline",
@@ -108,8 +108,8 @@ class ClientConnection(asyncio.Protocol):
         self._phase = Phase.CLOSED
         self.deadline = NEVER
         self._ends = NEVER
-        self._closes = 0.0
-        """Between two requests: when the connection is closed if none comes; it is looked at once before. Else 0."""
+        self._silence = 0
+        """Since the last answer: _SILENT, after a while _FORGOTTEN; 0 once a part of another request has come."""
         self._reader = RequestReader()
         self._buffer = b""
         self._pumping = False
@@ -212,6 +212,18 @@ class ClientConnection(asyncio.Protocol):
     # Requests.
 
     def _read_head(self, data: bytes) -> None:
+        reader = self._reader
+        try:
+            if data == reader.head and not self._buffer and reader.last is not None:
+                self._start(reader.last, b"")  # the client says again what it said before, and nothing else
+            else:
+                self._find_head(data)
+        except GatewayError as error:
+            self._fail(error)
+        except Detour as detour:
+            self._exchange.divert(detour)
+
+    def _find_head(self, data: bytes) -> None:
         if self._buffer:
             data = self._buffer + data
             self._buffer = b""
@@ -221,29 +233,24 @@ class ClientConnection(asyncio.Protocol):
             if not data:
                 return
         end = data.find(b"\r\n\r\n")
+        if end < 0:
+            self._read_partial(data)
+            return
+        end += 4
         limits = self._plane.limits
-        try:
-            if end < 0:
-                self._read_partial(data)
-                return
-            end += 4
-            if end > limits.max_head_bytes:
-                raise HeadTooLarge
-            request = self._reader.read(data[:end], limits)
-            self._start(request, data[end:] if len(data) > end else b"")
-        except GatewayError as error:
-            self._fail(error)
-        except Detour as detour:
-            self._exchange.divert(detour)
+        if end > limits.max_head_bytes:
+            raise HeadTooLarge
+        request = self._reader.read(data[:end], limits)
+        self._start(request, data[end:] if len(data) > end else b"")
 
     def _read_partial(self, data: bytes) -> None:
         plane = self._plane
         framing.refuse_partial(data)
         if len(data) > plane.limits.max_head_bytes:
             raise HeadTooLarge
-        if self._closes:
+        if self._silence:
             # The clock runs from the first byte of a head, not from each of its parts.
-            self._closes = 0.0
+            self._silence = 0
             self.deadline = plane.deadlines.now + plane.limits.head_timeout
         self._buffer = data
 
@@ -255,14 +262,14 @@ class ClientConnection(asyncio.Protocol):
             if rest:
                 self._buffer = rest
                 self.valve.hold(NOT_READY)
-            self._exchange.begin(request, b"", complete=True)
+            self._exchange.begin(request, b"", True)
             return
         self._phase = _BODY
         plane = self._plane
         self.deadline = plane.deadlines.now + plane.limits.body_idle_timeout
         if length == CHUNKED:
             self._chunks = ChunkedDecoder()
-            self._exchange.begin(request, b"", complete=False)
+            self._exchange.begin(request, b"", False)
             if rest and self._phase is _BODY:
                 self._read_body(rest)
             return
@@ -272,10 +279,10 @@ class ClientConnection(asyncio.Protocol):
                 self._buffer = rest[length:]
                 self.valve.hold(NOT_READY)
                 rest = rest[:length]
-            self._exchange.begin(request, rest, complete=True)
+            self._exchange.begin(request, rest, True)
             return
         self._left = length - len(rest)
-        self._exchange.begin(request, rest, complete=False)
+        self._exchange.begin(request, rest, False)
 
     def _read_body(self, data: bytes) -> None:
         plane = self._plane
@@ -320,11 +327,11 @@ class ClientConnection(asyncio.Protocol):
             self._exchange.fail(error)
         else:
             self._plane.counters.refused(error.code)
-            self.refuse(error, None, self._plane.request_id(), keep=False)
+            self.refuse(error, None, self._plane.ids.new(), keep=False)
 
     # What the exchange asks of its client (exchange.Client).
 
-    def exchange_done(self, *, keep: bool) -> None:
+    def exchange_done(self, keep: bool) -> None:
         """The answer has been written: on to the next request, or to the end."""
         if self._phase is _CLOSED:
             return
@@ -337,8 +344,8 @@ class ClientConnection(asyncio.Protocol):
             return
         plane = self._plane
         self._phase = _HEAD
-        self._closes = plane.deadlines.now + plane.limits.keep_alive_timeout
-        self.deadline = min(self._closes, plane.deadlines.now + REMEMBERED_SECONDS)
+        self._silence = _SILENT
+        self.deadline = plane.deadlines.now + plane.remembered_seconds
         self._ends = NEVER
         if self.valve.reasons:
             self.valve.release(SLOW_PEER | PACED)  # whatever the upload waited for, it is over
@@ -381,7 +388,7 @@ class ClientConnection(asyncio.Protocol):
         if request is None and not keep:
             self.linger()
         else:
-            self.exchange_done(keep=keep)
+            self.exchange_done(keep)
 
     def end_by(self, when: float) -> None:
         """The exchange, or the tunnel it becomes, must not last longer."""
@@ -449,9 +456,10 @@ class ClientConnection(asyncio.Protocol):
             if self._buffer:
                 self._phase = _HEAD
                 self._fail(HeadTimeout())
-            elif now < self._closes:
+            elif self._silence == _SILENT and now < (closes := self.deadline + self._plane.forgotten_seconds):
                 # Thousands of silent connections each holding their last head would be most of our memory.
-                self.deadline = self._closes
+                self._silence = _FORGOTTEN
+                self.deadline = closes
                 self._reader.forget()
                 self._exchange.forget()
             else:

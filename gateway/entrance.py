@@ -45,7 +45,7 @@ def find(plane: Plane, request: RequestHead, scheme: bytes) -> Route | None:
         if found is None:
             raise
         return found
-    if address is None or (address[0] == _URI and plane.table.get(address[1]) is None):
+    if address is None or (address.form is _URI and plane.table.get(address.id) is None):
         return _fallback(plane, request, scheme) or address
     return address
 

@@ -28,6 +28,7 @@ import asyncio
 import enum
 from collections.abc import Callable, Coroutine
 from functools import partial
+from math import frexp
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway import entrance, framing, links, prefix
@@ -46,14 +47,14 @@ from gateway.errors import (
 )
 from gateway.fields import filter_trailers
 from gateway.flow import Valve, pace
-from gateway.metrics import ABORTED, FORMS
+from gateway.metrics import ABORTED, FORM_API, FORM_NONE
 from gateway.outgoing import Outgoing
 from gateway.peers import spoken_scheme
 from gateway.plane import Plane
 from gateway.pool import Pool
 from gateway.quotas import Quota
 from gateway.refusals import for_removal, for_state
-from gateway.request_head import REPLAYABLE, RequestHead
+from gateway.request_head import RequestHead
 from gateway.response_head import ResponseHead, build_response, build_rewritten
 from gateway.routing import Route
 from gateway.table import Removal, RouteState, SandboxRoute
@@ -63,8 +64,6 @@ if TYPE_CHECKING:
     from gateway.upstream import UpstreamConnection
 
 _RUNNING = RouteState.RUNNING
-_FORM_API = FORMS.index("api")
-_FORM_NONE = FORMS.index("none")
 JOINED_BYTES = 8192
 """Up to here copying a body behind its head is cheaper than a second buffer for the kernel."""
 HELD_BYTES = 65536
@@ -97,7 +96,7 @@ class Client(Protocol):
     def end_by(self, when: float) -> None:
         """The exchange, or the tunnel it becomes, must not last longer."""
 
-    def exchange_done(self, *, keep: bool) -> None:
+    def exchange_done(self, keep: bool) -> None:
         """The response is complete; `keep` says whether another request may follow."""
 
     def refuse(self, error: GatewayError, request: RequestHead | None, request_id: bytes, *, keep: bool) -> None:
@@ -193,7 +192,7 @@ class Exchange:
 
     # The request, from the client.
 
-    def begin(self, request: RequestHead, body: bytes, *, complete: bool) -> None:
+    def begin(self, request: RequestHead, body: bytes, complete: bool) -> None:
         """Takes a request with what has come of its body. Raises GatewayError when it may not go anywhere."""
         plane = self._plane
         self._request = request
@@ -204,6 +203,10 @@ class Exchange:
             address = request.address
         else:
             address = request.address = entrance.find(plane, request, self._scheme(request))
+            if address is not None:
+                request.form = address.form.value
+            elif plane.api is not None:
+                request.form = FORM_API
             request.routed = True
         self._address = address
         self.key = None
@@ -260,10 +263,12 @@ class Exchange:
         if route.access is not None or address.unsigned is not None:
             self._address = address = entrance.admit(plane, route, address, request, self._scheme(request))
             self.key = request.key
+        keep_prefix = False
         if address.prefix:
             if plane.proxy_needs_key and address.form is entrance.PROXY:
                 entrance.check_key(plane, request, self._client)
             entrance.with_slash(plane, address, request, self._scheme(request))
+            keep_prefix = address.port in route.keep_prefix or 0 in route.keep_prefix
         if route.state is not _RUNNING:
             if route.state is RouteState.PAUSED and route.wakes:
                 self._wait(plane.wake(address.id), address, body)
@@ -281,11 +286,10 @@ class Exchange:
         route.requests += 1
         if not request.skips_renewal:
             route.last_active = plane.deadlines.now
-        pool = route.pools.get(address.port) or plane.pool(route, address.port)
-        kept = route.keep_prefix
-        keep = address.prefix != b"" and (address.port in kept or 0 in kept)
-        head = self._outgoing.to_sandbox(request, address, pool, keep_prefix=keep)
-        self._go(route, pool, request, head, body)
+        pool = route.pools.get(address.port)
+        if pool is None:
+            pool = plane.pool(route, address.port)
+        self._go(route, pool, request, self._outgoing.to_sandbox(request, address, pool, keep_prefix), body)
 
     def _obey(self, quota: Quota, route: SandboxRoute, address: Route, request: RequestHead) -> None:
         """What the sandbox's owner allows."""
@@ -307,7 +311,7 @@ class Exchange:
         route.live.add(self)
         self._head = head
         self._pool = pool
-        upstream = pool.take(replayable=not request.length and request.method in REPLAYABLE)
+        upstream = pool.take(request.replayable)
         if upstream is not None:
             self._plane.counters.pool_hits += 1
             self._send(upstream, request, body)
@@ -339,7 +343,7 @@ class Exchange:
         data = self._head
         if request.length:
             data = self._with_body(request, data, body)
-        upstream.send(self, data, to_head=request.method == b"HEAD")
+        upstream.send(self, data, request.is_head)
 
     def _with_body(self, request: RequestHead, data: bytes, body: bytes) -> bytes:
         if self._held:
@@ -480,7 +484,7 @@ class Exchange:
         self._upstream = None
         keep = self._keep
         self._close_book(self._status // 100 - 1)
-        self._client.exchange_done(keep=keep)
+        self._client.exchange_done(keep)
 
     def on_switch(self, response: ResponseHead, data: bytes) -> None:
         """101: the two connections become a tunnel."""
@@ -527,8 +531,7 @@ class Exchange:
             and upstream.silent
             and self._pool is not None
             and not self._repeated
-            and request.method in REPLAYABLE
-            and not request.length
+            and request.replayable
         ):
             self._irregular = self._repeated = True
             self._plane.counters.retries += 1
@@ -587,7 +590,7 @@ class Exchange:
         )
         self._close_book(2)
         self.write(location)
-        self._client.exchange_done(keep=keep)
+        self._client.exchange_done(keep)
 
     def abandon(self) -> None:
         """The client is gone, or must be: nothing more is sent to either side."""
@@ -631,16 +634,14 @@ class Exchange:
         """Counts the exchange (`outcome` is an index of metrics.CLASSES) and forgets the request."""
         plane = self._plane
         counters = plane.counters
-        address, route = self._address, self._route
-        bytes_in, bytes_out = self._bytes_in, self._bytes_out
-        form = address[0] if address is not None else _FORM_API if route is not None else _FORM_NONE
-        counters.responses[form][outcome] += 1
+        request, route = self._request, self._route
+        counters.responses[FORM_NONE if request is None else request.form][outcome] += 1
         seconds = plane.clock() - self._started
         counters.duration_seconds += seconds
-        counters.durations[int(seconds * 1e6).bit_length()] += 1
+        counters.durations[frexp(seconds * 1e6 + 0.5)[1]] += 1
         if route is not None:
-            route.bytes_in += bytes_in
-            route.bytes_out += bytes_out
+            route.bytes_in += self._bytes_in
+            route.bytes_out += self._bytes_out
             route.live.discard(self)
         self._request = self._address = self._route = None
         self._bytes_out = 0

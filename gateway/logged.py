@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from gateway.access_log import AccessLog
 from gateway.exchange import Client, Exchange
-from gateway.metrics import ABORTED
+from gateway.metrics import ABORTED, FORMS
 from gateway.request_head import RequestHead
 
 if TYPE_CHECKING:
@@ -35,11 +35,11 @@ class LoggedExchange(Exchange):
         self._answered: float | None = None
         self._switched: tuple[RequestHead, Route | None] | None = None
 
-    def begin(self, request: RequestHead, body: bytes, *, complete: bool) -> None:
+    def begin(self, request: RequestHead, body: bytes, complete: bool) -> None:
         """Takes a request. Raises GatewayError when it may not go anywhere."""
         self._status = 0
         self._answered = None
-        super().begin(request, body, complete=complete)
+        super().begin(request, body, complete)
 
     def _send(self, upstream: UpstreamConnection, request: RequestHead, body: bytes) -> None:
         self._sent = self._plane.clock()
@@ -75,7 +75,7 @@ class LoggedExchange(Exchange):
             peer=self._client.peer,
             method=request.method,
             target=request.target if address is None else address.target,
-            form="api" if address is None else address.form.name.lower(),
+            form=FORMS[request.form],
             sandbox=b"" if address is None else address.id,
             port=0 if address is None else address.port,
             status=self._status,

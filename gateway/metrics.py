@@ -11,6 +11,8 @@ from typing import Any, Final
 
 FORMS: Final = ("header", "host", "proxy", "uri", "api", "none")
 """Ways of addressing, in the order of the first index of `Counters.responses`; `none` was refused unrouted."""
+FORM_API: Final = FORMS.index("api")
+FORM_NONE: Final = FORMS.index("none")
 CLASSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx", "aborted")
 """Status classes, in the order of the second index; `aborted` ended before a whole answer had been sent."""
 ABORTED: Final = 5

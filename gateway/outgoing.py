@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from gateway.fields import HOST
 from gateway.peers import chained_lines, forwarded_lines, spoken_scheme, standard_line
 from gateway.request_head import RequestHead, build_request
+from gateway.request_ids import ENDING, ENDINGS
 
 if TYPE_CHECKING:
     from gateway.plane import Plane
@@ -34,10 +35,11 @@ class Sender(Protocol):
 class Outgoing:
     """Builds the heads of one client connection's requests."""
 
-    __slots__ = ("_address", "_client", "_head", "_host", "_lines", "_plane", "_pool", "id_count")
+    __slots__ = ("_address", "_client", "_head", "_host", "_ids", "_lines", "_plane", "_pool", "id_count")
 
     def __init__(self, plane: Plane, client: Sender) -> None:
         self._plane = plane
+        self._ids = plane.ids
         self._client = client
         # The X-Forwarded lines for the Host they were made for.
         self._host = b""
@@ -50,15 +52,19 @@ class Outgoing:
         self.id_count = 0
         """The number of the id made for the last request, or 0 when it brought its own."""
 
-    def to_sandbox(self, request: RequestHead, address: Route, pool: Pool, *, keep_prefix: bool = False) -> bytes:
+    def to_sandbox(self, request: RequestHead, address: Route, pool: Pool, keep_prefix: bool) -> bytes:
         """The whole head for a sandbox port; `keep_prefix` leaves the public path as it is."""
-        kept = address is self._address and pool is self._pool
-        head = self._head if kept else self._build(request, address, pool, keep_prefix=keep_prefix)
+        if address is self._address and pool is self._pool:
+            head = self._head
+        else:
+            head = self._build(request, address, pool, keep_prefix=keep_prefix)
         if request.request_id is not None:
             return head + b"\r\n"
-        plane = self._plane
-        plane.id_counter = self.id_count = count = plane.id_counter + 1
-        return b"%bX-Request-ID: %b%016x\r\n\r\n" % (head, plane.id_prefix, count)
+        ids = self._ids
+        ids.count = self.id_count = count = ids.count + 1
+        if count > ids.last_of_page:
+            ids.turn_page()
+        return head + ids.line + ENDINGS[count & ENDING]
 
     def forget(self) -> None:
         """Lets the remembered head go."""
@@ -121,15 +127,15 @@ class Outgoing:
         peer = plane.trusted.caller(client.peer, request.forwarded, trusted=client.trusted)
         lines = b"X-Gateway-Peer: %b\r\nX-Gateway-Scheme: %b\r\n" % (peer, scheme)
         if request.request_id is None:
-            plane.id_counter = self.id_count = count = plane.id_counter + 1
-            lines += b"X-Request-ID: %b\r\n" % plane.id_of(count)
+            lines += b"X-Request-ID: %b\r\n" % self._ids.new()
+            self.id_count = self._ids.count
         return build_request(request, request.target, request.passing_to_us(), lines) + b"\r\n"
 
     def request_id(self, request: RequestHead | None) -> bytes:
         """The id of the request being served: its own, the one made for it, or one made now."""
         if request is not None and request.request_id is not None:
             return request.request_id
-        plane = self._plane
         if not self.id_count:
-            plane.id_counter = self.id_count = plane.id_counter + 1
-        return plane.id_of(self.id_count)
+            self._ids.new()
+            self.id_count = self._ids.count
+        return self._ids.of(self.id_count)

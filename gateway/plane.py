@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Final
 
 from gateway.access import Keyring
 from gateway.access_log import AccessLog
@@ -27,11 +26,15 @@ from gateway.metrics import Counters
 from gateway.peers import TrustedPeers
 from gateway.pool import Connect, Pool
 from gateway.refusals import for_removal
+from gateway.request_ids import RequestIds
 from gateway.routing import Router
 from gateway.table import Reach, Resolution, Resolver, RouteState, RouteTable, SandboxRoute
 from gateway.throttle import FailureThrottle
 
 log = logging.getLogger(__name__)
+
+REMEMBERED_SECONDS: Final = 5.0
+"""How long a client connection remembers its last head while no other comes."""
 
 
 class Plane:
@@ -49,9 +52,9 @@ class Plane:
         "counters",
         "deadlines",
         "draining",
+        "forgotten_seconds",
         "guesses",
-        "id_counter",
-        "id_prefix",
+        "ids",
         "keyring",
         "limits",
         "link_cookies",
@@ -59,6 +62,7 @@ class Plane:
         "proxy_needs_key",
         "proxy_protocol",
         "referer_fallback",
+        "remembered_seconds",
         "resolver",
         "rewrite_prefix",
         "router",
@@ -116,6 +120,9 @@ class Plane:
         self.own_keys = OwnKeys()
         self.guesses = Guesses()
         """Of API keys, on the proxy path where it asks for one."""
+        self.remembered_seconds = min(REMEMBERED_SECONDS, limits.keep_alive_timeout)
+        self.forgotten_seconds = limits.keep_alive_timeout - self.remembered_seconds
+        """How long it is kept open after that."""
         self.clock = time.monotonic
         """The clock of deadlines and activity; the loop's own shows whole milliseconds, too coarse for durations."""
         self.api: SandboxRoute | None = None
@@ -125,8 +132,7 @@ class Plane:
         self._parked = 0
         self._waking: dict[bytes, asyncio.Task[Resolution]] = {}
         self._resolving: dict[bytes, asyncio.Task[Resolution]] = {}
-        self.id_prefix = os.urandom(8).hex().encode()
-        self.id_counter = int.from_bytes(os.urandom(4), "big")
+        self.ids = RequestIds()
 
     def take_keys(self, keys: OwnKeys) -> None:
         """These are the keys of our API from now on, also for connections whose next request is like their last."""
@@ -142,15 +148,6 @@ class Plane:
         """Requests that are for no sandbox go over connections made this way from now on."""
         self.api = SandboxRoute("", "api", Reach())
         self.api.pools[0] = Pool(connect, self.limits, self.deadlines)
-
-    def request_id(self) -> bytes:
-        """A new request id: 32 hexadecimal digits, unique across processes and restarts."""
-        self.id_counter += 1
-        return self.id_of(self.id_counter)
-
-    def id_of(self, count: int) -> bytes:
-        """The request id with this count."""
-        return b"%b%016x" % (self.id_prefix, count)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Runs something that has to wait; the plane holds on to it and logs what it raises."""

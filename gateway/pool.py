@@ -47,7 +47,7 @@ class Pool:
         self._deadlines = deadlines
         self._idle: dict[UpstreamConnection, None] = {}
 
-    def take(self, *, replayable: bool) -> UpstreamConnection | None:
+    def take(self, replayable: bool) -> UpstreamConnection | None:
         """An idle connection fit for the request, or None."""
         idle = self._idle
         while idle:

@@ -15,6 +15,7 @@ Everything else passes byte for byte; bodies are never touched. Pure functions o
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Final
 
 from gateway.links import LAST, cookie_values
@@ -96,7 +97,7 @@ def _belongs(router: Router, path: bytes, target: bytes) -> Route | None:
     if route is None:
         return None
     unsigned = route.unsigned
-    return route._replace(target=target, unsigned=unsigned and unsigned._replace(target=target))
+    return replace(route, target=target, unsigned=unsigned and replace(unsigned, target=target))
 
 
 def _page(host: bytes, referer: bytes | None) -> bytes | None:

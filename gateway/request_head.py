@@ -40,11 +40,12 @@ from gateway.fields import (
 from gateway.heads import REMEMBERED_HEAD, SILENT, find, joined, lines_named
 from gateway.limits import Limits
 from gateway.links import strip_cookies
+from gateway.metrics import FORM_NONE
 
 if TYPE_CHECKING:
     from gateway.routing import Route
 
-REPLAYABLE: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE", b"PROPFIND"))
+_REPLAYABLE: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE", b"PROPFIND"))
 """Methods a client may send again without harm (RFC 9110 §9.2.2), so that we may too when nothing was answered."""
 
 MAX_REQUEST_ID: Final = 128
@@ -71,16 +72,19 @@ class RequestHead:
         "_passing",
         "address",
         "authorization",
+        "form",
         "forwarded",
         "has_our_cookies",
         "host",
         "ingress_to",
+        "is_head",
         "keep_alive",
         "key",
         "length",
         "lines",
         "method",
         "minor",
+        "replayable",
         "request_id",
         "routed",
         "skips_renewal",
@@ -103,6 +107,11 @@ class RequestHead:
         self.routed = False
         self.address: Route | None = None
         """Where it goes (None: to our own API), once `routed` says that this has been found out."""
+        self.form = FORM_NONE
+        """By which way of addressing, as an index of `metrics.FORMS`."""
+        self.is_head = method == b"HEAD"
+        self.replayable = False
+        """Whether it may be sent again when nothing of an answer has come: idempotent, and without a body."""
         self.host = b""
         self.length = 0
         """Body length in bytes, or framing.CHUNKED."""
@@ -154,25 +163,27 @@ class RequestHead:
 class RequestReader:
     """Reads the request heads of one client connection, remembering the last header block."""
 
-    __slots__ = ("_head", "_last", "_tail")
+    __slots__ = ("_tail", "head", "last")
 
     def __init__(self) -> None:
-        self._head = b""
+        self.head = b""
+        """The last head, for who would like to know whether another one is the same; empty when none is remembered."""
+        self.last: RequestHead | None = None
+        """What `read` made of it."""
         self._tail = b""
-        self._last: RequestHead | None = None
 
     def forget(self) -> None:
         """Lets the remembered head go: its client has fallen silent."""
-        self._head = self._tail = b""
-        self._last = None
+        self.head = self._tail = b""
+        self.last = None
 
     def read(self, head: bytes, limits: Limits) -> RequestHead:
         """The request of one whole head (through the empty line); valid until the next is read.
 
         Raises BadRequest, BadRoute, UriTooLong, HeadTooLarge, UnknownMethod, UnsupportedVersion.
         """
-        last = self._last
-        if head == self._head and last is not None:
+        last = self.last
+        if last is not None and head == self.head:
             return last
         method, _, rest = head.partition(b" ")
         target, _, tail = rest.partition(b" ")
@@ -185,14 +196,17 @@ class RequestReader:
         ):
             last.method = method
             last.target = target
+            last.is_head = method == b"HEAD"
+            last.replayable = not last.length and method in _REPLAYABLE
             last.routed = False
-            self._head = head
+            last.form = FORM_NONE
+            self.head = head
             return last
         request = parse_request(head, limits)
         if len(head) <= REMEMBERED_HEAD:
-            self._last, self._tail, self._head = request, tail, head
+            self.last, self._tail, self.head = request, tail, head
         else:
-            self._last, self._tail, self._head = None, b"", b""
+            self.forget()
         return request
 
 
@@ -269,6 +283,7 @@ def _classify(request: RequestHead) -> None:
         _read_connection(request, b",".join(connection).lower())
     elif request.minor == 0:
         request.keep_alive = False
+    request.replayable = not request.length and request.method in _REPLAYABLE
 
 
 def _note(request: RequestHead, index: int, field: Field) -> None:

@@ -43,22 +43,26 @@ class ResponseHead:
 
 
 class ResponseReader:
-    """Reads the response heads of one upstream connection, remembering the last."""
+    """Reads the response heads of one upstream connection, remembering the last of a final answer."""
 
-    __slots__ = ("_head", "_last", "_to_head")
+    __slots__ = ("head", "last", "size", "to_head")
+
+    last: ResponseHead
+    """What `head` says; not there while `size` is 0."""
 
     def __init__(self) -> None:
-        self._head = b""
-        self._to_head = False
-        self._last: ResponseHead | None = None
+        self.size = 0
+        """Bytes of `head`."""
+        self.head = b""
+        """The head remembered, for who would like to know whether another one is the same."""
+        self.to_head = False
+        """Whether it answered a HEAD request, which changes what it means."""
 
     def read(self, head: bytes, *, to_head: bool) -> ResponseHead:
         """As `parse_response`."""
-        if head == self._head and to_head is self._to_head and self._last is not None:
-            return self._last
         response = parse_response(head, to_head=to_head)
-        if len(head) <= REMEMBERED_HEAD:
-            self._head, self._to_head, self._last = head, to_head, response
+        if response.status >= 200 and len(head) <= REMEMBERED_HEAD:
+            self.head, self.size, self.to_head, self.last = head, len(head), to_head, response
         return response
 
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import enum
 import re
 from dataclasses import dataclass
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 from gateway.errors import BadRoute
 
@@ -77,8 +77,9 @@ class Signature:
     value: bytes
 
 
-class Route(NamedTuple):
-    """Where a request goes. A named tuple, since one is made per request and frozen dataclasses are slow to make."""
+@dataclass(slots=True)
+class Route:
+    """Where a request goes. Nobody changes one; it is not frozen, since that makes it slow to make."""
 
     form: AddressForm
     id: bytes
@@ -137,7 +138,7 @@ class Router:
             except KeyError:
                 found = self._from_host(host)
         if found is not None:
-            return tuple.__new__(Route, (found[0], found[1], found[2], found[3], target, b"", None))
+            return Route(found.form, found.id, found.port, found.signature, target, b"", None)
         return self._from_path(target)
 
     def under_prefix(self, path: bytes) -> Route | None:
@@ -294,4 +295,4 @@ def _route(
     rest = target[len(prefix) :]
     if not rest.startswith(b"/"):
         rest = b"/" + rest
-    return tuple.__new__(Route, (form, id, port, signature, rest, prefix, unsigned))
+    return Route(form, id, port, signature, rest, prefix, unsigned)

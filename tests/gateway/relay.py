@@ -30,8 +30,8 @@ class Ready(Pool):
         super().__init__(world.pool.connect, world.limits, world.plane.deadlines)
         self._world = world
 
-    def take(self, *, replayable: bool) -> UpstreamConnection:
-        return super().take(replayable=replayable) or self._world.upstream(self)
+    def take(self, replayable: bool) -> UpstreamConnection:
+        return super().take(replayable) or self._world.upstream(self)
 
 
 class EveryPort(dict[int, Pool]):

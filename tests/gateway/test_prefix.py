@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.prefix import fallback, rewrite, slash_redirect
-from gateway.routing import AddressForm, Router, RoutingConfig, Signature
+from gateway.routing import AddressForm, Route, Router, RoutingConfig, Signature
 
 PREFIX = b"/sb/8080"
 HOST = b"gateway.test:8443"
@@ -226,7 +228,7 @@ def test_fallback(target: bytes, referer: bytes | None, cookies: bytes | None, f
     route = fallback(URI, target, HOST, referer, cookies)
     assert (route is not None) is found
     if route is not None:
-        assert route[:6] == (AddressForm.URI, b"sb", 8080, None, target, PREFIX)
+        assert replace(route, unsigned=None) == Route(AddressForm.URI, b"sb", 8080, None, target, PREFIX, None)
 
 
 def test_referer_before_cookie() -> None:

@@ -91,7 +91,7 @@ def test_every_split(answers: list[bytes], cuts: list[int]) -> None:
         wire.arrive(*(answer[at:to] for at, to in zip([0, *places], [*places, len(answer)], strict=True)))
         assert sink.events[-1] == "end"
         assert sink.body == (b"" if answer is NO_BODY else b"ok")
-        assert world.pool.take(replayable=True) is connection
+        assert world.pool.take(True) is connection
 
 
 def test_trailers() -> None:
@@ -239,4 +239,4 @@ def test_same_head_twice() -> None:
         connection.send(sink, b"GET", to_head=to_head)
         wire.arrive(OK[:-2] + body)
         assert (sink.events, sink.body) == (["head 200", "end"], body)
-        world.pool.take(replayable=True)
+        world.pool.take(True)
