@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from manager.api.schemas.create import CreateSandboxRequest, Image, Policy, Volume
-from manager.domain.errors import Invalid
+from typing import cast
+
+from manager.api.schemas.create import ClaimBackend, CreateSandboxRequest, Image, Policy, Volume
 from manager.domain.request import CreateRequest
 from manager.domain.sandbox import (
+    BucketVolume,
     HostVolume,
     NamedVolume,
     NetworkPolicy,
@@ -14,11 +16,10 @@ from manager.domain.sandbox import (
     RegistryAuth,
     VolumeMount,
 )
-from manager.services.codes import INVALID_PARAMETER
 
 
 def create_request(body: CreateSandboxRequest) -> CreateRequest:
-    """The create as services take it; raises Invalid for storage that no runtime here offers."""
+    """The create as services take it."""
     platform = body.platform
     return CreateRequest(
         image=body.image.uri if body.image else None,
@@ -32,7 +33,7 @@ def create_request(body: CreateSandboxRequest) -> CreateRequest:
         metadata=body.metadata,
         extensions=body.extensions,
         resource_limits=body.resource_limits or {},
-        volumes=tuple(_volume(volume, place) for place, volume in enumerate(body.volumes)),
+        volumes=tuple(_volume(volume) for volume in body.volumes),
         network_policy=network_policy(body.network_policy),
         credential_proxy=body.credential_proxy is not None and body.credential_proxy.enabled,
         secure_access=body.secure_access,
@@ -57,26 +58,36 @@ def _credentials(image: Image | None) -> RegistryAuth | None:
     return None if username is None or password is None else RegistryAuth(username, password)
 
 
-def _volume(volume: Volume, place: int) -> VolumeMount:
-    source: HostVolume | NamedVolume
-    if volume.host is not None:
-        source = HostVolume(volume.host.path)
-    elif volume.pvc is not None:
-        claim = volume.pvc
-        source = NamedVolume(
-            claim_name=claim.claim_name,
-            create_if_not_exists=claim.create_if_not_exists,
-            delete_on_termination=claim.delete_on_sandbox_termination,
-            storage_class=claim.storage_class,
-            storage=claim.storage,
-            access_modes=claim.access_modes,
-        )
-    else:
-        raise Invalid(INVALID_PARAMETER, f"volumes.{place}.ossfs: object storage is not offered by this server")
+def _volume(volume: Volume) -> VolumeMount:
     return VolumeMount(
         name=volume.name,
         mount_path=volume.mount_path,
-        source=source,
+        source=_source(volume),
         read_only=volume.read_only,
         sub_path=volume.sub_path,
+    )
+
+
+def _source(volume: Volume) -> HostVolume | NamedVolume | BucketVolume:
+    """The one backend; the schema has seen to it that there is exactly one."""
+    if volume.host is not None:
+        return HostVolume(volume.host.path)
+    if volume.ossfs is not None:
+        bucket = volume.ossfs
+        return BucketVolume(
+            bucket=bucket.bucket,
+            endpoint=bucket.endpoint,
+            access_key_id=bucket.access_key_id,
+            access_key_secret=bucket.access_key_secret,
+            version=bucket.version,
+            options=bucket.options,
+        )
+    claim = cast("ClaimBackend", volume.pvc)
+    return NamedVolume(
+        claim_name=claim.claim_name,
+        create_if_not_exists=claim.create_if_not_exists,
+        delete_on_termination=claim.delete_on_sandbox_termination,
+        storage_class=claim.storage_class,
+        storage=claim.storage,
+        access_modes=claim.access_modes,
     )

@@ -89,12 +89,27 @@ class NamedVolume:
 
 
 @dataclass(frozen=True, slots=True)
+class BucketVolume:
+    """A bucket of an object storage, mounted for one sandbox; its credentials are never logged, stored or shown.
+
+    `version` is that of the program that mounts it; `options` are passed on to that.
+    """
+
+    bucket: str
+    endpoint: str
+    access_key_id: str = field(repr=False)
+    access_key_secret: str = field(repr=False)
+    version: str = "2.0"
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class VolumeMount:
     """One volume and where it appears in the sandbox."""
 
     name: str
     mount_path: str
-    source: HostVolume | NamedVolume
+    source: HostVolume | NamedVolume | BucketVolume
     read_only: bool = False
     sub_path: str | None = None
 

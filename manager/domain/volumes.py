@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterable, Sequence
 
 from manager.domain.errors import Invalid
-from manager.domain.sandbox import HostVolume, NamedVolume, VolumeMount
+from manager.domain.ossfs import check_bucket
+from manager.domain.sandbox import BucketVolume, HostVolume, NamedVolume, VolumeMount
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _CLAIM = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,252}")
@@ -27,6 +28,8 @@ def check_mounts(volumes: Sequence[VolumeMount]) -> None:
         check_sub_path(volume)
         if isinstance(volume.source, NamedVolume):
             _check_claim(volume.name, volume.source.claim_name)
+        elif isinstance(volume.source, BucketVolume):
+            check_bucket(volume, volume.source)
         else:
             check_host_text(volume.name, volume.source)
 

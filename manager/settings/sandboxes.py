@@ -74,6 +74,10 @@ def _absolute(paths: tuple[str, ...]) -> tuple[str, ...]:
     return paths
 
 
+def _absolute_one(path: str) -> str:
+    return _absolute((path,))[0]
+
+
 class StorageSettings(Table):
     """`[storage]`"""
 
@@ -84,7 +88,9 @@ class StorageSettings(Table):
         "which is not for production",
     )
     volume_default_size: str = option("1Gi", doc="Size of a volume claim that names none (Kubernetes)")
-    ossfs_mount_root: str = option("/mnt/ossfs", doc="Directory below which object-storage volumes are mounted")
+    ossfs_mount_root: Annotated[str, AfterValidator(_absolute_one)] = option(
+        "/mnt/ossfs", doc="Directory of this machine below which object-storage volumes are mounted"
+    )
 
 
 class SecureRuntimeSettings(Table):

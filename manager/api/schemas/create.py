@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from manager.api.schemas.base import Wire
 from manager.domain.process import process_problems
@@ -102,6 +102,22 @@ class ClaimBackend(Wire):
     access_modes: tuple[str, ...] = ()
 
 
+class BucketBackend(Wire):
+    """A bucket of an object storage, mounted by `ossfs` (version 1.0) or `ossfs2` (2.0) on the server's machine."""
+
+    bucket: str = Field(examples=["my-data"])
+    endpoint: str = Field(examples=["oss-cn-hangzhou.aliyuncs.com"])
+    version: str = "2.0"
+    options: tuple[str, ...] = ()
+    access_key_id: str
+    access_key_secret: str = Field(json_schema_extra={"format": "password"})
+
+    @field_validator("options", mode="before")
+    @classmethod
+    def _null_is_none(cls, value: Any) -> Any:
+        return () if value is None else value
+
+
 class Volume(Wire):
     """One volume and where it appears. Also taken in the flat shape `{type: "host", hostPath, mountPath}`."""
 
@@ -111,7 +127,7 @@ class Volume(Wire):
     sub_path: str | None = None
     host: HostBackend | None = None
     pvc: ClaimBackend | None = None
-    ossfs: dict[str, Any] | None = Field(default=None, description="Object storage; no runtime here offers it.")
+    ossfs: BucketBackend | None = None
 
     @model_validator(mode="after")
     def _one_backend(self) -> Self:

@@ -60,6 +60,7 @@ class Leftovers:
         for entry in await self._calls.list_containers([HELPS_EXECD, f"{INSTANCE}={self._instance}"]):
             young |= not await self._remove(entry, "helper")
         young |= not await self._remove_volumes(alive)
+        young |= not await self._release_buckets(alive)
         self.doomed.clear()
         if not young:
             self._first_seen.clear()
@@ -90,6 +91,18 @@ class Leftovers:
                 continue
             log.info("removing leftover volume %s of sandbox %s", volume["Name"], owner)
             await self._volumes.release([volume["Name"]])
+        return old
+
+    async def _release_buckets(self, alive: set[str]) -> bool:
+        old = True
+        for owner, created in self._volumes.buckets.owners().items():
+            if owner in alive:
+                continue
+            if self._is_young(f"buckets of {owner}", created):
+                old = False
+                continue
+            log.info("taking back the buckets of sandbox %s", owner)
+            await self._volumes.buckets.release(owner)
         return old
 
 

@@ -14,6 +14,7 @@ from manager.domain.sandbox import RegistryAuth, Sandbox, SandboxSpec
 from manager.runtime.base import EventSink, LogQuery, Output, Progress
 from manager.runtime.docker.abilities import Lacking, lacking
 from manager.runtime.docker.adopt import GRACE, Leftovers, repeat_until_settled
+from manager.runtime.docker.buckets import Buckets
 from manager.runtime.docker.calls import Calls, Json
 from manager.runtime.docker.census import Census
 from manager.runtime.docker.create import Creation, Tools, check
@@ -69,7 +70,8 @@ class DockerRuntime:
         }
         images = Images(self._calls, registries, limit=docker.pull_limit)
         self._execd = Execd(self._calls, images, settings.runtime.execd_image, docker.instance)
-        self._volumes = Volumes(self._calls, host_rules(settings, self._engine), docker.instance)
+        buckets = Buckets(settings.storage.ossfs_mount_root, docker.instance, local=remote is None)
+        self._volumes = Volumes(self._calls, host_rules(settings, self._engine), docker.instance, buckets)
         self._egress = Egress(self._calls, images, settings.egress, self._profile, view)
         self._tools = Tools(
             calls=self._calls,
@@ -204,6 +206,7 @@ class DockerRuntime:
             if network_owner(details):
                 await self._egress.remove(sandbox_id)
             await self._volumes.release(self._census.facts(details).volumes)
+            await self._volumes.buckets.release(sandbox_id)
             self._census.claims.pop(sandbox_id, None)
         except (errors.Failed, errors.Conflict) as error:
             message = f"Failed to delete sandbox {sandbox_id}: {error.message}"

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from manager.domain import errors
-from manager.domain.sandbox import HostVolume, NamedVolume, SandboxSpec, VolumeMount
+from manager.domain.sandbox import BucketVolume, HostVolume, NamedVolume, SandboxSpec, VolumeMount
 from manager.domain.volumes import check_host_place, check_mounts, within
+from manager.runtime.docker.buckets import Buckets
 from manager.runtime.docker.calls import Calls
 from manager.runtime.docker.labels import INSTANCE, VOLUME_FOR, VOLUMES
 from manager.runtime.docker.undo import Undo
@@ -47,10 +48,11 @@ class Mounted:
 class Volumes:
     """Prepares volumes and removes them."""
 
-    def __init__(self, calls: Calls, rules: HostRules, instance: str) -> None:
+    def __init__(self, calls: Calls, rules: HostRules, instance: str, buckets: Buckets) -> None:
         self._calls = calls
         self._rules = rules
         self._instance = instance
+        self.buckets = buckets
 
     def check(self, volumes: Sequence[VolumeMount]) -> None:
         """Raises Invalid for what can be known without asking the Engine."""
@@ -58,6 +60,8 @@ class Volumes:
         for volume in volumes:
             if isinstance(volume.source, HostVolume):
                 self._host_path(volume, volume.source)
+            elif isinstance(volume.source, BucketVolume):
+                self.buckets.check(volume)
 
     async def prepare(self, spec: SandboxSpec, undo: Undo) -> Mounted:
         """Makes what is missing; what was made is pushed to `undo`. Raises Invalid or Failed."""
@@ -66,6 +70,8 @@ class Volumes:
         for volume in spec.volumes:
             if isinstance(volume.source, HostVolume):
                 mounts.append(self._host(volume, volume.source, undo))
+            elif isinstance(volume.source, BucketVolume):
+                mounts.append(await self.buckets.mount(spec.id, volume, volume.source, undo))
             else:
                 mounts.append(await self._named(spec.id, volume, volume.source, undo, owned))
         return Mounted(tuple(mounts), tuple(owned))
@@ -90,12 +96,13 @@ class Volumes:
     def _host_path(self, volume: VolumeMount, source: HostVolume) -> str:
         """The real path that is mounted, allowed both as written and with every link followed."""
         path = posixpath.join(source.path, posixpath.normpath(volume.sub_path)) if volume.sub_path else source.path
-        check_host_place(volume.name, path, self._rules.allowed, self._rules.protected)
+        protected = (*self._rules.protected, *self.buckets.places())
+        check_host_place(volume.name, path, self._rules.allowed, protected)
         if not self._rules.local:
             return path
         real = os.path.realpath(path)
         allowed = [os.path.realpath(prefix) for prefix in self._rules.allowed]
-        check_host_place(volume.name, real, allowed, [os.path.realpath(place) for place in self._rules.protected])
+        check_host_place(volume.name, real, allowed, [os.path.realpath(place) for place in protected])
         return real
 
     def _host(self, volume: VolumeMount, source: HostVolume, undo: Undo) -> Json:

@@ -26,6 +26,7 @@ SDK_CREATE = {
     "extensions": {"access.renew.extend.seconds": "300", "opensandbox.extensions.foo": "bar", "z": "1"},
     "volumes": [{"name": "data", "host": {"path": "/srv"}, "mountPath": "/data", "readOnly": True}],
 }
+OSSFS = {"bucket": "my-data", "endpoint": "oss.example.com", "accessKeyId": "id", "accessKeySecret": "hunter2"}
 
 
 @pytest.mark.parametrize("prefix", ["", "/v1"])
@@ -88,6 +89,7 @@ async def test_every_spelling_of_registry_credentials(api: Api, image: dict[str,
         ({"host_path": "/srv", "mount_path": "/d"}, "volume-0", "/srv"),
         ({"name": "n", "type": "pvc", "claimName": "c", "mountPath": "/d"}, "n", "c"),
         ({"name": "n", "pvc": {"claimName": "c"}, "mountPath": "/d"}, "n", "c"),
+        ({"name": "n", "ossfs": {**OSSFS, "options": None}, "mountPath": "/d"}, "n", "bucket='my-data'"),
     ],
 )
 async def test_both_shapes_of_volumes(api: Api, volume: dict[str, Any], name: str, source: str) -> None:
@@ -160,7 +162,11 @@ REFUSED: list[tuple[Any, str]] = [
     ({"volumes": [{"name": "D_", "host": {"path": "/x"}, "mountPath": "/d"}]}, "volumes.0.name: "),
     ({"volumes": [{"name": "d", "host": {"path": "/x"}, "mountPath": "d"}]}, "volumes.0.mountPath: "),
     ({"volumes": [{"name": "d", "host": {"path": "x"}, "mountPath": "/d"}]}, "volumes.0.host.path: "),
-    ({"volumes": [{"name": "d", "ossfs": {"bucket": "b"}, "mountPath": "/d"}]}, "volumes.0.ossfs: "),
+    (
+        {"volumes": [{"name": "d", "ossfs": {"bucket": "b"}, "mountPath": "/d"}]},
+        "ossfs.endpoint: is required",
+    ),
+    ({"volumes": [{"name": "d", "ossfs": {"options": 3}, "mountPath": "/d"}]}, "volumes.0.ossfs.options: "),
     ({"platform": {"os": "darwin", "arch": "arm64"}}, "Unsupported platform.os 'darwin'"),
     ({"extensions": {"poolRef": "p"}}, "poolRef"),
     ({"lifecycle": {"preStart": {"command": ["x"]}}}, "lifecycle"),

@@ -7,13 +7,19 @@ from typing import Any
 import pytest
 
 from manager.domain.errors import Invalid
-from manager.domain.sandbox import HostVolume, NamedVolume, VolumeMount
+from manager.domain.sandbox import BucketVolume, HostVolume, NamedVolume, VolumeMount
 from manager.domain.volumes import check_host_place, check_mounts, within
 
 
 def mount(**changes: Any) -> VolumeMount:
     """A volume that is fine."""
     return VolumeMount(**{"name": "data", "mount_path": "/data", "source": HostVolume("/srv/data"), **changes})
+
+
+def bucket(**changes: Any) -> BucketVolume:
+    """A bucket that is fine."""
+    fields = {"bucket": "my-data", "endpoint": "oss.example.com", "access_key_id": "id", "access_key_secret": "key"}
+    return BucketVolume(**{**fields, **changes})
 
 
 @pytest.mark.parametrize(
@@ -41,6 +47,49 @@ def test_refused(changes: dict[str, Any], code: str) -> None:
     with pytest.raises(Invalid) as raised:
         check_mounts([mount(**changes)])
     assert raised.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "field"),
+    [
+        ({"version": "3.0"}, "VERSION", "version"),
+        ({"bucket": "My_Data"}, "BUCKET", "bucket"),
+        ({"bucket": "ab"}, "BUCKET", "bucket"),
+        ({"endpoint": ""}, "ENDPOINT", "endpoint"),
+        ({"endpoint": "oss.example.com/path"}, "ENDPOINT", "endpoint"),
+        ({"endpoint": "oss.example.com\n--credential_process=reboot"}, "ENDPOINT", "endpoint"),
+        ({"endpoint": "file:///etc/passwd"}, "ENDPOINT", "endpoint"),
+        ({"access_key_id": ""}, "CREDENTIALS", "accessKeyId"),
+        ({"access_key_secret": " "}, "CREDENTIALS", "accessKeySecret"),
+        ({"access_key_secret": "a\n--ram_role=admin"}, "CREDENTIALS", "accessKeySecret"),
+        ({"options": ("-o",)}, "OPTION", "options"),
+        ({"options": ("ro;reboot",)}, "OPTION", "options"),
+        ({"options": ("credential_process=reboot",)}, "OPTION", "options"),
+        ({"options": ("passwd_file=shadow",)}, "OPTION", "options"),
+        ({"options": ("uid=1,url=x",)}, "OPTION", "options"),
+    ],
+)
+def test_buckets_that_are_refused(changes: dict[str, Any], code: str, field: str) -> None:
+    """Each rule has its code and names the field; no secret is repeated, and nothing begins a line of its own."""
+    with pytest.raises(Invalid) as raised:
+        check_mounts([mount(source=bucket(**changes))])
+    assert raised.value.code == f"VOLUME::INVALID_OSSFS_{code}"
+    assert f"volumes[data].ossfs.{field}: " in raised.value.message
+    assert "ram_role" not in raised.value.message
+
+
+def test_the_part_of_a_bucket_is_one_line() -> None:
+    """It is written into a file of flags."""
+    with pytest.raises(Invalid) as raised:
+        check_mounts([mount(source=bucket(), sub_path="a\n--credential_process=reboot")])
+    assert raised.value.code == "VOLUME::INVALID_SUB_PATH"
+
+
+def test_buckets_that_are_accepted() -> None:
+    """Either version, with or without scheme and port, with options that tune."""
+    for version, endpoint in (("1.0", "oss.example.com"), ("2.0", "https://oss.example.com:8443")):
+        source = bucket(version=version, endpoint=endpoint, options=("ro", "max_stat_cache_size=0", "umask=022"))
+        check_mounts([mount(source=source, sub_path="some/part")])
 
 
 def test_names_and_mount_paths_are_used_once() -> None:
