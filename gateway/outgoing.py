@@ -24,6 +24,13 @@ def _clean_prefix(address: Route) -> bytes:
     return address.prefix if address.unsigned is None else address.unsigned.prefix
 
 
+def _whole_path(request: RequestHead, address: Route) -> bytes:
+    """The public path as the client wrote it, less a signature: a program that knows its path tells `/a` from `/a/`."""
+    found = request.target.startswith(address.prefix)
+    rest = request.target[len(address.prefix) :] if found else address.target
+    return _clean_prefix(address) + rest
+
+
 class Sender(Protocol):
     """The client connection, as far as it shows in a head."""
 
@@ -75,7 +82,7 @@ class Outgoing:
     def _build(self, request: RequestHead, address: Route, pool: Pool, *, keep_prefix: bool) -> bytes:
         target = address.target
         if keep_prefix:
-            target = _clean_prefix(address) + target
+            target = _whole_path(request, address)
         if pool.prefix:
             target = pool.prefix + target
         if self._plane.upstream_host or request.authorization is not None:

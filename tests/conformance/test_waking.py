@@ -11,7 +11,7 @@ import pytest
 
 from gateway.limits import Limits
 from gateway.table import Resolution, RouteState
-from tests.conformance.address import Form
+from tests.conformance.address import PORT, Form
 from tests.conformance.case import in_each_form
 from tests.conformance.harness import LIMITS, World, running
 from tests.conformance.wire import Message, Peer
@@ -276,6 +276,17 @@ async def test_kept_prefix(world: World, form: Form, ports: set[int]) -> None:
     await client.ask(form.write(GET))
     message = world.backend.seen[0]
     assert (message.target, message.one(b"x-forwarded-prefix")) == (form.prefix + b"/x", form.prefix)
+
+
+@pytest.mark.parametrize("form", [Form.PROXY, Form.URI], ids=["proxy", "uri"])
+@pytest.mark.parametrize("rest", [b"", b"?q", b"/", b"/?q"])
+async def test_kept_slash(world: World, form: Form, rest: bytes) -> None:
+    """Such an application decides itself about the slash behind its prefix, also for browsers."""
+    world.put(keep_prefix=frozenset({PORT}))
+    client = await world.connect()
+    head = b"GET %b HTTP/1.1\r\nHost: gateway.test\r\nAccept: text/html\r\n\r\n" % (form.prefix + rest)
+    assert (await client.ask(head)).status == 200
+    assert world.backend.seen[0].target == form.prefix + rest
 
 
 @pytest.mark.parametrize("form", [Form.HEADER, Form.HOST], ids=["header", "host"])
