@@ -91,7 +91,7 @@ async def _serve(settings: Settings, sockets: Sequence[socket.socket], paths: _P
         made.register(workers)
         app = build_app(services, settings, scrape=partial(render, made))
         workers.guard(app)
-        async with _application(app, settings) as application, _metrics(settings, made):
+        async with _application(app, settings) as application, serve_metrics(settings, made):
             gateway.mount(application)
             certificate = _certificate(settings)
             reload = Reload(paths.config, services, gateway, workers, certificate)
@@ -155,7 +155,7 @@ async def _application(app: web.Application, settings: Settings) -> AsyncIterato
 
 
 @contextlib.asynccontextmanager
-async def _metrics(settings: Settings, made: CollectorRegistry) -> AsyncIterator[None]:
+async def serve_metrics(settings: Settings, made: CollectorRegistry) -> AsyncIterator[None]:
     """`/metrics` on a port of its own, where it needs no key."""
     host, port = settings.server.metrics_host, settings.server.metrics_port
     if port is None:

@@ -68,9 +68,9 @@ class Knowing:
 class Crew:
     """The first process's side in a test; it listens itself only where the test asks it to."""
 
-    def __init__(self, count: int, watch_seconds: float = 10.0) -> None:
+    def __init__(self, count: int, watch_seconds: float = 10.0, table: RouteTable | None = None) -> None:
         self.port = free_port()
-        self.table = RouteTable()
+        self.table = RouteTable() if table is None else table
         self.table.synced = True
         self.knowing = Knowing(self.table)
         self.workers = Workers(count, self.table, self.knowing, watch_seconds=watch_seconds)

@@ -145,19 +145,22 @@ async def test_counters_are_summed_and_outlive_workers(crew: Crew) -> None:
 async def test_activity_and_what_is_open(crew: Crew) -> None:
     """What extends the life of a sandbox, or keeps it awake, is seen wherever it happens."""
 
+    seen = asyncio.Event()
+
     async def hold(peer: Peer) -> None:
         await peer.message()
-        await crew.backend.next_turn()
+        await seen.wait()
         await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 
     route = crew.table.get(b"abc")
     assert route is not None
     crew.backend.play = hold
-    asking = asyncio.ensure_future(crew.ask(await crew.connect()))
+    client = await crew.connect()
+    await client.send(b"GET / HTTP/1.1\r\nHost: x\r\nOpenSandbox-Ingress-To: abc-%d\r\n\r\n" % crew.backend_port)
     await crew.until(lambda: route.open == 1)
     assert 0 <= asyncio.get_running_loop().time() - route.last_active < PATIENCE
-    crew.backend.turn()
-    await asking
+    seen.set()
+    assert (await client.message()).status == 200
     await crew.until(lambda: route.open == 0)
 
 
