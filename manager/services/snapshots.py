@@ -71,12 +71,10 @@ class Snapshots:
         self._records = {snapshot.id: snapshot for snapshot in snapshots}
 
     async def adopt(self, snapshots: Iterable[Snapshot]) -> None:
-        """Takes over snapshots of an earlier server that are not known yet. Raises Unavailable."""
-        for snapshot in snapshots:
-            if snapshot.id not in self._records:
-                taken = replace(snapshot, image=snapshot.image or self._runtime.snapshot_image(snapshot.id))
-                await self._store.snapshots.put(taken)
-                self._records[taken.id] = taken
+        """Takes over snapshots of an earlier server that were not taken over before. Raises Unavailable."""
+        named = [replace(item, image=item.image or self._runtime.snapshot_image(item.id)) for item in snapshots]
+        for taken in await self._store.snapshots.adopt(named):
+            self._records.setdefault(taken.id, taken)
 
     def get(self, snapshot_id: str) -> Snapshot:
         """The snapshot; raises NotFound."""

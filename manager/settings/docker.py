@@ -120,7 +120,9 @@ class DockerSettings(Table):
         "default", doc="Which sandboxes of an Engine are this server's, when several servers share one"
     )
     adopt_unowned: bool = option(
-        False, doc="Whether sandboxes without an instance label, made by an earlier server, are taken over"
+        False,
+        doc="Whether the sandboxes and snapshots of an earlier opensandbox-server of this user on this Engine are "
+        "taken over",
     )
     host: OptionalText = option(
         None, shown="DOCKER_HOST", doc="Address of the Engine, such as unix:///var/run/docker.sock or ssh://user@host"

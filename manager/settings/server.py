@@ -92,7 +92,12 @@ class ServerSettings(Table):
         False, doc="Whether /sandboxes/{id}/proxy/ asks for an API key too; off, the id of a sandbox is enough there"
     )
     backlog: int = option(2048, least=1, doc="Length of the kernel's queue of connections not yet accepted")
-    thread_pool_size: int = option(200, least=1, doc="Accepted without effect: each kind of blocking work has its own")
+    thread_pool_size: int = option(
+        200,
+        least=1,
+        doc="Most threads for each kind of blocking work: questions to the Engine, changes, pulls, streams. "
+        "A kind never gets more than it can use (16 to 64), nor less than 2",
+    )
     loop: Annotated[Literal["auto", "uvloop", "asyncio"], Lower] = option("auto", doc="Event loop; it is always uvloop")
     http: Annotated[Literal["auto", "httptools", "h11"], Lower] = option(
         "auto", doc="HTTP parser; it is always httptools"

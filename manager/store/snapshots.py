@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable
 from datetime import datetime
 
 from manager.domain.snapshot import Snapshot, SnapshotState
 from manager.store.database import Database
 
 _COLUMNS = "id, sandbox_id, name, state, reason, message, created_at, last_transition_at, image"
+_INSERT = f"INSERT OR {{}} INTO snapshots ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?)"
+_ADOPT = "INSERT OR IGNORE INTO adopted VALUES (?)"
 
 
 class SnapshotRecords:
@@ -28,8 +31,21 @@ class SnapshotRecords:
 
     async def put(self, snapshot: Snapshot) -> None:
         """Writes the record as a whole; on the disk when this returns. Raises Unavailable."""
-        statement = f"INSERT OR REPLACE INTO snapshots ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?)"
-        await self._database.write(statement, [_encode(snapshot)])
+        await self._database.write(_INSERT.format("REPLACE"), [_encode(snapshot)])
+
+    async def adopt(self, found: Iterable[Snapshot]) -> list[Snapshot]:
+        """Keeps those that were never taken over before, and returns them: one deleted since does not come back.
+
+        Raises Unavailable.
+        """
+        snapshots = list(found)
+
+        def job(connection: sqlite3.Connection) -> list[Snapshot]:
+            fresh = [s for s in snapshots if connection.execute(_ADOPT, (s.id,)).rowcount]
+            connection.executemany(_INSERT.format("IGNORE"), map(_encode, fresh))
+            return fresh
+
+        return await self._database.run(job)
 
     async def forget(self, snapshot_id: str) -> None:
         """Drops the record. Raises Unavailable."""

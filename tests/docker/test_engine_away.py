@@ -99,6 +99,14 @@ async def test_a_hanging_engine_is_noticed(
     assert runtime.degraded() is not None
 
 
+@pytest.mark.parametrize(("threads", "sizes"), [(1, {2}), (4, {4}), (200, {16, 32, 64})])
+def test_threads_for_blocking_work(settings: Settings, threads: int, sizes: set[int]) -> None:
+    """server.thread_pool_size bounds each kind of work; the sign of life has its one thread in any case."""
+    server = settings.server.model_copy(update={"thread_pool_size": threads})
+    workers = DockerRuntime(settings.model_copy(update={"server": server}))._engine._workers.values()
+    assert {lane.size for lane in workers} == {1} | sizes
+
+
 async def test_hanging_pulls_leave_short_calls_free(
     started: Started, settings: Settings, images: tuple[str, str]
 ) -> None:

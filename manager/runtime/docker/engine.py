@@ -50,6 +50,15 @@ class Lane(enum.Enum):
     HEALTH = ("health", 1)
 
 
+MOST_THREADS = max(lane.value[1] for lane in Lane)
+_LEAST_THREADS = 2
+"""The stream of events has one of its lane for as long as the server lives."""
+
+
+def _size(lane: Lane, threads: int) -> int:
+    return min(lane.value[1], max(threads, _LEAST_THREADS))
+
+
 @dataclass(frozen=True, slots=True)
 class EngineAddress:
     """Where the Engine is: `url` as DOCKER_HOST spells it; `remote_host` its machine when that is not ours."""
@@ -74,15 +83,20 @@ def _socket_of(url: str) -> str | None:
 class Engine:
     """One Engine, called from the loop."""
 
-    def __init__(self, environment: Mapping[str, str], *, timeout: float, silence: float) -> None:
-        """`timeout` bounds the wait for an answer, `silence` that for the next byte of slow work; in seconds."""
+    def __init__(
+        self, environment: Mapping[str, str], *, timeout: float, silence: float, threads: int = MOST_THREADS
+    ) -> None:
+        """`timeout` bounds the wait for an answer, `silence` that for the next byte of slow work; in seconds.
+
+        `threads` bounds each lane.
+        """
         self.address = engine_address(environment)
         self._tunnel = Tunnel(self.address.url) if self.address.url.startswith("ssh://") else None
         self._socket = self._tunnel.socket if self._tunnel else _socket_of(self.address.url)
         self._environment = {**environment, "DOCKER_HOST": f"unix://{self._socket}"} if self._socket else environment
         self._timeouts = {Lane.SLOW: silence, Lane.HEALTH: HEALTH_TIMEOUT}
         self._timeout = timeout
-        self._workers = {lane: Workers(lane.value[0], lane.value[1]) for lane in Lane}
+        self._workers = {lane: Workers(lane.value[0], _size(lane, threads)) for lane in Lane}
         self._clients: dict[Lane, APIClient] = {}
         self._lock = threading.Lock()
         self._closed = False
@@ -147,7 +161,7 @@ class Engine:
         kind = _BoundedClient if lane in self._timeouts else _Client
         options: dict[str, Any] = {**kwargs_from_env(self._environment)}
         timeout: Any = self._timeouts.get(lane, self._timeout)
-        return kind(version="auto", timeout=timeout, max_pool_size=lane.value[1], **options)
+        return kind(version="auto", timeout=timeout, max_pool_size=self._workers[lane].size, **options)
 
     def translate(self, error: Exception) -> Exception:
         """The SDK's failures as ours, by type; anything else is returned as it is."""

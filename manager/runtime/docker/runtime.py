@@ -56,7 +56,8 @@ class DockerRuntime:
         """Calls nobody. Raises Invalid when the configured seccomp profile cannot be read."""
         docker = settings.docker
         environment = {**os.environ, "DOCKER_HOST": docker.host} if docker.host else dict(os.environ)
-        self._engine = Engine(environment, timeout=docker.api_timeout, silence=docker.pull_timeout)
+        threads = settings.server.thread_pool_size
+        self._engine = Engine(environment, timeout=docker.api_timeout, silence=docker.pull_timeout, threads=threads)
         self._calls = Calls(self._engine)
         self._profile = profile(settings)
         remote = self._engine.address.remote_host

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from manager.domain.errors import Unavailable
 from manager.domain.snapshot import SnapshotState
 from manager.store.earlier import earlier_snapshots
+from manager.store.store import Store
 from tests.manager.harness import open_house
 
 SCHEMA = """CREATE TABLE snapshots (id TEXT PRIMARY KEY, source_sandbox_id TEXT NOT NULL, namespace TEXT DEFAULT NULL,
@@ -52,6 +54,28 @@ async def test_taking_over(home: Path) -> None:
             images = {snapshot.id: snapshot.image for snapshot in house.services.snapshots._records.values()}
             assert images == {"s1": "opensandbox-snapshots:s1", "s2": "snapshots:s2"}
             assert len(await house.services.store.snapshots.all()) == 2
+
+
+async def test_what_was_deleted_does_not_come_back(home: Path) -> None:
+    """The earlier index still names it at the next start."""
+    async with open_house(home, docker={"adopt_unowned": True}) as house:
+        await house.services.snapshots.delete("s1")
+    async with open_house(home, docker={"adopt_unowned": True}) as house:
+        assert set(house.services.snapshots._records) == {"s2"}
+
+
+def test_its_index_is_not_taken_for_our_store(home: Path) -> None:
+    """A store.path left over from that server's configuration is refused in words, and the file is left as it was."""
+    place = home / ".opensandbox" / "opensandbox.db"
+    before = place.read_bytes()
+    with pytest.raises(Unavailable, match=r"another program.*set store\.path to another place"):
+        Store(place)
+    with sqlite3.connect(place) as connection:
+        assert [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")] == [
+            "snapshots"
+        ]
+    connection.close()
+    assert len(place.read_bytes()) == len(before)
 
 
 @pytest.mark.parametrize("content", ["", "no database", None])
