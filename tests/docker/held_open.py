@@ -1,4 +1,4 @@
-"""A program for a sandbox port that keeps everything open: WebSockets, and answers that never end.
+"""A program for a sandbox port that keeps everything open: WebSockets, and answers that end when their client says so.
 
 Standard library only and in one file, since it also runs inside sandboxes: `python3 -c <this text> PORT`.
 """
@@ -17,12 +17,18 @@ SHORT = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 
 
 async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """`/short` is answered whole, an upgrade is taken, anything else gets the beginning of an answer."""
+    """`/short` is answered whole, `/echo` with the body as it comes in, `/late` once the body is whole.
+
+    An upgrade is taken; anything else gets the beginning of an answer.
+    """
     try:
         while True:
             head = await reader.readuntil(b"\r\n\r\n")
             if b" /short " in head:
                 writer.write(SHORT)
+                continue
+            if b" /echo " in head or b" /late " in head:
+                await answer_body(reader, writer, head)
                 continue
             writer.write(switch(head) if b"upgrade: websocket" in head.lower() else ENDLESS)
             await reader.read()
@@ -31,6 +37,23 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         pass
     finally:
         writer.close()
+
+
+async def answer_body(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: bytes) -> None:
+    """Answers a body of a length with the same bytes (`/echo`), or after them (`/late`)."""
+    left = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+    echo = b" /echo " in head
+    if echo:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % left)
+    while left:
+        data = await reader.read(left)
+        if not data:
+            raise ConnectionError
+        left -= len(data)
+        if echo:
+            writer.write(data)
+    if not echo:
+        writer.write(SHORT)
 
 
 def switch(head: bytes) -> bytes:
