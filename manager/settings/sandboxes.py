@@ -99,6 +99,9 @@ class SecureRuntimeSettings(Table):
     type: Annotated[SecureRuntimeType, Lower] = option("", doc="Kind of secure runtime; empty means none")
     oci_runtime_name: OptionalText = option(None, doc="Name under which it is registered with the Docker Engine")
     docker_runtime: OptionalText = option(
-        None, shown="secure_runtime.oci_runtime_name", doc="Another spelling of secure_runtime.oci_runtime_name"
+        None,
+        shown="secure_runtime.oci_runtime_name",
+        doc="Another spelling of secure_runtime.oci_runtime_name that puts every sandbox into it, not only "
+        "those created with secureRuntime = true",
     )
     k8s_runtime_class: OptionalText = option(None, doc="RuntimeClass that stands for it on Kubernetes")
