@@ -58,7 +58,7 @@ def test_refused(changes: dict[str, Any], code: str) -> None:
         ({"endpoint": ""}, "ENDPOINT", "endpoint"),
         ({"endpoint": "oss.example.com/path"}, "ENDPOINT", "endpoint"),
         ({"endpoint": "oss.example.com\n--credential_process=reboot"}, "ENDPOINT", "endpoint"),
-        ({"endpoint": "file:///etc/passwd"}, "ENDPOINT", "endpoint"),
+        ({"endpoint": "ftp://store.example.com"}, "ENDPOINT", "endpoint"),
         ({"access_key_id": ""}, "CREDENTIALS", "accessKeyId"),
         ({"access_key_secret": " "}, "CREDENTIALS", "accessKeySecret"),
         ({"access_key_secret": "a\n--ram_role=admin"}, "CREDENTIALS", "accessKeySecret"),
