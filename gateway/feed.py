@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 from gateway.access import AccessRule
@@ -73,7 +73,7 @@ class Secrets:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """One route as the manager describes it."""
+    """One route as the manager describes it: each field is one of SandboxRoute, by the same name."""
 
     id: str
     uid: str
@@ -87,29 +87,12 @@ class Put:
     @classmethod
     def of(cls, route: SandboxRoute) -> Put:
         """What has to be told of the route."""
-        return cls(
-            route.id.decode("ascii"),
-            route.uid,
-            route.reach,
-            route.state,
-            route.access,
-            route.wakes,
-            route.keep_prefix,
-            route.rules,
-        )
+        told = {each.name: getattr(route, each.name) for each in fields(cls)}
+        return cls(**{**told, "id": route.id.decode("ascii")})
 
     def route(self) -> SandboxRoute:
         """The route as it was told."""
-        return SandboxRoute(
-            self.id,
-            self.uid,
-            self.reach,
-            state=self.state,
-            access=self.access,
-            wakes=self.wakes,
-            keep_prefix=self.keep_prefix,
-            rules=self.rules,
-        )
+        return SandboxRoute(**{each.name: getattr(self, each.name) for each in fields(self)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +116,18 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """To an Ask for the same."""
+class Ask:
+    """An id that the table does not hold while events are out of step, or (`wake`) one to be resumed for a request."""
 
     id: str
     wake: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of a question."""
+
+    to: Ask
     resolution: Resolution
 
 
@@ -170,14 +160,6 @@ class Applied:
     """So many messages, counted from the first, have taken effect."""
 
     count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """An id that the table does not hold while events are out of step, or (`wake`) one to be resumed for a request."""
-
-    id: str
-    wake: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,7 +125,7 @@ class Worker:
             case Synced():
                 self._table.synced = message.synced
             case Answer():
-                self._asked.pop(Ask(message.id, message.wake)).set_result(message.resolution)
+                self._asked.pop(message.to).set_result(message.resolution)
             case Drain():
                 self._drain(message.grace)
             case _:

@@ -200,7 +200,7 @@ class WorkerProcess:
         if route is not None:
             # The snapshot may not have come to it yet.
             self.tell(Put.of(route))
-        self.tell(Answer(question.id, question.wake, resolution))
+        self.tell(Answer(question, resolution))
 
     async def _resolve(self, question: Ask) -> Resolution:
         try:

@@ -73,7 +73,7 @@ MESSAGES = [
     Gone("abc", Removal.EXPIRED),
     Synced(True),
     Loaded(),
-    Answer("abc", False, Resolution.NOT_FOUND),
+    Answer(Ask("abc", wake=False), Resolution.NOT_FOUND),
     NewCertificate(),
     LogLevel(30),
     Drain(1.5),

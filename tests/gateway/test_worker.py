@@ -221,7 +221,7 @@ async def test_asks_only_while_out_of_step(fed: Fed) -> None:
     await fed.serve(synced=False)
     asking = asyncio.ensure_future(fed.get())
     await fed.until(lambda: Ask("abc", wake=False) in fed.said)
-    fed.tell(fed.put(), Answer("abc", False, Resolution.PUBLISHED))
+    fed.tell(fed.put(), Answer(Ask("abc", wake=False), Resolution.PUBLISHED))
     assert (await asking).status == 200
     await fed.applied(Gone("abc", Removal.DELETED), Synced(True))
     fed.said.clear()
@@ -234,7 +234,7 @@ async def test_a_paused_sandbox_is_woken(fed: Fed) -> None:
     await fed.serve(fed.put(state=RouteState.PAUSED, wakes=True))
     asking = asyncio.ensure_future(fed.get())
     await fed.until(lambda: Ask("abc", wake=True) in fed.said)
-    fed.tell(fed.put(wakes=True), Answer("abc", True, Resolution.PUBLISHED))
+    fed.tell(fed.put(wakes=True), Answer(Ask("abc", wake=True), Resolution.PUBLISHED))
     assert (await asking).status == 200
 
 
