@@ -618,7 +618,6 @@ class Exchange:
     def forget(self) -> None:
         """Between two requests: lets go of what is kept in case the next is like the last."""
         self._outgoing.forget()
-        self._head = b""
         self._pool = None
 
     @property
@@ -649,10 +648,10 @@ class Exchange:
             route.live.discard(self)
         self._request = self._address = self._route = None
         self._bytes_out = 0
-        self._pending = b""
+        self._head = self._pending = b""
         if self._irregular:
             self._irregular = self._chunked = self._endless = self._repeated = False
-            self._head = self._trailers = b""
+            self._trailers = b""
             self._held.clear()
             self._held_size = 0
             self._pool = None

@@ -51,8 +51,8 @@ class Outgoing:
         # The X-Forwarded lines for the Host they were made for.
         self._host = b""
         self._lines = b""
-        # The last head, without request id and end. It is for this very address object: a repeated request keeps its
-        # address, any other gets a new one.
+        # The last head, without request id and end, once it was needed twice. It is for this very address object: a
+        # repeated request keeps its address, any other gets a new one.
         self._address: Route | None = None
         self._pool: Pool | None = None
         self._head = b""
@@ -61,7 +61,7 @@ class Outgoing:
 
     def to_sandbox(self, request: RequestHead, address: Route, pool: Pool, keep_prefix: bool) -> bytes:
         """The whole head for a sandbox port; `keep_prefix` leaves the public path as it is."""
-        if address is self._address and pool is self._pool:
+        if address is self._address and pool is self._pool and self._head:
             head = self._head
         else:
             head = self._build(request, address, pool, keep_prefix=keep_prefix)
@@ -90,8 +90,9 @@ class Outgoing:
             self._address = None
             return build_request(request, target, self._selected(request, pool), self._forwarding(request, address))
         lines = self._plane.own_keys.without(request.passing())
+        head = build_request(request, target, lines, self._forwarding(request, address))
+        self._head = head if address is self._address and pool is self._pool else b""
         self._address, self._pool = address, pool
-        self._head = head = build_request(request, target, lines, self._forwarding(request, address))
         return head
 
     def _selected(self, request: RequestHead, pool: Pool) -> bytes:
