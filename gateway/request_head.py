@@ -48,7 +48,8 @@ if TYPE_CHECKING:
 _REPLAYABLE: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE", b"PROPFIND"))
 """Methods a client may send again without harm (RFC 9110 §9.2.2), so that we may too when nothing was answered."""
 
-MAX_REQUEST_ID: Final = 128
+_is_request_id = re.compile(rb"[ -~]{1,128}").fullmatch
+"""What can stand in every log, and in answers as it came."""
 
 # Fields that `Connection` may not name away: they frame or route the message.
 _PROTECTED = frozenset((b"host", b"content-length", b"transfer-encoding", b"expect", b"x-request-id"))
@@ -302,7 +303,7 @@ def _note(request: RequestHead, index: int, field: Field) -> None:
         request._credentials.append(index)
     elif kind == AUTHORIZATION:
         request.authorization = value
-    elif kind == REQUEST_ID and request.request_id is None and 0 < len(value) <= MAX_REQUEST_ID:
+    elif kind == REQUEST_ID and request.request_id is None and _is_request_id(value):
         request.request_id = value
     elif kind == TE and b"trailers" in value.lower():
         pass  # only "trailers" means the same on both of our sides; codings are negotiated hop by hop

@@ -23,7 +23,7 @@ from gateway.gateway import Gateway
 from gateway.listener import Certificate, bind
 from gateway.table import RouteTable
 from manager import logs
-from manager.api.app import build_app
+from manager.api.app import build_app, runner_of
 from manager.data_plane import build_gateway, secrets, worker_setup
 from manager.domain.errors import ManagerError
 from manager.metrics import LoopLag, metrics_app, registry, render
@@ -37,8 +37,6 @@ from manager.workers import Workers
 log = logging.getLogger(__name__)
 
 CERTIFICATE_SECONDS = 10.0
-APP_KEEP_ALIVE = 3600.0
-"""The application never closes an idle pair first; the gateway's pool does."""
 
 
 class _Paths(NamedTuple):
@@ -135,15 +133,7 @@ async def _services(settings: Settings, table: RouteTable, store_path: Path) -> 
 
 @contextlib.asynccontextmanager
 async def _application(app: web.Application, settings: Settings) -> AsyncIterator[web.Server]:
-    limits = settings.gateway.limits
-    runner = web.AppRunner(
-        app,
-        handle_signals=False,
-        access_log=None,
-        keepalive_timeout=APP_KEEP_ALIVE,
-        max_line_size=limits.max_url_bytes + 64,
-        max_field_size=limits.max_head_bytes,
-    )
+    runner = runner_of(app, settings.gateway.limits)
     await runner.setup()
     server = runner.server
     if server is None:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from manager.api.body import MAX_BODY_BYTES
+from gateway.limits import Limits
+from manager.api.body import MAX_BODY_BYTES, ask_later
 from manager.api.call import DOCUMENT, PAGE, SCRAPE, SERVICES, read_call
 from manager.api.handlers.server import server_version
 from manager.api.middleware import audit, envelopes, etags, finish_head, guard
@@ -17,6 +18,9 @@ from manager.api.reference import page
 from manager.api.routes import ROUTES, Route
 from manager.services.bundle import Services
 from manager.settings.model import Settings
+
+KEEP_ALIVE = 3600.0
+"""Seconds: the application never closes an idle pair first; the gateway's pool does."""
 
 _logger = logging.getLogger(__name__)
 
@@ -51,12 +55,24 @@ def build_app(services: Services, settings: Settings, *, scrape: Callable[[], by
     return app
 
 
+def runner_of(app: web.Application, limits: Limits) -> web.AppRunner:
+    """What serves the application over the gateway's socket pairs."""
+    return web.AppRunner(
+        app,
+        handle_signals=False,
+        access_log=None,
+        keepalive_timeout=KEEP_ALIVE,
+        max_line_size=limits.max_url_bytes + 64,
+        max_field_size=limits.max_head_bytes,
+        auto_decompress=False,
+    )
+
+
 def _serve(app: web.Application, route: Route) -> None:
     async def handle(request: web.Request) -> web.StreamResponse:
         return await route.handler(await read_call(request, *route.models))
 
     for path in route.paths:
         resource = app.router.add_resource(path)
-        resource.add_route(route.method, handle)
-        if route.method == "GET":
-            resource.add_route("HEAD", handle)
+        for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
+            resource.add_route(method, handle, expect_handler=ask_later)

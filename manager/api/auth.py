@@ -30,10 +30,10 @@ _LOOKING = frozenset({"GET", "HEAD"})
 
 
 def presented_key(headers: Mapping[str, str]) -> str | None:
-    """The key a request carries: in its own header, else as a bearer token."""
-    key = headers.get(KEY_HEADER)
-    if key is not None:
-        return key.strip(_SPACE)
+    """The key a request carries: in its own header, else, where that is missing or empty, as a bearer token."""
+    key = headers.get(KEY_HEADER, "").strip(_SPACE)
+    if key:
+        return key
     authorization = headers.get("Authorization", "")
     return authorization[len(_BEARER) :].strip(_SPACE) if authorization[: len(_BEARER)].lower() == _BEARER else None
 

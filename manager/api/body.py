@@ -25,6 +25,8 @@ async def read_json(request: web.Request) -> Any:
     _check_type(request)
     if (request.content_length or 0) > MAX_BODY_BYTES:
         raise TooLarge(_TOO_LARGE, f"the body is larger than {MAX_BODY_BYTES} bytes")
+    if "Expect" in request.headers:
+        await _ask_for_body(request)
     try:
         raw = await request.read()
     except web.HTTPRequestEntityTooLarge as error:
@@ -43,7 +45,7 @@ def parse(raw: bytes) -> Any:
     except UnicodeDecodeError:
         raise Invalid(INVALID_PARAMETER, "body: must be UTF-8") from None
     except json.JSONDecodeError as error:
-        message = f"body: is not JSON: {error.msg} at line {error.lineno} column {error.colno}"
+        message = f"body: is not JSON: {error.msg.removesuffix(' at')} at line {error.lineno} column {error.colno}"
         raise Invalid(INVALID_PARAMETER, message) from None
     except RecursionError:
         raise Invalid(INVALID_PARAMETER, f"body: must not be nested deeper than {MAX_DEPTH} levels") from None
@@ -51,7 +53,21 @@ def parse(raw: bytes) -> Any:
         raise Invalid(INVALID_PARAMETER, f"body: holds a number that cannot be read: {str(error)[:80]}") from None
 
 
+async def ask_later(request: web.Request) -> None:
+    """What aiohttp does about `Expect: 100-continue` before it calls us: nothing, the body may not be wanted."""
+
+
+async def _ask_for_body(request: web.Request) -> None:
+    """Lets a client that waits for it send its body; the gateway lets no other expectation through."""
+    writer = request.writer
+    await writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    writer.output_size = 0  # of the answer, of which nothing has been written yet
+
+
 def _check_type(request: web.Request) -> None:
+    coding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if coding not in ("identity", ""):
+        raise Invalid(INVALID_PARAMETER, f"Content-Encoding: must be left out, got {coding[:80]}")
     kind = request.content_type
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
         sent = request.headers.get("Content-Type")

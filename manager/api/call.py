@@ -6,6 +6,7 @@ OpenAPI document says.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -36,6 +37,8 @@ SUBJECT = web.RequestKey("subject", str)
 """Under this name a request keeps the id of what it made, for the audit."""
 
 PREFIX = "/v1"
+
+_WHOLE = re.compile(r"[+-]?[0-9]{1,100}")
 
 Q = TypeVar("Q")
 B = TypeVar("B")
@@ -85,7 +88,7 @@ class Call(Generic[Q, B]):
     def number(self, name: str) -> int:
         """A whole number in the path; raises Invalid."""
         text = self.request.match_info[name]
-        if not (text.isascii() and text.isdigit() and len(text) <= 9):
+        if _WHOLE.fullmatch(text) is None:
             raise Invalid(INVALID_PARAMETER, f"{name}: must be a whole number, got {text[:40]!r}")
         return int(text)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from http import HTTPStatus
 
 from aiohttp import web
 
@@ -43,6 +44,8 @@ def envelope(status: int, code: str, message: str, retry_after: float | None = N
     seconds = retry_after if retry_after is not None else _RETRY_AFTER.get(status)
     if seconds is not None:
         response.headers["Retry-After"] = str(max(1, math.ceil(seconds)))
+    if status == HTTPStatus.UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = "Bearer"
     return response
 
 

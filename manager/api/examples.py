@@ -44,6 +44,8 @@ _POLICY = {"defaultAction": "deny", "egress": [{"action": "allow", "target": "*.
 _LIMITS = {"limits": {"access.limit.requests.per.second": "10"}}
 _POLICY_STATE = {"status": "ok", "mode": "dns+nft", "policy": _POLICY}
 
+_CAPACITY = {"bufferMax": 4, "bufferMin": 2, "poolMax": 20, "poolMin": 2}
+
 REQUESTS: dict[tuple[str, str], Any] = {
     ("POST", "/sandboxes"): {
         "image": {"uri": "python:3.11-slim"},
@@ -58,6 +60,12 @@ REQUESTS: dict[tuple[str, str], Any] = {
     ("PATCH", "/sandboxes/{id}/access"): {
         "limits": {"access.limit.requests.per.second": "10", "access.limit.methods": None}
     },
+    ("POST", "/pools"): {
+        "name": "python",
+        "template": {"spec": {"containers": [{"name": "sandbox", "image": "python:3.11-slim"}]}},
+        "capacitySpec": _CAPACITY,
+    },
+    ("PUT", "/pools/{name}"): {"capacitySpec": _CAPACITY},
     ("POST", "/metrics/events"): {"eventType": "sandbox.create", "createDurationMs": 412, "success": True},
     ("PUT", "/sandboxes/{id}/networkpolicy"): _POLICY,
     ("PATCH", "/sandboxes/{id}/networkpolicy"): [{"action": "allow", "target": "*.example.org"}],
@@ -84,5 +92,39 @@ ANSWERS: dict[tuple[str, str], Any] = {
     ("GET", "/health"): {"status": "healthy"},
     ("GET", "/ready"): {"status": "ready"},
     ("GET", "/version"): {"version": "1.0.0"},
+    ("GET", "/openapi.json"): {"openapi": "3.1.0", "info": {"title": "OpenSandbox lifecycle API", "version": "1.0.0"}},
 }
 """Bodies of good answers by method and path."""
+
+TEXTS: dict[tuple[str, str], str] = {
+    ("GET", "/sandboxes/events"): (
+        f'event: reset\ndata: {{}}\n\nevent: gone\nid: 5f2c.41\ndata: {{"id": "{_ID}", "reason": "expired"}}\n\n'
+    ),
+    ("GET", "/sandboxes/{id}/diagnostics/logs"): "2030-01-01T12:00:00.000000000Z ready\n",
+    ("GET", "/sandboxes/{id}/diagnostics/events"): f"Sandbox: {_ID}\nStatus: Running (CONTAINER_RUNNING)\n",
+    ("GET", "/sandboxes/{id}/diagnostics/inspect"): f"Sandbox: {_ID}\nStatus: Running (CONTAINER_RUNNING)\n",
+    ("GET", "/sandboxes/{id}/diagnostics/summary"): f"== Inspect ==\nSandbox: {_ID}\n",
+    ("GET", "/metrics"): 'opensandbox_sandboxes{state="Running"} 1.0\n',
+    ("GET", "/docs"): "<!doctype html>",
+    ("GET", "/redoc"): "<!doctype html>",
+}
+"""The same where the answer is a text."""
+
+FAILURES = {
+    400: ("SANDBOX::INVALID_PARAMETER", "timeout: must be at least 60, got 5"),
+    401: (
+        "MISSING_API_KEY",
+        "Authentication credentials are missing.",
+    ),
+    403: ("API_KEY_READ_ONLY", "The API key 'dashboard' may only read."),
+    404: ("DOCKER::SANDBOX_NOT_FOUND", f"Sandbox {_ID} not found."),
+    409: ("DOCKER::SANDBOX_NOT_RUNNING", f"Sandbox {_ID} is Paused: pause is not possible in this state."),
+    413: ("SERVER::BODY_TOO_LARGE", "the body is larger than 1048576 bytes"),
+    429: ("SERVER::CAPACITY_REACHED", "server.max_sandboxes: 200 sandboxes exist; delete one first"),
+    500: ("DOCKER::SANDBOX_START_FAILED", "Failed to create or start container: ..."),
+    501: ("KUBERNETES::POOL_NOT_SUPPORTED", "Pool management requires the kubernetes runtime."),
+    502: ("BACKEND_CONNECTION_FAILED", "The egress sidecar does not answer."),
+    503: ("SERVER::STOPPING", "the server is stopping; try again shortly"),
+    504: ("DOCKER::SANDBOX_IMAGE_PULL_TIMEOUT", "The pull of python:3.11-slim is not done after 600 seconds."),
+}
+"""One failure for each status: its code, and its message."""

@@ -28,7 +28,8 @@ REQUEST_ID = "X-Request-ID"
 
 _logger = logging.getLogger(__name__)
 _audit = logging.getLogger("manager.audit")
-_LOOKING = frozenset({"GET", "HEAD", "OPTIONS"})
+_READING = frozenset({"GET", "HEAD"})
+_LOOKING = _READING | {"OPTIONS"}
 
 _ROUTER_CODES = {404: "GENERAL::NOT_FOUND", 405: "GENERAL::METHOD_NOT_ALLOWED"}
 
@@ -45,6 +46,9 @@ async def envelopes(request: web.Request, handler: Next) -> web.StreamResponse:
         response = await _without_slash(request) or _router_answer(request, error)
     except asyncio.CancelledError:
         raise
+    except ConnectionResetError:
+        _logger.debug("%s %s: the caller has left", request.method, request.path)
+        response = envelope(400, UNKNOWN_ERROR, "The request ended before its end.")  # nobody is there to read it
     except Exception:
         _logger.exception("%s %s failed", request.method, request.path)
         response = envelope(500, UNKNOWN_ERROR, "An unexpected error occurred; the server's log holds the details.")
@@ -56,6 +60,7 @@ async def envelopes(request: web.Request, handler: Next) -> web.StreamResponse:
 async def finish_head(request: web.Request, response: web.StreamResponse) -> None:
     """Last touches to the head of every answer, streams included: request id, origins, no word on what runs here."""
     response.headers.popall("Server", None)
+    response.headers["X-Content-Type-Options"] = "nosniff"  # logs are a sandbox's own words, and no page
     if REQUEST_ID in request.headers:
         response.headers[REQUEST_ID] = request.headers[REQUEST_ID]
     services = request.app[SERVICES]
@@ -121,18 +126,17 @@ def _write_audit(request: web.Request, outcome: str) -> None:
 async def etags(request: web.Request, handler: Next) -> web.StreamResponse:
     """Marks what was read with an ETag, and answers 304 to whoever has it already."""
     response = await handler(request)
-    if request.method not in _LOOKING or response.status != 200 or not isinstance(response, web.Response):
+    if request.method not in _READING or response.status != 200 or not isinstance(response, web.Response):
         return response
     body = response.body
     if not isinstance(body, bytes):
         return response
     tag = hashlib.blake2b(body, digest_size=12).hexdigest()
-    response.etag = tag
     wanted = request.if_none_match
     if wanted is not None and any(item.value in (tag, "*") for item in wanted):
-        unchanged = web.Response(status=304)
-        unchanged.etag = tag
-        return unchanged
+        response = web.Response(status=304)
+    response.etag = tag
+    response.headers["Cache-Control"] = "private, no-cache"  # whoever keeps it asks again before showing it
     return response
 
 

@@ -12,7 +12,7 @@ from pydantic.json_schema import models_json_schema
 
 from manager.api.auth import KEY_HEADER
 from manager.api.call import PREFIX, NoBody, NoQuery
-from manager.api.examples import ANSWERS, REQUESTS
+from manager.api.examples import ANSWERS, FAILURES, REQUESTS, TEXTS
 from manager.api.routes import Route
 from manager.api.schemas.base import OptionalBody
 from manager.api.schemas.server import ErrorView
@@ -164,12 +164,14 @@ def _success(row: Route, named: dict[type[BaseModel], dict[str, Any]]) -> dict[s
     if row.answer is not None:
         content[JSON] = {"schema": named[row.answer], "example": ANSWERS[row.method, row.path]}
     if row.media != JSON:
-        content[row.media] = {"schema": {"type": "string"}}
+        content[row.media] = {"schema": {"type": "string"}, "example": TEXTS[row.method, row.path]}
     return {"description": _phrase(row.status)} | ({"content": content} if content else {})
 
 
 def _failure(status: int, named: dict[type[BaseModel], dict[str, Any]]) -> dict[str, Any]:
-    return {"description": _phrase(status), "content": {JSON: {"schema": named[ErrorView]}}}
+    code, message = FAILURES[status]
+    content = {"schema": named[ErrorView], "example": {"code": code, "message": message}}
+    return {"description": _phrase(status), "content": {JSON: content}}
 
 
 def _phrase(status: int) -> str:

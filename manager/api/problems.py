@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -17,6 +17,30 @@ _LONGEST = 60
 _SECRET_PLACES = frozenset({"auth", "env", "password", "imageAuthPassword", "image_auth_password", "ossfs"})
 _WORDS = {"dict": "an object", "list": "a list", "NoneType": "null", "bool": "a boolean"}
 _VALUE_ERROR = "Value error, "
+_RULES = {
+    "missing": "is required",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+    "dict_type": "must be an object",
+    "list_type": "must be a list",
+    "tuple_type": "must be a list",
+    "string_type": "must be a string",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a whole number of a reasonable size",
+    "int_from_float": "must be a whole number",
+    "finite_number": "must be a finite number",
+    "literal_error": "must be {expected}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "too_short": "must have at least {min_length} item(s)",
+    "string_too_short": "must have at least {min_length} character(s)",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_pattern_mismatch": "must match {pattern}",
+}
+"""Kinds of problems in our words: the library's name its classes and Python's types."""
 
 
 def validate(model: type[M], value: Any) -> M:
@@ -29,19 +53,30 @@ def validate(model: type[M], value: Any) -> M:
 
 def describe(error: ValidationError) -> str:
     """`<field>: <rule>, got <value>`, several joined by semicolons."""
-    return "; ".join(_sentence(detail) for detail in error.errors(include_url=False)[:5])
+    details = error.errors(include_url=False)
+    return "; ".join(_sentence(detail) for detail in details[:5] if not _follows(detail, details))
+
+
+def _follows(detail: ErrorDetails, details: Sequence[ErrorDetails]) -> bool:
+    """Whether this only says that a list lacks the items that others are about."""
+    place = detail["loc"]
+    return detail["type"] == "too_short" and any(
+        other is not detail and other["loc"][: len(place)] == place for other in details
+    )
 
 
 def _sentence(detail: ErrorDetails) -> str:
-    places = [str(part) for part in detail["loc"]]
-    message = detail["msg"].removeprefix(_VALUE_ERROR)
-    if detail["type"] == "value_error" and not places:
-        return message
-    if detail["type"] == "missing":
-        return f"{'.'.join(places)}: is required"
-    text = f"{'.'.join(places) or 'body'}: {message[0].lower()}{message[1:]}"
-    shown = None if _SECRET_PLACES.intersection(places) else _shown(detail["input"])
-    return text if shown is None else f"{text}, got {shown}"
+    place = ".".join(str(part) for part in detail["loc"])
+    kind, value = detail["type"], detail["input"]
+    rule = _RULES.get(kind, "").format(**detail.get("ctx", {})) or detail["msg"].removeprefix(_VALUE_ERROR)
+    if kind == "value_error" and not place:
+        return rule
+    text = f"{place or 'body'}: {rule[0].lower()}{rule[1:]}"
+    # A rule about several fields has said what is wrong; what is missing has no value.
+    silent = kind == "missing" or (kind == "value_error" and isinstance(value, dict | list))
+    if silent or _SECRET_PLACES.intersection(str(part) for part in detail["loc"]):
+        return text
+    return f"{text}, got {_shown(value)}"
 
 
 def _shown(value: Any) -> str:

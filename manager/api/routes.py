@@ -22,7 +22,7 @@ from manager.api.schemas.sandbox import (
     SandboxView,
     TrafficView,
 )
-from manager.api.schemas.server import Health, Readiness, Version
+from manager.api.schemas.server import Description, Health, Readiness, Version
 from manager.api.schemas.snapshot import SnapshotList, SnapshotView
 
 
@@ -106,17 +106,20 @@ def _table() -> Iterable[Route]:
     yield Route("GET", "/version", server.show_version, 200, Version, tag=tag, open=True)
     yield Route("GET", "/metrics", server.metrics, 200, tag=tag, media="text/plain", bare=True, errors=(404,))
     yield Route("POST", "/metrics/events", server.metrics_event, 204, tag=tag, bare=False)
-    yield Route("GET", "/openapi.json", server.openapi, 200, tag=tag, open=True)
+    yield Route("GET", "/openapi.json", server.openapi, 200, Description, tag=tag, open=True)
     yield Route("GET", "/docs", server.reference, 200, tag=tag, open=True, media="text/html")
     yield Route("GET", "/redoc", server.reference, 200, tag=tag, open=True, media="text/html")
 
     tag = "Kubernetes only"
-    for method, path in (("GET", "/pools"), ("POST", "/pools"), ("GET", "/pools/{name}"), ("PUT", "/pools/{name}"),
-                         ("DELETE", "/pools/{name}")):  # fmt: skip
-        yield Route(method, path, elsewhere.pools, 501, tag=tag, errors=(501,))
-    for method, path in (("GET", "/templates"), ("POST", "/templates"), ("GET", "/templates/{id}"),
-                         ("DELETE", "/templates/{id}")):  # fmt: skip
-        yield Route(method, path, elsewhere.templates, 501, tag=tag, errors=(501,))
+    for method, path, absent in (("GET", "/pools", elsewhere.pools), ("POST", "/pools", elsewhere.make_pool),
+                                 ("GET", "/pools/{name}", elsewhere.pools),
+                                 ("PUT", "/pools/{name}", elsewhere.change_pool),
+                                 ("DELETE", "/pools/{name}", elsewhere.pools),
+                                 ("GET", "/templates", elsewhere.list_templates),
+                                 ("POST", "/templates", elsewhere.templates),
+                                 ("GET", "/templates/{id}", elsewhere.templates),
+                                 ("DELETE", "/templates/{id}", elsewhere.templates)):  # fmt: skip
+        yield Route(method, path, absent, 501, tag=tag, errors=(501,))
 
 
 ROUTES: tuple[Route, ...] = tuple(_table())

@@ -116,7 +116,7 @@ class Creation:
             self._capacity.check(caller)
         except TooMany:
             if key is not None:
-                await self._keys.release(key)
+                await self._keys.release(key, sandbox_id)
             raise
         self._capacity.take(sandbox_id, caller)
 
@@ -183,7 +183,7 @@ class Creation:
             self._inventory.created(sandbox)
             await self._forget_failure(spec.id)
             if key is not None:
-                await self._keys.made(key)
+                await self._keys.made(key, spec.id)
         return replace(sandbox, entrypoint=spec.entrypoint or sandbox.entrypoint)
 
     async def _record(self, pending: Sandbox, error: ManagerError, key: KeyUse | None) -> None:
@@ -193,7 +193,7 @@ class Creation:
         """
         self._tallies.creates_failed += 1
         if key is not None:
-            await self._keys.release(key)
+            await self._keys.release(key, pending.id)
         lifetime = self._settings.runtime.pending_failure_ttl_seconds
         if self._inventory.is_doomed(pending.id):
             await self._end_doom(pending.id)

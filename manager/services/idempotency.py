@@ -59,20 +59,20 @@ class IdempotentCreates:
             message = f"Idempotency-Key: sandbox {held.sandbox_id}, made with it, is gone; use a new key"
             raise Conflict(SPENT, message)
         # Its create failed, or an earlier process died before the sandbox was there.
-        await self._store.idempotency.release(use.owner, use.key)
+        await self._store.idempotency.release(use.owner, use.key, held.sandbox_id)
         return await self.claim(use, sandbox_id)
 
-    async def made(self, use: KeyUse) -> None:
+    async def made(self, use: KeyUse, sandbox_id: str) -> None:
         """The sandbox of this key has come to exist."""
         try:
-            await self._store.idempotency.made(use.owner, use.key)
+            await self._store.idempotency.made(use.owner, use.key, sandbox_id)
         except Unavailable as error:
             _logger.warning("an idempotency key may make another sandbox when this one is gone: %s", error.message)
 
-    async def release(self, use: KeyUse) -> None:
+    async def release(self, use: KeyUse, sandbox_id: str) -> None:
         """Frees the key of a create that failed."""
         try:
-            await self._store.idempotency.release(use.owner, use.key)
+            await self._store.idempotency.release(use.owner, use.key, sandbox_id)
         except Unavailable as error:
             _logger.warning("an idempotency key stays taken: %s", error.message)
 

@@ -7,6 +7,7 @@ falls behind what is kept is told to begin anew, so a slow reader costs nothing.
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections import deque
 from dataclasses import dataclass
 from datetime import datetime
@@ -37,7 +38,7 @@ class Journal:
         self._clock = clock
         self._entries: deque[Entry] = deque(maxlen=KEPT)
         self._news = asyncio.Event()
-        self.era = f"{int(clock().timestamp()):x}"
+        self.era = secrets.token_hex(4)
         self.last = 0
         """The number of the latest change."""
         self.closed = False
@@ -50,13 +51,13 @@ class Journal:
         self._entries.append(Entry(self.last, self._clock(), change.sandbox_id, change.after, ending))
         self._wake()
 
-    def since(self, number: int) -> list[Entry] | None:
-        """The changes after `number`; None when some of them are no longer kept, or the number is not from here."""
+    def since(self, number: int, most: int = KEPT) -> list[Entry] | None:
+        """The first changes after `number`; None when some are no longer kept, or the number is not from here."""
         first = self._entries[0].number if self._entries else self.last + 1
         if not first - 1 <= number <= self.last:
             return None
-        missed = self.last - number
-        return [self._entries[index] for index in range(len(self._entries) - missed, len(self._entries))]
+        start = len(self._entries) - (self.last - number)
+        return [self._entries[index] for index in range(start, min(start + most, len(self._entries)))]
 
     def of(self, sandbox_id: str) -> list[Entry]:
         """What is kept of one sandbox, oldest first."""

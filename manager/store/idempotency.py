@@ -8,6 +8,8 @@ from datetime import datetime
 
 from manager.store.database import Database
 
+_HELD = "WHERE owner = ? AND key = ? AND sandbox_id = ?"
+
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
@@ -46,10 +48,10 @@ class IdempotencyKeys:
 
         return await self._database.run(job)
 
-    async def made(self, owner: str, key: str) -> None:
+    async def made(self, owner: str, key: str, sandbox_id: str) -> None:
         """The sandbox of this key has come to exist. Raises Unavailable."""
-        await self._database.write("UPDATE idempotency SET made = '1' WHERE owner = ? AND key = ?", [(owner, key)])
+        await self._database.write(f"UPDATE idempotency SET made = '1' {_HELD}", [(owner, key, sandbox_id)])
 
-    async def release(self, owner: str, key: str) -> None:
-        """Frees the key of a create that did not come about. Raises Unavailable."""
-        await self._database.write("DELETE FROM idempotency WHERE owner = ? AND key = ?", [(owner, key)])
+    async def release(self, owner: str, key: str, sandbox_id: str) -> None:
+        """Frees the key of a create that did not come about, unless another has taken it since. Raises Unavailable."""
+        await self._database.write(f"DELETE FROM idempotency {_HELD}", [(owner, key, sandbox_id)])

@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aiohttp import web
-
-from manager.api.app import build_app
+from manager.api.app import build_app, runner_of
 from manager.data_plane import build_gateway
 from tests.manager.harness import House, MovedClock, open_house
 
@@ -35,10 +33,11 @@ def serve(directory: Path, **tables: Any) -> Iterator[Served]:
     async def main() -> None:
         clock = MovedClock()
         async with open_house(directory, clock=clock, **tables) as house:
-            runner = web.AppRunner(build_app(house.services, house.services.settings), access_log=None)
+            settings = house.services.settings
+            runner = runner_of(build_app(house.services, settings), settings.gateway.limits)
             await runner.setup()
             assert runner.server is not None
-            gateway = build_gateway(house.services.settings, house.table, house.services)
+            gateway = build_gateway(settings, house.table, house.services)
             gateway.mount(runner.server)
             await gateway.listen("127.0.0.1", 0)
             host, port = gateway.addresses[0]

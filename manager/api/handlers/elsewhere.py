@@ -1,10 +1,17 @@
-"""Routes that only another runtime serves: they answer the code that clients know, never 404."""
+"""Routes that only another runtime serves: they answer the code that clients know, never 404.
+
+A request that no runtime would take is refused for what is wrong with it, as everywhere.
+"""
 
 from __future__ import annotations
+
+from typing import Any, NoReturn
 
 from aiohttp import web
 
 from manager.api.call import Call, NoBody, NoQuery
+from manager.api.schemas.pool import PoolRequest, PoolUpdate
+from manager.api.schemas.sandbox import PageQuery
 from manager.domain.errors import Unsupported
 
 POOLS = "KUBERNETES::POOL_NOT_SUPPORTED"
@@ -13,9 +20,32 @@ TEMPLATES = "FSB::API_NOT_SUPPORTED"
 
 async def pools(call: Call[NoQuery, NoBody]) -> web.Response:
     """Manages pools on Kubernetes."""
-    raise Unsupported(POOLS, "Pool management requires the kubernetes runtime.")
+    _no_pools(call)
+
+
+async def make_pool(call: Call[NoQuery, PoolRequest]) -> web.Response:
+    """Makes a pool on Kubernetes."""
+    _no_pools(call)
+
+
+async def change_pool(call: Call[NoQuery, PoolUpdate]) -> web.Response:
+    """Changes the capacity of a pool on Kubernetes."""
+    _no_pools(call)
 
 
 async def templates(call: Call[NoQuery, NoBody]) -> web.Response:
     """Manages templates on Kubernetes."""
+    _no_templates(call)
+
+
+async def list_templates(call: Call[PageQuery, NoBody]) -> web.Response:
+    """Lists templates on Kubernetes."""
+    _no_templates(call)
+
+
+def _no_pools(call: Call[Any, Any]) -> NoReturn:
+    raise Unsupported(POOLS, "Pool management requires the kubernetes runtime.")
+
+
+def _no_templates(call: Call[Any, Any]) -> NoReturn:
     raise Unsupported(TEMPLATES, "Template management requires the kubernetes runtime.")

@@ -8,14 +8,14 @@ from aiohttp import web
 from pydantic import BaseModel, RootModel
 
 from manager.api.call import Call, NoBody, NoQuery
-from manager.api.schemas.create import Policy, Rule
+from manager.api.schemas.create import Policy, Rule, Target
 
 
 class RuleList(RootModel[list[Rule]]):
     """Rules to add or to replace."""
 
 
-class TargetList(RootModel[list[str]]):
+class TargetList(RootModel[list[Target]]):
     """Targets whose rules are removed."""
 
 

@@ -72,7 +72,7 @@ async def get(call: Call[WaitQuery, NoBody]) -> web.Response:
     """Shows one sandbox; with `wait` once it has reached that state, has ended, or the timeout is over."""
     sandbox = await call.services.sandboxes.get(call.sandbox_id())
     if call.query.wait is not None:
-        wanted = call.query.wait.lower()
+        wanted = call.query.wait
         await call.services.waiting.until(
             sandbox.id, sandbox, lambda now: now is None or _settled(now, wanted), call.query.timeout
         )

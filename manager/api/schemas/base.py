@@ -30,6 +30,16 @@ class OptionalBody(Wire):
     """A request whose body may be left out altogether."""
 
 
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("must hold no control characters")
+    return text
+
+
+Printable = Annotated[str, AfterValidator(_printable)]
+"""A name, a path or another text that people read in one line."""
+
+
 def _utc(moment: datetime) -> datetime:
     if moment.tzinfo is None:
         return moment.replace(tzinfo=UTC)

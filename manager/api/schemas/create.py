@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from manager.api.schemas.base import Wire
+from manager.api.schemas.base import Printable, Wire
 from manager.domain.process import process_problems
 
 MIN_TIMEOUT = 60
@@ -21,13 +21,15 @@ ImageName = Annotated[
     ),
 ]
 """Loose: what is surely no image reference is refused here, the runtime knows the rest."""
+Target = Annotated[Printable, StringConstraints(min_length=1)]
+"""A host, a wildcard of hosts or an address that a rule of an egress policy is about."""
 ClaimName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
 
 
 class ImageAuth(Wire):
     """Credentials for pulling the image; used for this pull, neither kept nor logged."""
 
-    username: str
+    username: Printable
     password: str = Field(json_schema_extra={"format": "password"})
 
 
@@ -36,7 +38,7 @@ class Image(Wire):
 
     uri: ImageName = Field(examples=["python:3.11-slim"])
     auth: ImageAuth | None = None
-    image_auth_username: str | None = Field(default=None, description="Another spelling of auth.username.")
+    image_auth_username: Printable | None = Field(default=None, description="Another spelling of auth.username.")
     image_auth_password: str | None = Field(
         default=None, description="Another spelling of auth.password.", json_schema_extra={"format": "password"}
     )
@@ -58,14 +60,14 @@ class PlatformChoice(Wire):
 class Rule(Wire):
     """One rule of an egress policy."""
 
-    action: str = Field(examples=["allow"])
-    target: Annotated[str, StringConstraints(min_length=1)] = Field(examples=["*.example.org"])
+    action: Printable = Field(examples=["allow"])
+    target: Target = Field(examples=["*.example.org"])
 
 
 class Policy(Wire):
     """What the sandbox may connect to. Without a default action everything else is denied."""
 
-    default_action: str | None = Field(default=None, examples=["deny"])
+    default_action: Printable | None = Field(default=None, examples=["deny"])
     egress: tuple[Rule, ...] = ()
 
 
@@ -88,7 +90,7 @@ class CredentialProxy(Wire):
 class HostBackend(Wire):
     """A directory of the runtime's host."""
 
-    path: Annotated[str, StringConstraints(pattern=r"^(/|[A-Za-z]:[\\/])")]
+    path: Annotated[Printable, StringConstraints(pattern=r"^(/|[A-Za-z]:[\\/])")]
 
 
 class ClaimBackend(Wire):
@@ -97,7 +99,7 @@ class ClaimBackend(Wire):
     claim_name: ClaimName
     create_if_not_exists: bool = True
     delete_on_sandbox_termination: bool = False
-    storage_class: str | None = None
+    storage_class: Printable | None = None
     storage: Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?(Ki|Mi|Gi|Ti|Pi|Ei)?$")] | None = None
     access_modes: tuple[str, ...] = ()
 
@@ -122,9 +124,9 @@ class Volume(Wire):
     """One volume and where it appears. Also taken in the flat shape `{type: "host", hostPath, mountPath}`."""
 
     name: DnsLabel
-    mount_path: Annotated[str, StringConstraints(pattern=r"^/")]
+    mount_path: Annotated[Printable, StringConstraints(pattern=r"^/")]
     read_only: bool = False
-    sub_path: str | None = None
+    sub_path: Printable | None = None
     host: HostBackend | None = None
     pvc: ClaimBackend | None = None
     ossfs: BucketBackend | None = None

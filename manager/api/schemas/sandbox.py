@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from manager.api.schemas.base import Timestamp, Wire
 
@@ -145,10 +145,14 @@ class EndpointQuery(Wire):
         return self
 
 
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
 class WaitQuery(Wire):
     """Whether to wait for a state."""
 
-    wait: Literal["pending", "running", "paused"] | None = Field(
-        default=None, description="Answer when the sandbox has reached this state or has ended."
+    wait: Annotated[Literal["pending", "running", "paused"], BeforeValidator(_lower)] | None = Field(
+        default=None, description="Answer when the sandbox has reached this state, in any case, or has ended."
     )
     timeout: Annotated[float, Field(ge=0, le=60)] = Field(default=30.0, description="Seconds to wait at most.")

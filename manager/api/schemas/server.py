@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, RootModel
 
-from manager.api.schemas.base import Wire
+from manager.api.schemas.base import Json, Wire
 
 
 class ErrorView(Wire):
@@ -34,6 +34,10 @@ class Version(Wire):
     """The version of the server."""
 
     version: str
+
+
+class Description(RootModel[Json]):
+    """This document."""
 
 
 class MetricsEvent(Wire):

@@ -6,14 +6,14 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from manager.api.schemas.base import OptionalBody, Timestamp, Wire
+from manager.api.schemas.base import OptionalBody, Printable, Timestamp, Wire
 from manager.api.schemas.sandbox import PageQuery, Pagination, StatusView
 
 
 class SnapshotRequest(OptionalBody):
     """What to call the snapshot."""
 
-    name: Annotated[str, StringConstraints(min_length=1, max_length=253)] | None = Field(
+    name: Annotated[Printable, StringConstraints(min_length=1, max_length=253)] | None = Field(
         default=None, examples=["before-upgrade"]
     )
 

@@ -114,11 +114,13 @@ async def test_a_long_poll_of_what_is_deleted(api: Api) -> None:
 async def test_a_long_poll_that_times_out(api: Api) -> None:
     """200 with the state there is."""
     made = await api.create()
-    status, shown = await api.call("GET", f"/sandboxes/{made['id']}?wait=paused&timeout=0")
+    status, shown = await api.call("GET", f"/sandboxes/{made['id']}?wait=Paused&timeout=0")
     assert (status, shown["status"]["state"]) == (200, "Running")
 
 
-@pytest.mark.parametrize("query", ["wait=flying", "wait=running&timeout=61", "wait=running&timeout=x"])
+@pytest.mark.parametrize(
+    "query", ["wait=flying", "wait=running&timeout=61", "wait=paused&timeout=x", "wait=paused&timeout=nan"]
+)
 async def test_bad_polls(api: Api, query: str) -> None:
     """400 naming the field."""
     made = await api.create()
@@ -175,11 +177,22 @@ async def test_a_key_whose_server_died_is_free(api: Api) -> None:
     (sandbox,) = api.house.runtime.sandboxes
     held = await store.claim(KeyRecord("", "k-1", "", "", START), START)
     assert held is not None
-    await store.release("", "k-1")
+    await store.release("", "k-1", sandbox)
     await store.claim(KeyRecord("", "k-1", held.request, "never-made", held.until), START)
     status, made = await api.call("POST", "/sandboxes", json=plain(), headers=KEY)
     assert status == 202
     assert made["id"] not in {sandbox, "never-made"}
+
+
+async def test_a_key_is_freed_by_its_own_create_only(api: Api) -> None:
+    """A create that ends late does not free the key that another has taken meanwhile."""
+    store = api.house.services.store.idempotency
+    await store.claim(KeyRecord("", "k-1", "request", "second", START), START - timedelta(hours=1))
+    await store.release("", "k-1", "first")
+    await store.made("", "k-1", "first")
+    held = await store.claim(KeyRecord("", "k-1", "request", "third", START), START - timedelta(hours=1))
+    assert held is not None
+    assert (held.sandbox_id, held.made) == ("second", False)
 
 
 async def test_keys_end(api: Api) -> None:

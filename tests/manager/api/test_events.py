@@ -11,8 +11,10 @@ from typing import Any
 
 from aiohttp import ClientResponse
 
+from manager.api.handlers.events import SLICE
 from manager.services import journal
-from tests.manager.api.conftest import Api
+from tests.manager.api.conftest import Api, OpenApi
+from tests.manager.fake_runtime import running
 
 KINDS_OF_NOTHING = ["reset", "synced"]
 
@@ -54,6 +56,38 @@ async def test_it_begins_with_everything(api: Api) -> None:
         events = [await read(stream) for _ in range(3)]
     assert [event.kind for event in events] == ["reset", "sandbox", "synced"]
     assert events[1].data["id"] == made["id"]
+
+
+async def test_many_at_once(api: Api) -> None:
+    """However many there are, each comes once before `synced`; what changes meanwhile comes after it."""
+    for number in range(2 * SLICE + 1):
+        api.house.runtime.appear(running(f"box-{number}"))
+    async with following(api) as stream:
+        assert (await read(stream)).kind == "reset"
+        api.house.runtime.vanish("box-7")
+        shown = [await read(stream) for _ in range(2 * SLICE)]
+        rest = [await read(stream) for _ in range(2)]
+        while rest[-1].kind != "gone":
+            rest.append(await read(stream))
+    names = [event.data["id"] for event in shown + rest if event.kind == "sandbox"]
+    assert len(set(names)) == len(names) >= 2 * SLICE
+    assert [event.kind for event in rest[-2:]] == ["synced", "gone"]
+
+
+async def test_catching_up_on_many(api: Api) -> None:
+    """Who was away for long gets every change, in order."""
+    last = f"{api.house.services.journal.era}.{api.house.services.journal.last}"
+    for number in range(2 * SLICE + 1):
+        api.house.runtime.appear(running(f"box-{number}"))
+    async with following(api, last) as stream:
+        names = [(await read(stream)).data["id"] for _ in range(2 * SLICE + 1)]
+    assert names == [f"box-{number}" for number in range(2 * SLICE + 1)]
+
+
+async def test_servers_do_not_share_ids(open_api: OpenApi) -> None:
+    """A server that is started again within the same second does not take the ids of the old one for its own."""
+    eras = [(await open_api()).house.services.journal.era for _ in range(2)]
+    assert eras[0] != eras[1]
 
 
 async def test_changes_follow(api: Api) -> None:

@@ -51,15 +51,27 @@ async def test_operation_ids_are_unique(document: dict[str, Any]) -> None:
 
 
 async def test_examples_conform(document: dict[str, Any]) -> None:
-    """Every request body and every JSON answer has an example, and it matches its schema."""
+    """Every body, of requests, of answers and of failures, has an example, and it matches its schema."""
     for key, operation in operations(document).items():
-        bodies = [operation.get("requestBody", {}), *operation["responses"].values()]
-        for body in bodies:
-            content = body.get("content", {}).get("application/json")
-            if content is None or content["schema"].get("$ref", "").endswith("/ErrorView"):
-                continue
-            schema = {**content["schema"], "components": document["components"]}
-            assert Draft202012Validator(schema).is_valid(content["example"]), key
+        for body in (operation.get("requestBody", {}), *operation["responses"].values()):
+            for content in body.get("content", {}).values():
+                schema = {**content["schema"], "components": document["components"]}
+                assert Draft202012Validator(schema).is_valid(content["example"]), key
+
+
+async def test_only_empty_answers_have_no_body(document: dict[str, Any]) -> None:
+    """What is answered with a body is described."""
+    bodiless = {
+        (operation["operationId"], status)
+        for operation in operations(document).values()
+        for status, answer in operation["responses"].items()
+        if "content" not in answer
+    }
+    assert {status for _, status in bodiless} <= {"202", "204"}
+    assert {name for name, status in bodiless if status == "202"} == {
+        "post_sandboxes_id_pause",
+        "post_sandboxes_id_resume",
+    }
 
 
 async def test_example_requests_work(api: Api, document: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from manager.api.app import build_app
 from manager.api.errors import STATUSES
+from manager.api.examples import REQUESTS
 from manager.api.routes import ROUTES
 from manager.domain import errors
 from manager.domain.sandbox import SandboxState
@@ -137,7 +138,7 @@ async def test_metrics_events(api: Api) -> None:
     ("method", "path", "code"),
     [
         ("GET", "/pools", "KUBERNETES::POOL_NOT_SUPPORTED"),
-        ("POST", "/v1/pools", "KUBERNETES::POOL_NOT_SUPPORTED"),
+        ("GET", "/pools/p", "KUBERNETES::POOL_NOT_SUPPORTED"),
         ("DELETE", "/pools/p", "KUBERNETES::POOL_NOT_SUPPORTED"),
         ("GET", "/v1/templates", "FSB::API_NOT_SUPPORTED"),
         ("POST", "/templates", "FSB::API_NOT_SUPPORTED"),
@@ -148,6 +149,16 @@ async def test_what_only_kubernetes_has(api: Api, method: str, path: str, code: 
     """501 with the code clients know."""
     status, body = await api.call(method, path)
     assert (status, body["code"]) == (501, code)
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", "/pools"), ("PUT", "/pools/{name}")])
+async def test_requests_about_pools_are_read(api: Api, method: str, path: str) -> None:
+    """What no runtime would take is 400; what one would take is 501 here."""
+    good = REQUESTS[method, path]
+    assert (await api.call(method, path.format(name="p"), json=good))[0] == 501
+    bad = {**good, "capacitySpec": {**good["capacitySpec"], "poolMax": -1}}
+    status, body = await api.call(method, path.format(name="p"), json=bad)
+    assert (status, body["message"]) == (400, "capacitySpec.poolMax: must be at least 0, got -1")
 
 
 def test_every_kind_of_failure_has_a_status() -> None:
@@ -180,6 +191,8 @@ async def test_etags(api: Api) -> None:
     async with api.client.get(path, headers={"If-None-Match": tag}) as response:
         assert response.status == 200
         assert response.headers["ETag"] != tag
+        assert response.headers["Cache-Control"] == "private, no-cache"
+    assert "ETag" not in (await api.client.options(path)).headers
 
 
 async def test_metrics(open_api: OpenApi) -> None:

@@ -124,10 +124,12 @@ async def test_manual_cleanup(api: Api) -> None:
 
 
 REFUSED: list[tuple[Any, str]] = [
-    ({"timeout": 59}, "timeout: input should be greater than or equal to 60, got 59"),
+    ({"timeout": 59}, "timeout: must be at least 60, got 59"),
     ({"timeout": "soon"}, "timeout: "),
     ({"timeout": 10**30}, "timeout: "),
-    ({"image": "x"}, "image: "),
+    ({"image": "x"}, "image: must be an object, got 'x'"),
+    ({"volumes": "x"}, "volumes: must be a list, got 'x'"),
+    ({"secureAccess": "maybe"}, "secureAccess: must be true or false, got 'maybe'"),
     ({"image": {"uri": " "}}, "image.uri: "),
     ({"image": {"uri": "../.."}}, "image.uri: "),
     ({"image": {"uri": "a//b"}}, "image.uri: "),
@@ -145,8 +147,8 @@ REFUSED: list[tuple[Any, str]] = [
     ({"image": None}, "Exactly one of image or snapshotId"),
     ({"snapshotId": "s"}, "Exactly one of image or snapshotId"),
     ({"entrypoint": None}, "Entrypoint is required"),
-    ({"entrypoint": []}, "entrypoint: "),
-    ({"entrypoint": [1]}, "entrypoint.0: input should be a valid string, got 1"),
+    ({"entrypoint": []}, "entrypoint: must have at least 1 item(s), got a list"),
+    ({"entrypoint": [1]}, "entrypoint.0: must be a string, got 1"),
     ({"resourceLimits": None}, "resourceLimits is required"),
     ({"resourceLimits": {"cpu": 1}}, "resourceLimits.cpu: "),
     ({"metadata": {"a": 1}}, "metadata.a: "),
@@ -181,6 +183,47 @@ async def test_creates_that_are_refused(api: Api, change: dict[str, Any], words:
     assert (status, set(body)) == (400, {"code", "message"})
     assert words in body["message"]
     assert api.house.runtime.calls["create"] == 0
+
+
+def volume(**parts: Any) -> dict[str, Any]:
+    return {"volumes": [{"name": "d", "host": {"path": "/x"}, "mountPath": "/d", **parts}]}
+
+
+def one_line_texts(text: str) -> list[dict[str, Any]]:
+    """Creates with this text where a name, a path or another short text belongs."""
+    return [
+        {"image": {"uri": text}},
+        {"image": {"uri": "i", "auth": {"username": text, "password": "p"}}},
+        {"metadata": {text: "v"}},
+        {"metadata": {"k": text}},
+        {"env": {text: "v"}},
+        {"extensions": {text: "v"}},
+        {"platform": {"os": text, "arch": "amd64"}},
+        {"snapshotId": text, "image": None},
+        {"networkPolicy": {"egress": [{"action": "allow", "target": text}]}},
+        volume(name=text),
+        volume(mountPath="/" + text),
+        volume(subPath=text),
+        volume(host={"path": "/" + text}),
+        volume(host=None, pvc={"claimName": text}),
+    ]
+
+
+@pytest.mark.parametrize("text", ["a\nb", "a\x1b[31m", "\u202eevil", "a\x00b", "a\ud800"])
+async def test_texts_that_are_no_names(api: Api, text: str) -> None:
+    """Control characters, marks that turn the reading direction, and what is no Unicode: 4xx, and nothing is made."""
+    for change in one_line_texts(text):
+        status, _ = await api.call("POST", "/sandboxes", json=plain(**change))
+        assert status == 400 or (status == 404 and "snapshotId" in change), change
+    assert api.house.runtime.calls["create"] == 0
+
+
+async def test_texts_that_programs_are_given(api: Api) -> None:
+    """What a program is to see arrives as it is, whatever the characters."""
+    text = "line\nline\t\x1b[31m \u202e \U0001f600"
+    made = await api.create(entrypoint=["sh", "-c", text], env={"A": text})
+    spec = api.house.runtime.specs[made["id"]]
+    assert (spec.entrypoint[-1], spec.env["A"]) == (text, text)
 
 
 async def test_secrets_are_not_repeated(api: Api) -> None:

@@ -50,6 +50,7 @@ async def test_the_body_may_be_left_out(api: Api) -> None:
     source = await api.create()
     assert (await api.call("POST", f"/sandboxes/{source['id']}/snapshots"))[0] == 202
     assert (await api.call("POST", f"/sandboxes/{source['id']}/snapshots", json={"name": ""}))[0] == 400
+    assert (await api.call("POST", f"/sandboxes/{source['id']}/snapshots", json={"name": "a\nb"}))[0] == 400
     assert (await api.call("POST", f"/sandboxes/{source['id']}/snapshots", json=[]))[0] == 400
 
 
