@@ -111,13 +111,18 @@ class ServerProcess:
         """Whether the process lives."""
         return self.process is not None and self.process.poll() is None
 
-    def start(self, *, environment: Mapping[str, str] | None = None, ready: bool = True) -> ServerProcess:
-        """Starts it and waits until `/ready` answers 200 (`/health` with ready=False)."""
+    def start(
+        self, *, environment: Mapping[str, str] | None = None, ready: bool = True, terminal: int | None = None
+    ) -> ServerProcess:
+        """Starts it and waits until `/ready` answers 200 (`/health` with ready=False).
+
+        What it writes goes into its log, or to the descriptor `terminal`.
+        """
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [SERVER, "--config", str(self.config)],
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=log if terminal is None else terminal,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "OPENSANDBOX_INSECURE_SERVER": "YES", **(environment or {})},
                 start_new_session=True,

@@ -18,6 +18,7 @@ import pytest
 from manager.domain.sandbox import Sandbox, SandboxSpec
 from manager.runtime.docker.runtime import DockerRuntime
 from manager.settings.model import Settings
+from tests.docker import registries
 from tests.docker.harness import Events, make_settings
 
 BUILD = Path(__file__).parents[1] / "images" / "build"
@@ -38,6 +39,22 @@ def images() -> tuple[str, str]:
     built = subprocess.run([str(BUILD)], capture_output=True, text=True, check=True)
     sandbox, execd = built.stdout.split()
     return sandbox, execd
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a registry that asks for a password."""
+    if not registries.possible():
+        pytest.skip("needs the packages docker-registry and apache2-utils")
+    with registries.registry(tmp_path_factory.mktemp("registry")) as address:
+        yield address
+
+
+@pytest.fixture
+def private(registry: str, engine: docker.APIClient, images: tuple[str, str]) -> Iterator[str]:
+    """An image that is in the registry and not on the Engine."""
+    with registries.pushed(engine, images[1], registry) as name:
+        yield name
 
 
 @pytest.fixture(scope="session")

@@ -6,55 +6,21 @@ import asyncio
 import base64
 import json
 import logging
-import shutil
-import subprocess
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import docker
 import pytest
 
 from manager.domain import errors
 from manager.domain.sandbox import Platform, RegistryAuth, SandboxSpec, SandboxState
 from manager.runtime.docker.images import Layers, pull_error, registry_of
 from manager.runtime.docker.runtime import DockerRuntime
-from tests.docker.harness import Events, free_port, make_settings, wait_for_port
+from tests.docker.harness import Events, make_settings
+from tests.docker.registries import AUTH, PASSWORD, USER
 
 pytestmark = pytest.mark.timeout(60)
 Started = Callable[..., Awaitable[tuple[DockerRuntime, Events]]]
 Spec = Callable[..., SandboxSpec]
-USER, PASSWORD = "someone", "c0rrect-horse"
-AUTH = RegistryAuth(USER, PASSWORD)
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a registry that asks for a password."""
-    if not (shutil.which("docker-registry") and shutil.which("htpasswd")):
-        pytest.skip("needs the packages docker-registry and apache2-utils")
-    home, port = tmp_path_factory.mktemp("registry"), free_port()
-    subprocess.run(["htpasswd", "-Bbc", str(home / "users"), USER, PASSWORD], check=True, capture_output=True)
-    (home / "config.yml").write_text(
-        f"version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {home}}}}}\n"
-        f"http: {{addr: '127.0.0.1:{port}'}}\nauth: {{htpasswd: {{realm: test, path: {home}/users}}}}\n"
-    )
-    with subprocess.Popen(["docker-registry", "serve", str(home / "config.yml")], stderr=subprocess.DEVNULL) as server:
-        wait_for_port(port)
-        yield f"127.0.0.1:{port}"
-        server.kill()
-
-
-@pytest.fixture
-def private(registry: str, engine: docker.APIClient, images: tuple[str, str]) -> Iterator[str]:
-    """An image that is in the registry and not on the Engine."""
-    repository = f"{registry}/team/sandbox"
-    engine.tag(images[1], repository, "1")
-    pushed = engine.push(repository, "1", auth_config={"username": USER, "password": PASSWORD})
-    assert "errorDetail" not in pushed, pushed
-    engine.remove_image(f"{repository}:1")
-    yield f"{repository}:1"
-    for image in engine.images(repository):
-        engine.remove_image(image["RepoTags"][0])
 
 
 async def pulls(runtime: DockerRuntime, spec: SandboxSpec) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,7 +24,7 @@ UNREACHABLE = "DOCKER::SANDBOX_REGISTRY_UNREACHABLE"
 TIMED_OUT = "DOCKER::SANDBOX_IMAGE_PULL_TIMEOUT"
 DISK_FULL = "DOCKER::ENGINE_DISK_FULL"
 PROGRESS_EVERY = 0.5
-"""Seconds between two lines of progress."""
+"""Seconds between two looks at how far a pull is."""
 _MEBIBYTE = 1024 * 1024
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "arm64v8": "arm64"}
 
@@ -95,6 +94,7 @@ class Images:
             pull = self._pulls[key] = _Pull(self._calls, image, platform, auth)
             pull.task.add_done_callback(lambda _: self._pulls.pop(key, None))
         pull.listeners.append(progress)
+        progress(pull.text)
         try:
             async with asyncio.timeout(self._limit):
                 await asyncio.shield(pull.task)
@@ -112,13 +112,16 @@ class _Pull:
         self.listeners: list[Progress] = []
         self._image = image
         self._layers = Layers()
-        self._told = 0.0
+        self._told = (0, 0)
+        self.text = f"pulling {image}"
+        """How far it is, for whoever comes to wait for it."""
         self._loop = asyncio.get_running_loop()
         self.task = self._loop.create_task(self._run(calls, _platform(platform), auth))
         self.task.add_done_callback(_retrieve)
 
     async def _run(self, calls: Calls, platform: str | None, auth: RegistryAuth | None) -> None:
-        self._tell(f"pulling {self._image}", (0, 0))
+        self._tell()
+        self._loop.call_later(PROGRESS_EVERY, self._look)
         over = {SHARE: Share(self._image, over=True)}
         try:
             await calls.pull(self._image, platform, auth, self._line)
@@ -133,17 +136,22 @@ class _Pull:
         if record.get("error"):
             raise errors.Failed(PULL_FAILED, str(record["error"]))
         self._layers.take(record)
-        now = time.monotonic()
-        if now - self._told >= PROGRESS_EVERY:
-            self._told = now
-            text = f"pulling {self._image}: {self._layers}"
-            self._loop.call_soon_threadsafe(self._tell, text, self._layers.sizes)
 
-    def _tell(self, text: str, sizes: tuple[int, int]) -> None:
+    def _look(self) -> None:
+        """Tells what has changed since the last look, as long as the pull goes on."""
+        if self.task.done():
+            return
+        if self._layers.sizes != self._told:
+            self._told = self._layers.sizes
+            self.text = f"pulling {self._image}: {self._layers}"
+            self._tell()
+        self._loop.call_later(PROGRESS_EVERY, self._look)
+
+    def _tell(self) -> None:
         """A line for whoever waits, and for the log; a bar where a terminal shows the log."""
-        log.info(text, extra={SHARE: Share(self._image, *sizes)})
+        log.info(self.text, extra={SHARE: Share(self._image, *self._told)})
         for listener in tuple(self.listeners):
-            listener(text)
+            listener(self.text)
 
 
 def _retrieve(task: asyncio.Task[None]) -> None:
@@ -156,22 +164,20 @@ class Layers:
     """How far the layers of a pull are."""
 
     def __init__(self) -> None:
-        self._sizes: dict[str, tuple[int, int]] = {}
+        self._layers: dict[str, tuple[int, int]] = {}
+        self.sizes = (0, 0)
+        """Bytes there and bytes in all, as far as they are known."""
 
     def take(self, record: Mapping[str, Any]) -> None:
         """Counts one progress record."""
         detail, layer = record.get("progressDetail") or {}, str(record.get("id", ""))
         if record.get("status") == "Downloading" and detail.get("total"):
-            self._sizes[layer] = (int(detail.get("current", 0)), int(detail["total"]))
-        elif record.get("status") in ("Download complete", "Pull complete") and layer in self._sizes:
-            total = self._sizes[layer][1]
-            self._sizes[layer] = (total, total)
-
-    @property
-    def sizes(self) -> tuple[int, int]:
-        """Bytes there and bytes in all, as far as they are known."""
-        known = tuple(self._sizes.values())
-        return sum(done for done, _ in known), sum(total for _, total in known)
+            self._layers[layer] = (int(detail.get("current", 0)), int(detail["total"]))
+        elif record.get("status") in ("Download complete", "Pull complete") and layer in self._layers:
+            total = self._layers[layer][1]
+            self._layers[layer] = (total, total)
+        known = self._layers.values()
+        self.sizes = (sum(done for done, _ in known), sum(total for _, total in known))
 
     def __str__(self) -> str:
         done, total = self.sizes
