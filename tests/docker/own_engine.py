@@ -40,6 +40,7 @@ class OwnEngine:
         self._ip("link", "set", self._bridge, "up")
         self.url = f"unix://{self.home}/docker.sock"
         self._process: subprocess.Popen[bytes] | None = None
+        self._seen: dict[str, str] = {}
         document = {
             "data-root": str(self.home / "data"),
             "exec-root": str(self.home / "exec"),
@@ -60,6 +61,19 @@ class OwnEngine:
         """What containers run in, before the start."""
         self._document |= {"runtimes": {name: {"path": str(program)}}, "default-runtime": name}
 
+    def see(self, place: str, content: str) -> None:
+        """Shows this Engine alone a file of the machine with other content, before the start."""
+        mine = self.home / place.strip("/").replace("/", "-")
+        mine.write_text(content)
+        self._seen[str(mine)] = place
+
+    def _prefix(self) -> list[str]:
+        """A mount namespace of its own, where it is to see other files."""
+        if not self._seen:
+            return []
+        mounts = "".join(f"mount --bind {mine} {place} && " for mine, place in self._seen.items())
+        return ["unshare", "--mount", "sh", "-c", f'{mounts}exec "$@"', "sh"]
+
     @staticmethod
     def possible() -> bool:
         """Whether this machine can run one."""
@@ -73,7 +87,7 @@ class OwnEngine:
         """Returns once it answers."""
         (self.home / "daemon.json").write_text(json.dumps(self._document))
         with (self.home / "log").open("ab") as log:
-            command = ["dockerd", "--config-file", str(self.home / "daemon.json")]
+            command = [*self._prefix(), "dockerd", "--config-file", str(self.home / "daemon.json")]
             self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         deadline = time.monotonic() + START_LIMIT
         while time.monotonic() < deadline:
