@@ -11,6 +11,8 @@ from opensandbox import Sandbox
 from opensandbox.config import ConnectionConfig
 
 from tests.clients.modes import MODES, Mode, connection
+from tests.clients.names import NameServer, PortTaken
+from tests.clients.programs_run import Programs
 from tests.conftest import end_server
 from tests.server_process import SANDBOX_IMAGE, ServerProcess, free_port
 
@@ -77,3 +79,31 @@ async def clients(request: pytest.FixtureRequest, server_of: Callable[[Mode], Se
         if config.transport is not None:  # one that the user gives is the user's to close
             await config.transport.aclose()
     request.node.add_report_section("teardown", f"server in {mode.name} mode", clients.server.output()[-20_000:])
+
+
+@pytest.fixture(params=list(MODES.values()), ids=str)
+def mode(request: pytest.FixtureRequest) -> Mode:
+    """Every way of addressing."""
+    chosen: Mode = request.param
+    return chosen
+
+
+@pytest.fixture(scope="session")
+def name_server() -> Iterator[NameServer]:
+    """A name server that knows the wildcard domain."""
+    try:
+        with NameServer.listening() as server:
+            yield server
+    except (PermissionError, PortTaken) as failure:
+        pytest.skip(f"a name server of our own needs port 53, which only root may have: {failure}")
+
+
+@pytest.fixture
+def programs(
+    request: pytest.FixtureRequest, mode: Mode, server_of: Callable[[Mode], ServerProcess]
+) -> Iterator[Programs]:
+    """Runs released programs against the server of a mode, which has no sandboxes afterwards."""
+    names: NameServer | None = request.getfixturevalue("name_server") if mode.route == "wildcard" else None
+    running = Programs(mode, server_of(mode), names)
+    yield running
+    running.server.delete_all()

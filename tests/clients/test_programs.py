@@ -1,49 +1,35 @@
-"""Released programs around the SDK, unchanged: the command line, the MCP server, the npm package, older SDKs.
+"""Released programs around the SDK, unchanged: the command line, the MCP server, the interpreter, the npm package,
+older SDKs.
 
-Each is installed from its registry by a hash-pinned lock into an environment of its own and run as a process. Wildcard
-mode is left to the SDK tests: these programs offer no place to resolve its names.
+Each is installed from its registry by a hash-pinned lock into an environment of its own and run as a process.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright._impl._driver import compute_driver_executable
 
-from tests.clients.modes import MODES, Mode
-from tests.server_process import SANDBOX_IMAGE, ServerProcess
+from tests.clients.modes import MODES
+from tests.clients.programs_run import PROGRAMS, Programs, installed
+from tests.server_process import SANDBOX_IMAGE
 
-ROOT = Path(__file__).parent.parent.parent
-PROGRAMS = Path(__file__).parent / "programs"
-RUN_SECONDS = 60
 NODE_MAJOR = 20
 OLD_SDKS = ["0.1.0", "0.1.5", "0.1.10", "0.1.16", "1.1.0"]
 ALL_STEPS = ["create", "info", "endpoint", "ping", "command", "files", "metrics", "renew", "pause", "resume", "kill"]
-REACHED = [MODES[name] for name in ("direct", "server-proxy", "header", "uri")]
+CODE_RUNS = [
+    {"stdout": "said\n", "result": ["21"], "error": None, "count": 1},
+    {"stdout": "", "result": ["40"], "error": None, "count": 2},
+    {"stdout": "", "result": [], "error": "ZeroDivisionError", "count": 3},
+]
 
 pytestmark = pytest.mark.timeout(300)
-
-
-def installed(name: str) -> Path:
-    """The `bin` of the environment that scripts/lock/NAME.txt describes."""
-    subprocess.run([ROOT / "scripts/install", name], check=True, capture_output=True)
-    return ROOT / ".venvs" / name / "bin"
-
-
-def run(*command: str | Path, **environment: str) -> str:
-    """Runs a program to its end; returns its output. A failure shows what it wrote."""
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=RUN_SECONDS, check=False, env={**os.environ, **environment}
-    )
-    assert done.returncode == 0, f"{command}: {done.stdout}\n{done.stderr}"
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -52,31 +38,16 @@ def tools() -> Path:
     return installed("tools")
 
 
-@pytest.fixture(params=REACHED, ids=str)
-def mode(request: pytest.FixtureRequest) -> Mode:
-    """Every way of addressing that the programs can use."""
-    chosen: Mode = request.param
-    return chosen
-
-
 @pytest.fixture
-def server(mode: Mode, server_of: Callable[[Mode], ServerProcess]) -> Iterator[ServerProcess]:
-    """The running server of the mode, without sandboxes afterwards."""
-    running = server_of(mode)
-    yield running
-    running.delete_all()
-
-
-@pytest.fixture
-def osb(tools: Path, server: ServerProcess, mode: Mode) -> Callable[..., Any]:
+def osb(tools: Path, programs: Programs) -> Callable[..., Any]:
     """Calls the command line; its JSON output is parsed."""
 
     def call(*arguments: str, parse: bool = True) -> Any:
-        proxy = "--use-server-proxy" if mode.use_server_proxy else "--no-use-server-proxy"
-        output = run(
-            tools / "osb", "--domain", server.address, "--api-key", server.api_key, proxy, "--no-color", *arguments,
-            HOME=str(server.config.parent),
-        )  # fmt: skip
+        proxy = "--use-server-proxy" if programs.mode.use_server_proxy else "--no-use-server-proxy"
+        server = programs.server
+        output = programs.run(
+            tools / "osb", "--domain", server.address, "--api-key", server.api_key, proxy, "--no-color", *arguments
+        )
         return json.loads(output) if parse else output
 
     return call
@@ -90,6 +61,7 @@ def test_command_line(osb: Callable[..., Any], tmp_path: Path) -> None:
     osb("file", "upload", sandbox_id, str(tmp_path / "up"), "/root/up", parse=False)
     osb("file", "download", sandbox_id, "/root/up", str(tmp_path / "down"), parse=False)
     assert (tmp_path / "down").read_text() == "text"
+    assert osb("sandbox", "metrics", sandbox_id, "-o", "json")["cpu_count"] > 0
     listed = osb("sandbox", "list", "-m", "by=osb", "-s", "running", "-o", "json")
     assert sandbox_id in json.dumps(listed)
     osb("sandbox", "renew", sandbox_id, "-t", "20m", parse=False)
@@ -102,26 +74,33 @@ def test_command_line(osb: Callable[..., Any], tmp_path: Path) -> None:
     assert sandbox_id not in json.dumps(osb("sandbox", "list", "-m", "by=osb", "-o", "json"))
 
 
-def test_mcp_server(tools: Path, server: ServerProcess, mode: Mode) -> None:
+def test_mcp_server(tools: Path, programs: Programs) -> None:
     """An agent's tool calls create a sandbox, work in it and kill it."""
-    proxy = ["--use-server-proxy"] if mode.use_server_proxy else []
+    server = programs.server
+    proxy = ["--use-server-proxy"] if programs.mode.use_server_proxy else []
     arguments = ["--domain", server.address, "--api-key", server.api_key, *proxy]
-    output = run(
-        tools / "python", PROGRAMS / "drive_mcp.py", SANDBOX_IMAGE, tools / "opensandbox-mcp", *arguments,
-        HOME=str(server.config.parent),
-    )  # fmt: skip
-    said = json.loads(output)
+    drive = tools / "python", PROGRAMS / "drive_mcp.py"
+    said = json.loads(programs.run(*drive, SANDBOX_IMAGE, tools / "opensandbox-mcp", *arguments))
     assert "said" in json.dumps(said["command"])
     assert "text" in json.dumps(said["file"])
     assert said["id"] in json.dumps(said["list"])
     assert server.call("GET", f"/v1/sandboxes/{said['id']}")[0] == 404
 
 
-def test_code_interpreter_gets_ready(tools: Path, server: ServerProcess, mode: Mode) -> None:
-    """The interpreter finds its endpoint and sees that its runtime listens; running code needs the real image."""
-    arguments = [server.address, server.api_key, SANDBOX_IMAGE, str(mode.use_server_proxy).lower()]
-    said = json.loads(run(tools / "python", PROGRAMS / "drive_interpreter.py", *arguments))
-    assert said["healthy"] is True
+def test_code_interpreter(tools: Path, programs: Programs) -> None:
+    """Contexts keep their names apart, results and errors arrive, code is interrupted, in both flavours."""
+    server = programs.server
+    drive = tools / "python", PROGRAMS / "drive_interpreter.py"
+    said = json.loads(programs.run(*drive, server.address, server.api_key, SANDBOX_IMAGE, programs.proxy))
+    assert said["async"] == {
+        "healthy": True,
+        "runs": CODE_RUNS,
+        "without context": {"stdout": "", "result": [], "error": "NameError", "count": 1},
+        "listed": True,
+        "interrupted": "KeyboardInterrupt",
+        "deleted": 404,
+    }
+    assert said["sync"] == {"runs": CODE_RUNS, "listed": True, "deleted": []}
 
 
 def new_enough(node: str) -> bool:
@@ -150,19 +129,21 @@ def package(node: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_npm_package(node: str, package: Path, server: ServerProcess, mode: Mode) -> None:
+def test_npm_package(node: str, package: Path, programs: Programs) -> None:
     """The JavaScript SDK's core calls."""
-    proxy = str(mode.use_server_proxy).lower()
-    said = json.loads(run(node, package / "drive.mjs", server.address, server.api_key, SANDBOX_IMAGE, proxy))
+    server = programs.server
+    output = programs.run(node, package / "drive.mjs", server.address, server.api_key, SANDBOX_IMAGE, programs.proxy)
+    said = json.loads(output)
     assert (said["state"], said["paused"], said["resumed"]) == ("Running", "Paused", "Running")
     assert (said["stdout"], said["stderr"], said["file"]) == (["said"], ["wrong"], "text ünïcode")
     assert said["endpoint"]
 
 
-@pytest.mark.parametrize("mode", [MODES["direct"], MODES["uri"]], ids=str, indirect=True)
+@pytest.mark.parametrize("mode", [MODES["direct"], MODES["uri"], MODES["wildcard"]], ids=str, indirect=True)
 @pytest.mark.parametrize("release", OLD_SDKS)
-def test_older_sdk(release: str, server: ServerProcess) -> None:
+def test_older_sdk(release: str, programs: Programs) -> None:
     """The core calls of an older release; docs/compatibility.md tells the same in a table."""
     python = installed(f"sdk-{release}") / "python"
-    steps = json.loads(run(python, PROGRAMS / "drive_sdk.py", server.address, server.api_key, SANDBOX_IMAGE))
+    server = programs.server
+    steps = json.loads(programs.run(python, PROGRAMS / "drive_sdk.py", server.address, server.api_key, SANDBOX_IMAGE))
     assert steps == dict.fromkeys(ALL_STEPS, "ok")

@@ -1,28 +1,81 @@
-"""The code interpreter's way to readiness: `drive_interpreter.py DOMAIN KEY IMAGE USE_SERVER_PROXY`.
+"""The code interpreter's client, both flavours: `drive_interpreter.py DOMAIN KEY IMAGE USE_SERVER_PROXY`.
 
-The sandbox only listens where Jupyter would: running code needs the real image, and is not tried.
+Something has to listen where Jupyter would, or the client does not get ready; the code itself is run by execd's
+stand-in, which knows Python only. Prints one JSON object with what each flavour was told.
 """
 
 import asyncio
 import json
 import sys
-from datetime import timedelta
+from typing import Any
 
-from code_interpreter import CodeInterpreter
-from opensandbox import Sandbox
-from opensandbox.config import ConnectionConfig
+from code_interpreter import CodeInterpreter, CodeInterpreterSync
+from opensandbox import Sandbox, SandboxSync
+from opensandbox.config import ConnectionConfig, ConnectionConfigSync
+from opensandbox.exceptions import SandboxException
 
 JUPYTER_PORT = "44771"
+PYTHON = "python"
+FIRST = "print('said'); x = 20\nx + 1"
+SECOND = "x * 2"
+ENDLESS = "print('begun')\nwhile True: pass"
 
 
-async def main(domain: str, key: str, image: str, proxy: str) -> dict[str, object]:
-    """Creates the sandbox, wraps it once something listens on Jupyter's port, and kills it."""
-    config = ConnectionConfig(domain=domain, api_key=key, use_server_proxy=proxy == "true")
+def told(execution: Any) -> dict[str, Any]:
+    """What a piece of code did."""
+    return {
+        "stdout": "".join(line.text for line in execution.logs.stdout),
+        "result": [result.text for result in execution.result],
+        "error": execution.error.name if execution.error else None,
+        "count": execution.execution_count,
+    }
+
+
+async def drive(sandbox: Sandbox) -> dict[str, Any]:
+    """Contexts and code by the asynchronous flavour."""
+    async with await CodeInterpreter.create(sandbox) as interpreter:
+        codes = interpreter.codes
+        context = await codes.create_context(PYTHON)
+        said = {
+            "healthy": await interpreter.is_healthy(),
+            "runs": [told(await codes.run(code, context=context)) for code in (FIRST, SECOND, "1 / 0")],
+            "without context": told(await codes.run(SECOND, language=PYTHON)),
+            "listed": context.id in [known.id for known in await codes.list_contexts(PYTHON)],
+        }
+        running = asyncio.create_task(codes.run(ENDLESS, context=context))
+        while not running.done():
+            await codes.interrupt(str(context.id))
+            await asyncio.wait([running], timeout=0.1)
+        said["interrupted"] = told(running.result())["error"]
+        await codes.delete_context(str(context.id))
+        try:
+            await codes.get_context(str(context.id))
+        except SandboxException as refused:
+            said["deleted"] = getattr(refused, "status_code", None)
+        return said
+
+
+def drive_sync(sandbox: SandboxSync) -> dict[str, Any]:
+    """The same by the synchronous one, but for what needs two calls at once."""
+    codes = CodeInterpreterSync.create(sandbox).codes
+    context = codes.create_context(PYTHON)
+    return {
+        "runs": [told(codes.run(code, context=context)) for code in (FIRST, SECOND, "1 / 0")],
+        "listed": context.id in [known.id for known in codes.list_contexts(PYTHON)],
+        "deleted": codes.delete_contexts(PYTHON) or codes.list_contexts(PYTHON),
+    }
+
+
+async def main(domain: str, key: str, image: str, proxy: str) -> dict[str, Any]:
+    """Creates the sandbox, lets both flavours work in it, and kills it."""
+    options = {"domain": domain, "api_key": key, "use_server_proxy": proxy == "true"}
     listen = ["python3", "-m", "http.server", JUPYTER_PORT]
-    sandbox = await Sandbox.create(image, entrypoint=listen, connection_config=config)
+    sandbox = await Sandbox.create(image, entrypoint=listen, connection_config=ConnectionConfig(**options))
     try:
-        interpreter = await CodeInterpreter.create(sandbox, ready_timeout=timedelta(seconds=30))
-        return {"id": interpreter.id, "healthy": await interpreter.is_healthy()}
+        said = {"async": await drive(sandbox)}
+        config = ConnectionConfigSync(**options)
+        said["sync"] = drive_sync(SandboxSync.connect(sandbox.id, connection_config=config))
+        return said
     finally:
         await sandbox.kill()
         await sandbox.close()
