@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -23,6 +24,7 @@ EXECD_IMAGE = "opensandbox-test/execd:1"
 START_SECONDS = 30.0
 STOP_SECONDS = 20.0
 POLL_SECONDS = 0.02
+LOWEST_PORT = 10000
 SERVER = Path(sys.executable).parent / "opensandbox-server"
 
 
@@ -30,17 +32,34 @@ class ServerFailed(RuntimeError):
     """Raised when the server does not come up or does not go down; carries what it wrote."""
 
 
-def free_port(wanted: int = 0) -> int:
-    """A TCP port nobody listens on: `wanted` when it is free, else any."""
+def free_port(wanted: int = 0, host: str = "127.0.0.1") -> int:
+    """A TCP port that is free on `host`: `wanted` if that is, else one that no connection is given by chance."""
+    # As the server binds it: connections that ended a moment ago are in nobody's way.
+    if wanted and _is_free(host, wanted, reuse=True):
+        return wanted
+    while not _is_free(host, port := random.randrange(LOWEST_PORT, _first_given_out())):
+        pass
+    return port
+
+
+def _first_given_out() -> int:
+    """The kernel numbers connections from here on: whoever is to listen later had better be below."""
+    try:
+        first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except OSError:
+        first = 0
+    return first if first > 2 * LOWEST_PORT else 65536
+
+
+def _is_free(host: str, port: int, *, reuse: bool = False) -> bool:
     with socket.socket() as probe:
-        if wanted:  # as the server binds it: connections that ended a moment ago are in nobody's way
+        if reuse:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", wanted))
+            probe.bind((host, port))
         except OSError:
-            return free_port()
-        port: int = probe.getsockname()[1]
-        return port
+            return False
+    return True
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
@@ -69,7 +88,44 @@ def to_toml(tables: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-class ServerProcess:
+class Api:
+    """The REST API of a server, as a client with its key sees it."""
+
+    def __init__(self, address: str, api_key: str) -> None:
+        self.address = address
+        self.api_key = api_key
+
+    @property
+    def url(self) -> str:
+        """The base of the REST API, without `/v1`."""
+        return f"http://{self.address}"
+
+    def call(
+        self, method: str, path: str, body: Any = None, *, headers: Mapping[str, str] | None = None, timeout: float = 60
+    ) -> tuple[int, Any]:
+        """One API call with the key; returns the status and the body, parsed where it is JSON."""
+        sent = {"OPEN-SANDBOX-API-KEY": self.api_key} if self.api_key else {}
+        data = None
+        if body is not None:
+            data = body if isinstance(body, bytes) else json.dumps(body).encode()
+            sent["Content-Type"] = "application/json"
+        request = urllib.request.Request(self.url + path, data, {**sent, **(headers or {})}, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=timeout) as answer:
+                return answer.status, parsed(answer.read())
+        except urllib.error.HTTPError as refused:
+            with refused:
+                return refused.code, parsed(refused.read())
+
+    def delete_all(self) -> None:
+        """Deletes every sandbox of this server, so that a failed test leaves nothing on the Engine."""
+        status, listing = self.call("GET", "/v1/sandboxes?pageSize=200")
+        if status == 200:
+            for sandbox in listing["items"]:
+                self.call("DELETE", f"/v1/sandboxes/{sandbox['id']}")
+
+
+class ServerProcess(Api):
     """One server with its configuration and its store in `folder`; start, stop, kill -9 and start again."""
 
     def __init__(
@@ -91,20 +147,10 @@ class ServerProcess:
         }
         for name, values in tables.items():
             merged.setdefault(name, {}).update(values)
-        self.api_key: str = merged["server"].get("api_key", "")
+        super().__init__(f"127.0.0.1:{self.port}", merged["server"].get("api_key", ""))
         self.instance: str = merged["docker"]["instance"]
         self.config.write_text(to_toml(merged))
         self.process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def address(self) -> str:
-        """`host:port` of the one listener."""
-        return f"127.0.0.1:{self.port}"
-
-    @property
-    def url(self) -> str:
-        """The base of the REST API, without `/v1`."""
-        return f"http://{self.address}"
 
     @property
     def running(self) -> bool:
@@ -164,30 +210,6 @@ class ServerProcess:
     def output(self) -> str:
         """What the server has written so far."""
         return self.log.read_text(errors="replace") if self.log.exists() else ""
-
-    def call(
-        self, method: str, path: str, body: Any = None, *, headers: Mapping[str, str] | None = None, timeout: float = 60
-    ) -> tuple[int, Any]:
-        """One API call with the key; returns the status and the body, parsed where it is JSON."""
-        sent = {"OPEN-SANDBOX-API-KEY": self.api_key} if self.api_key else {}
-        data = None
-        if body is not None:
-            data = body if isinstance(body, bytes) else json.dumps(body).encode()
-            sent["Content-Type"] = "application/json"
-        request = urllib.request.Request(self.url + path, data, {**sent, **(headers or {})}, method=method)
-        try:
-            with urllib.request.urlopen(request, timeout=timeout) as answer:
-                return answer.status, parsed(answer.read())
-        except urllib.error.HTTPError as refused:
-            with refused:
-                return refused.code, parsed(refused.read())
-
-    def delete_all(self) -> None:
-        """Deletes every sandbox of this server, so that a failed test leaves nothing on the Engine."""
-        status, listing = self.call("GET", "/v1/sandboxes?pageSize=200")
-        if status == 200:
-            for sandbox in listing["items"]:
-                self.call("DELETE", f"/v1/sandboxes/{sandbox['id']}")
 
 
 def parsed(body: bytes) -> Any:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
-from typing import Any, Final
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
 
 from manager.doctor.findings import Finding, fail, ok, warn
 from manager.domain.errors import ManagerError
 from manager.runtime.docker.calls import Calls, Json
 from manager.runtime.docker.engine import Engine
-from manager.runtime.docker.networks import outlook
+from manager.runtime.docker.networks import gateways
+from manager.runtime.docker.outlook import Outlook, find_place, outlook
+from manager.runtime.docker.own_container import own_container
 from manager.runtime.docker.profile import secure_runtime_name
+from manager.runtime.docker.way_in import knock
 from manager.settings.model import Settings
 
 LEAST_VERSION: Final = (20, 10)
 ANSWER_TIME: Final = 10.0
+CUT_OFF: Final = (
+    "this server's container is on an internal network, from which no published port can be dialled: no sandbox can",
+    "run it with network_mode 'host', or on a network that is not internal",
+)
 _ICC: Final = "com.docker.network.bridge.enable_icc"
 _LIMITS: Final = {"MemoryLimit": "memory", "CpuCfsQuota": "cpu", "PidsLimit": "pids_limit"}
 
@@ -39,7 +46,7 @@ async def check_engine(settings: Settings) -> AsyncIterator[Finding]:
         yield await _image(calls, "execd image", settings.runtime.execd_image)
         if settings.egress.image:
             yield await _image(calls, "egress image", settings.egress.image)
-        yield await _network(calls, settings, engine.address.remote_host)
+        yield await _network(calls, settings, outlook(engine.address.remote_host, docker.host_ip, find_place()))
     finally:
         engine.close()
 
@@ -85,7 +92,7 @@ async def _image(calls: Calls, name: str, image: str) -> Finding:
     return warn(name, f"{image} is not on the Engine", remedy)
 
 
-async def _network(calls: Calls, settings: Settings, remote_host: str | None) -> Finding:
+async def _network(calls: Calls, settings: Settings, seen: Outlook) -> Finding:
     mode = settings.docker.network_mode
     if mode == "host":
         text = "host: sandboxes share the network of the Engine's machine, see each other and compete for ports"
@@ -93,22 +100,45 @@ async def _network(calls: Calls, settings: Settings, remote_host: str | None) ->
     own = settings.docker.network_name
     isolated = mode == "bridge" and not settings.docker.inter_container
     network = await calls.inspect_network(own if isolated else mode)
-    if network is None and isolated:
-        return ok("network", f"{own} will be made with the first sandbox; it keeps sandboxes apart")
-    if network is None:
+    if network is None and not isolated:
         return fail("network", f"{mode} does not exist on the Engine", f"docker network create {mode}")
-    return _reach(settings, network, remote_host)
-
-
-def _reach(settings: Settings, network: Json, remote_host: str | None) -> Finding:
-    name = str(network.get("Name"))
-    ranges: list[dict[str, Any]] = (network.get("IPAM") or {}).get("Config") or []
-    view = outlook(remote_host, settings.docker.host_ip).sight
-    direct = any(view.reaches(entry.get("Gateway", "")) for entry in ranges)
-    if not direct:
-        text = f"{name}: containers cannot be dialled from here; sandboxes are reached at published ports of "
-        return ok("network", text + view.engine_host)
+    found = gateways(network) if network else []
+    reached = any(seen.sight.reaches(gateway) for gateway in found)
+    if not reached and (network is not None or seen.exposed):
+        if await _is_cut_off(calls):
+            return fail("network", *CUT_OFF)
+        return await _published(settings, seen, own if isolated else mode, found)
+    if network is None:
+        return ok("network", f"{own} will be made with the first sandbox; it keeps sandboxes apart")
     if (network.get("Options") or {}).get(_ICC) != "false" and not settings.docker.inter_container:
         remedy = f"docker network create -o {_ICC}=false NAME, and name it in docker.network_mode"
-        return warn("network", f"{name}: dialled directly, but sandboxes on it reach each other", remedy)
-    return ok("network", f"{name}: sandboxes are dialled at their own addresses")
+        return warn("network", f"{network['Name']}: dialled directly, but sandboxes on it reach each other", remedy)
+    return ok("network", f"{network['Name']}: sandboxes are dialled at their own addresses")
+
+
+async def _is_cut_off(calls: Calls) -> bool:
+    """Whether we are in a container whose networks are all internal: what is published on the host is not for them."""
+    container = await own_container(calls)
+    names = ((container or {}).get("NetworkSettings") or {}).get("Networks") or {}
+    networks = [await calls.inspect_network(name) for name in names]
+    return bool(networks) and all(network is not None and network.get("Internal") for network in networks)
+
+
+async def _published(settings: Settings, seen: Outlook, name: str, found: Sequence[str]) -> Finding:
+    """Containers cannot be dialled: whether published ports can, and who else can dial those."""
+    docker, direct = settings.docker, settings.ingress.mode == "direct"
+    asked = docker.publish_host if direct else None
+    problem = seen.obstacle(asked)
+    if problem is not None:
+        return fail("network", problem)
+    host = seen.sight.dials(asked or seen.publish_for_us(next(iter(found), None)))
+    # A port on which nobody listens: a refusal comes from the host, so the way to it is open.
+    failure = await knock(host, docker.port_range_max)
+    if failure is not None and not isinstance(failure, ConnectionRefusedError):
+        text = f"{name}: containers cannot be dialled from here, and {host}, where their ports are published, cannot be"
+        return fail("network", f"{text} either: {failure.strerror or 'no answer'}", "let us in through its firewall")
+    text = f"{name}: containers cannot be dialled from here; sandboxes are reached at published ports, by {host}"
+    if direct or not seen.exposed:
+        return ok("network", text)
+    remedy = "run this server beside the Engine, in a container with network_mode 'host'; secureAccess needs that"
+    return warn("network", f"{text}, as other machines or containers can too", remedy)

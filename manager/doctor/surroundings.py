@@ -18,7 +18,8 @@ from typing import Final
 
 from gateway.listener import bind
 from manager.doctor.findings import Finding, fail, ok, warn
-from manager.services.public_host import bracketed, public_host
+from manager.runtime.docker.outlook import find_place
+from manager.services.public_host import bracketed, configured_host, public_host
 from manager.settings.model import Settings
 
 LEAST_DISK: Final = 200 * 1024 * 1024
@@ -132,8 +133,11 @@ def check_open_files(settings: Settings) -> Finding:
 def check_names(settings: Settings) -> Iterator[Finding]:
     """The names that endpoints are written with lead somewhere, as seen from this machine."""
     if settings.ingress.mode != "gateway":
-        host = public_host(settings).strip("[]")
-        yield _name(host, "the host of direct endpoints", "set docker.host_ip, or server.eip")
+        remedy = "set docker.host_ip, or server.eip"
+        if configured_host(settings) is None and find_place().own_network:
+            yield warn("names", "endpoints carry the host that each caller asked for; others may need another", remedy)
+        else:
+            yield _name(public_host(settings).strip("[]"), "the host of direct endpoints", remedy)
         return
     gateway = settings.ingress.gateway
     wildcard = gateway.wildcard_domain

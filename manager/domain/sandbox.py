@@ -148,13 +148,15 @@ class Addresses:
 
     `dial_host`: an address on which we reach every port; `published`: port inside → (host we dial, port on that
     host); `host_network`: the sandbox shares the network of the Engine's host, so ports inside are ports there;
-    `own`: the addresses its own connections come from, which is how the API knows a caller inside a sandbox.
+    `own`: the addresses its own connections come from, which is how the API knows a caller inside a sandbox;
+    `private_host`: an address of the Engine's host that means something to us alone; clients reach it as they reach us.
     """
 
     own: tuple[str, ...] = ()
     dial_host: str | None = None
     published: Mapping[int, tuple[str, int]] = field(default_factory=dict)
     host_network: bool = False
+    private_host: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

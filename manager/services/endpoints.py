@@ -11,7 +11,14 @@ from manager.domain.errors import Failed, Invalid, Unavailable
 from manager.domain.sandbox import EGRESS_PORT, EXECD_PORT, Sandbox, SandboxState
 from manager.services.clock import Clock
 from manager.services.codes import API_NOT_SUPPORTED, INVALID_PARAMETER, Codes
-from manager.services.public_host import bracketed, is_loopback, public_base, public_host
+from manager.services.public_host import (
+    bare_host,
+    bracketed,
+    configured_host,
+    is_loopback,
+    outward_address,
+    public_base,
+)
 from manager.services.sandboxes import Sandboxes
 from manager.settings.ingress import SecureAccessSettings
 from manager.settings.model import Settings
@@ -45,9 +52,13 @@ def direct_address(sandbox: Sandbox, port: int, host: str) -> str | None:
     `host` is the public one; an Engine that is elsewhere is reached at its own.
     """
     addresses = sandbox.addresses
+
+    def public(dialled: str) -> str:
+        ours = is_loopback(dialled) or dialled == addresses.private_host
+        return host if ours else bracketed(dialled)
+
     if addresses.host_network:
-        elsewhere = addresses.dial_host
-        return f"{host if elsewhere is None or is_loopback(elsewhere) else bracketed(elsewhere)}:{port}"
+        return f"{host if addresses.dial_host is None else public(addresses.dial_host)}:{port}"
     published = addresses.published.get(port)
     suffix = ""
     if published is None:
@@ -56,7 +67,7 @@ def direct_address(sandbox: Sandbox, port: int, host: str) -> str | None:
     if published is None:
         return None
     dialled, number = published
-    return f"{host if is_loopback(dialled) else bracketed(dialled)}:{number}{suffix}"
+    return f"{public(dialled)}:{number}{suffix}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +91,8 @@ class Endpoints:
         self._sandboxes = sandboxes
         self._clock = clock
         self._codes = Codes(runtime_name)
-        self._public_host = public_host(settings)
+        self._configured_host = configured_host(settings)
+        self._own_host = self._configured_host or outward_address()
         self._gateway = settings.ingress.mode == "gateway"
         self._signing = settings.ingress.secure_access
 
@@ -108,7 +120,7 @@ class Endpoints:
         if server_proxy:
             return Endpoint(self._proxied(sandbox, port, caller), headers)
         if not self._gateway:
-            return Endpoint(self._direct(sandbox, port), headers)
+            return Endpoint(self._direct(sandbox, port, caller), headers)
         return self._through_gateway(sandbox, port, signature, headers)
 
     def _proxied(self, sandbox: Sandbox, port: int, caller: Caller) -> str:
@@ -117,8 +129,8 @@ class Endpoints:
             return base + format_proxy(sandbox.id, port)
         return caller.host + format_proxy(sandbox.id, port, version=caller.versioned)
 
-    def _direct(self, sandbox: Sandbox, port: int) -> str:
-        address = direct_address(sandbox, port, self._public_host)
+    def _direct(self, sandbox: Sandbox, port: int, caller: Caller) -> str:
+        address = direct_address(sandbox, port, self._host_for(sandbox, caller))
         if address is not None:
             return address
         if sandbox.status.state is SandboxState.PENDING:
@@ -130,6 +142,13 @@ class Endpoints:
             f"No published port leads to port {port} of sandbox {sandbox.id} (it is {sandbox.status.state.value}). "
             "Ask with use_server_proxy=true, or set ingress.mode = gateway.",
         )
+
+    def _host_for(self, sandbox: Sandbox, caller: Caller) -> str:
+        """Our own address is a container's where we see the Engine's host by a private one: the caller knows better."""
+        asked = bare_host(caller.host)
+        if self._configured_host is None and asked and sandbox.addresses.private_host:
+            return asked
+        return self._own_host
 
     def _through_gateway(
         self, sandbox: Sandbox, port: int, signature: Signature | None, headers: dict[str, str]

@@ -17,7 +17,12 @@ _ELSEWHERE = ("8.8.8.8", 53)
 
 
 def public_host(settings: Settings) -> str:
-    """The host of direct endpoints: `server.eip`, else `docker.host_ip` in a container, else where we listen.
+    """The host of direct endpoints: the configured one, else this machine's address."""
+    return configured_host(settings) or outward_address()
+
+
+def configured_host(settings: Settings) -> str | None:
+    """`server.eip`, else `docker.host_ip` in a container, else where we listen; None when that is everywhere.
 
     A scheme, a port or a path in `server.eip` belongs to proxied addresses and is left out here.
     """
@@ -27,7 +32,7 @@ def public_host(settings: Settings) -> str:
     host = server.host.strip("[]")
     if host in _ANY | _LOCAL and settings.docker.host_ip and in_container():
         return bracketed(settings.docker.host_ip)
-    return outward_address() if host in _ANY else bracketed(host)
+    return None if host in _ANY else bracketed(host)
 
 
 def public_base(settings: Settings) -> str | None:

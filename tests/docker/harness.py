@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from manager.domain.sandbox import Sandbox
 from manager.runtime.base import Appeared, Departed, OutOfSync, RuntimeEvent, Synced
 from manager.settings.model import Settings
+from tests.server_process import free_port as free_port
 
 T = TypeVar("T")
 DEADLINE = 20.0
@@ -103,13 +104,6 @@ async def eventually(condition: Callable[[], T]) -> T:
         while not (found := condition()):  # noqa: ASYNC110 - nothing could set an event
             await asyncio.sleep(0.02)
         return found
-
-
-def free_port() -> int:
-    """A port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class EngineProxy:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import random
+import socket
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import docker
 import pytest
@@ -20,6 +24,8 @@ pytestmark = pytest.mark.timeout(60)
 Started = Callable[..., Awaitable[tuple[DockerRuntime, Events]]]
 Spec = Callable[..., SandboxSpec]
 Made = Callable[..., Settings]
+CROWD = 120
+"""Ports of a range of which others use some or all."""
 SERVE = ("python3", "-m", "http.server", "8080")
 
 
@@ -114,7 +120,6 @@ async def test_a_taken_port_means_another_one(started: Started, made: Made, spec
     first = await runtime.create(spec(), print)
     taken = [port for _, port in first.addresses.published.values()]
     ports = runtime._tools.ports
-    ports._probe = False
     others = [free_port(), free_port()]
     picks = iter([*taken, *others])
     ports._take = lambda host: next(picks)  # type: ignore[method-assign]
@@ -122,3 +127,46 @@ async def test_a_taken_port_means_another_one(started: Started, made: Made, spec
     assert {port for _, port in second.addresses.published.values()} == set(others)
     for sandbox in (first, second):
         await runtime.delete(sandbox.id)
+
+
+@contextlib.contextmanager
+def crowded(free: int) -> Iterator[range]:
+    """A range of ports of which all but so many are in use, as by connections that ended a moment ago."""
+    first = free_port()
+    ports = range(first, first + CROWD)
+    with contextlib.ExitStack() as held:
+        for port in random.sample(ports, CROWD - free):
+            sock = held.enter_context(socket.socket())
+            with contextlib.suppress(OSError):  # in use already
+                sock.bind(("0.0.0.0", port))
+        yield ports
+
+
+def in_direct_mode(ports: range) -> dict[str, dict[str, Any]]:
+    """Tables that publish in this range."""
+    span = {"port_range_min": ports.start, "port_range_max": ports.stop - 1}
+    return {"ingress": {"mode": "direct", "gateway": {}}, "docker": {"publish_host": "127.0.0.1", **span}}
+
+
+async def test_among_ports_that_are_taken_the_free_ones_are_found(started: Started, made: Made, spec: Spec) -> None:
+    """Where only the Engine sees which are: on another machine, whose own connections use ports of the range."""
+    with crowded(CROWD * 9 // 10) as ports:
+        runtime, _ = await started(made(**in_direct_mode(ports)))
+        runtime._tools.ports._probe = False
+        sandbox = await runtime.create(spec(), print)
+        assert all(port in ports for _, port in sandbox.addresses.published.values())
+        assert (await http_get(sandbox.addresses.published[EXECD_PORT], "/ping"))[0] == 200
+        await runtime.delete(sandbox.id)
+
+
+@pytest.mark.parametrize("probe", [True, False])
+async def test_a_range_without_a_free_port_says_so(started: Started, made: Made, spec: Spec, *, probe: bool) -> None:
+    """The message names the keys, and nothing is left."""
+    asked = spec()
+    with crowded(0) as ports:
+        runtime, _ = await started(made(**in_direct_mode(ports)))
+        runtime._tools.ports._probe = probe
+        with pytest.raises(errors.Failed, match="port_range_min") as raised:
+            await runtime.create(asked, print)
+    assert raised.value.code == "DOCKER::SANDBOX_START_FAILED"
+    assert await runtime.get(asked.id) is None

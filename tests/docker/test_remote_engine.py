@@ -16,7 +16,7 @@ import pytest
 
 from manager.domain import errors
 from manager.domain.sandbox import EXECD_PORT, SandboxSpec
-from manager.runtime.docker import create
+from manager.runtime.docker import way_in
 from manager.runtime.docker.engine import engine_address
 from manager.runtime.docker.runtime import DockerRuntime
 from manager.runtime.docker.tunnel import command
@@ -36,7 +36,7 @@ def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of the Engine through an sshd of our own; `ssh` finds its key and known hosts by a wrapper."""
     if not os.path.exists(SSHD) or shutil.which("ssh") is None or os.geteuid() != 0:
         pytest.skip("needs root, openssh-server and openssh-client")
-    port, home = free_port(), tmp_path / "ssh"
+    port, home = free_port(host=ELSEWHERE), tmp_path / "ssh"
     home.mkdir(mode=0o700)
     for name in ("host", "user"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(home / name)], check=True)
@@ -84,12 +84,13 @@ async def test_a_broken_tunnel_is_built_again(
 ) -> None:
     """The break is told, and what follows needs nobody's help."""
     runtime, events = await started(settings_for(ssh, images, instance, tmp_path))
+    before = await runtime.list()
     tunnel = runtime._engine._tunnel
     assert tunnel is not None
     assert tunnel._process is not None
     tunnel._process.kill()
     await events.lost()
-    assert await runtime.list() == ()
+    assert await runtime.list() == before
     assert runtime._engine._tunnel is tunnel
 
 
@@ -104,7 +105,7 @@ async def test_no_way_in_is_a_failed_create(
 ) -> None:
     """A firewall between here and there: the message names the machine, and nothing is left."""
     runtime, _ = await started(settings_for(ssh, images, instance, tmp_path))
-    monkeypatch.setattr(create, "REACH_LIMIT", 0.0)
+    monkeypatch.setattr(way_in, "REACH_LIMIT", 0.0)
     asked = spec()
     with pytest.raises(errors.Failed) as raised:
         await runtime.create(asked, print)
@@ -132,7 +133,7 @@ def tls(tmp_path: Path) -> Iterator[tuple[OwnEngine, str, Path]]:
     folder = tmp_path / "tls"
     folder.mkdir()
     certificates(folder)
-    port = free_port()
+    port = free_port(host=ELSEWHERE)
     engine = OwnEngine(
         tlsverify=True,
         tlscacert=str(folder / "ca.pem"),

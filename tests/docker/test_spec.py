@@ -87,7 +87,7 @@ def test_without_a_volume_execd_is_where_it_is_copied_to() -> None:
 
 def test_ports_are_published_only_where_told() -> None:
     """Nothing is exposed without publishing."""
-    wiring = Wiring("bridge", {44772: ("127.0.0.1", 40001)})
+    wiring = Wiring("bridge", {44772: ("127.0.0.1", "40001")})
     published = container_body(spec(), PROFILE, Extras(image="img", wiring=wiring))
     assert published["ExposedPorts"] == {"44772/tcp": {}}
     assert published["HostConfig"]["PortBindings"] == {"44772/tcp": [{"HostIp": "127.0.0.1", "HostPort": "40001"}]}

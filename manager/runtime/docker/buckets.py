@@ -43,14 +43,14 @@ class Buckets:
     """Mounts buckets and takes them back."""
 
     def __init__(self, root: str, instance: str, *, local: bool) -> None:
-        """`local` says whether the Engine's host is this one."""
+        """`local` says whether the Engine sees the file system that we see."""
         self.folder = os.path.join(root, instance)
-        self._local = local
+        self.local = local
 
     def check(self, volume: VolumeMount) -> None:
         """Raises Invalid where no mount of ours would be seen by the Engine."""
-        if not self._local:
-            message = f"volumes[{volume.name}].ossfs: needs an Engine on the machine of this server."
+        if not self.local:
+            message = f"volumes[{volume.name}].ossfs: needs a server beside the Engine, in no container."
             raise errors.Invalid(NOT_OFFERED, message)
 
     async def mount(self, sandbox_id: str, volume: VolumeMount, source: BucketVolume, undo: Undo) -> Json:

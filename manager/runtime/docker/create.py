@@ -18,7 +18,8 @@ from manager.runtime.docker.egress import Egress, Sidecar
 from manager.runtime.docker.execd import Execd, Kit, archive_at
 from manager.runtime.docker.failures import copy_error, start_error
 from manager.runtime.docker.images import Images
-from manager.runtime.docker.networks import SHARED_MODES, Choice, Networks
+from manager.runtime.docker.networks import Choice, Networks
+from manager.runtime.docker.outlook import Outlook
 from manager.runtime.docker.ports import Ports, is_port_conflict
 from manager.runtime.docker.profile import Profile
 from manager.runtime.docker.sidecar import shared_volume, sidecar_name
@@ -33,9 +34,9 @@ from manager.runtime.docker.spec import (
     isolated,
     needs_archive,
 )
-from manager.runtime.docker.status import LOOPBACK
 from manager.runtime.docker.undo import Undo
 from manager.runtime.docker.volumes import Volumes
+from manager.runtime.docker.way_in import UNREACHABLE, find_way_in, knock
 
 log = logging.getLogger(__name__)
 Json = dict[str, Any]
@@ -44,10 +45,8 @@ T = TypeVar("T")
 INVALID = "SANDBOX::INVALID_PARAMETER"
 SNAPSHOT_GONE = "SNAPSHOT::NOT_FOUND"
 PORT_TAKEN = "DOCKER::HOST_PORT_IN_USE"
-UNREACHABLE = "DOCKER::SANDBOX_UNREACHABLE"
-PORT_ATTEMPTS = 3
-REACH_LIMIT = 5.0
-"""Seconds for a connection to a published port of another machine."""
+PORT_ATTEMPTS = 8
+"""Containers made before the ports of the range count as taken."""
 PUBLISHED = (EXECD_PORT, HTTP_PORT)
 
 
@@ -67,8 +66,7 @@ class Tools:
     volumes: Volumes
     egress: Egress
     profile: Profile
-    publish_for_us: str
-    remote_host: str | None = None
+    outlook: Outlook
     pool_binds: tuple[str, ...] = ()
 
 
@@ -102,7 +100,6 @@ class Creation:
         self._spec = spec
         self._progress = progress
         self._undo = Undo()
-        self._published: Mapping[int, tuple[str, int]] = {}
         self._abandoned = False
 
     def abandon(self) -> None:
@@ -130,6 +127,7 @@ class Creation:
         self._go_on()
         if choice.mode == "host":
             await self._find_free_host()
+        host = self._publish_on(choice)
         self._warn_of_idle_settings()
         mounted = await tools.volumes.prepare(spec, self._undo)
         self._go_on()
@@ -142,12 +140,13 @@ class Creation:
             binds=self._tools.pool_binds,
             pool=self._pool,
         )
-        host = self._publish_on(choice)
         if spec.network_policy is None:
             started = await self._with_ports(host, PUBLISHED, lambda publish: self._start(extras, kit, publish))
         else:
             started = await self._start_policed(extras, kit, host)
-        await self._find_way_in()
+        if host is not None and not choice.reachable:
+            owner = container_name(spec.id) if spec.network_policy is None else sidecar_name(spec.id)
+            await find_way_in(tools.calls, tools.outlook, owner)
         return started
 
     def _warn_of_idle_settings(self) -> None:
@@ -157,39 +156,18 @@ class Creation:
 
     async def _find_free_host(self) -> None:
         """In host mode sandboxes share ports: a second execd would not start, and its callers would reach the first."""
-        host = self._tools.remote_host or LOOPBACK
-        try:
-            async with asyncio.timeout(REACH_LIMIT):
-                _, writer = await asyncio.open_connection(host, EXECD_PORT)
-                writer.close()
-        except (OSError, TimeoutError):
+        if await knock(self._tools.outlook.sight.engine_host, EXECD_PORT) is not None:
             return
         message = (
             f"docker.network_mode = 'host': port {EXECD_PORT} of the Engine's host is taken, as by another sandbox"
         )
         raise errors.Conflict(PORT_TAKEN, f"{message}. Delete that first, or use network_mode = 'bridge'.")
 
-    async def _find_way_in(self) -> None:
-        """Published ports of another machine have to be reachable from here, or nobody gets to the sandbox."""
-        host = self._tools.remote_host
-        if host is None or not self._published:
-            return
-        port = self._published[EXECD_PORT][1]
-        try:
-            async with asyncio.timeout(REACH_LIMIT):
-                _, writer = await asyncio.open_connection(host, port)
-                writer.close()
-        except (OSError, TimeoutError) as error:
-            message = (
-                f"Port {port}, published for the sandbox on the Engine's machine {host}, cannot be reached from here"
-            )
-            raise errors.Failed(UNREACHABLE, f"{message}; open docker.port_range in its firewall.") from error
-
     async def _start_policed(self, extras: Extras, kit: Kit, host: str | None) -> str:
         """The sidecar with its policy in force first, then the sandbox in the sidecar's network."""
         spec, mode = self._spec, extras.wiring.mode
 
-        async def sidecar(publish: Mapping[int, tuple[str, int]]) -> Sidecar:
+        async def sidecar(publish: Mapping[int, tuple[str, str]]) -> Sidecar:
             return await self._tools.egress.start(spec, Wiring(mode, publish), self._undo, self._progress)
 
         made = await self._with_ports(host, EGRESS_PORTS, sidecar)
@@ -228,18 +206,19 @@ class Creation:
         return image
 
     def _publish_on(self, choice: Choice) -> str | None:
-        """The address ports are published on; None when they need not be."""
-        profile = self._tools.profile
-        if choice.mode in SHARED_MODES:
+        """The address ports are published on; None when they need not be. Raises Failed if we could not dial them."""
+        asked, seen = self._tools.profile.publish_on, self._tools.outlook
+        if choice.shared:
             return None
-        if profile.publish_on is not None:
-            return profile.publish_on
         if choice.reachable:
-            return None
-        return self._tools.publish_for_us
+            return asked
+        problem = seen.obstacle(asked)
+        if problem is not None:
+            raise errors.Failed(UNREACHABLE, f"No sandbox could be reached: {problem}.")
+        return asked or seen.publish_for_us(choice.gateway)
 
     async def _with_ports(
-        self, host: str | None, inside: Sequence[int], step: Callable[[Mapping[int, tuple[str, int]]], Awaitable[T]]
+        self, host: str | None, inside: Sequence[int], step: Callable[[Mapping[int, tuple[str, str]]], Awaitable[T]]
     ) -> T:
         """What `step` makes with published ports; a port that somebody took since we looked means other ports."""
         if host is None:
@@ -247,7 +226,6 @@ class Creation:
         attempt = 1
         while True:
             with self._tools.ports.held(host, inside) as publish:
-                self._published = publish
                 try:
                     return await step(publish)
                 except errors.Failed as error:
@@ -258,7 +236,7 @@ class Creation:
             for name in (container_name(self._spec.id), sidecar_name(self._spec.id)):
                 await self._tools.calls.remove_container(name)
 
-    async def _start(self, extras: Extras, kit: Kit, publish: Mapping[int, tuple[str, int]]) -> str:
+    async def _start(self, extras: Extras, kit: Kit, publish: Mapping[int, tuple[str, str]]) -> str:
         calls, spec = self._tools.calls, self._spec
         name = container_name(spec.id)
         wiring = replace(extras.wiring, publish=publish)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from manager.domain import errors
 from manager.runtime.docker.images import DISK_FULL
+from manager.runtime.docker.ports import is_port_conflict
 
 START_FAILED = "DOCKER::SANDBOX_START_FAILED"
 COPY_FAILED = "DOCKER::SANDBOX_BOOTSTRAP_INSTALL_FAILED"
 QUERY_FAILED = "DOCKER::SANDBOX_QUERY_FAILED"
+NO_SUCH_ADDRESS = (
+    "The Engine's host does not have that address: change docker.publish_host in direct mode; in gateway mode run the "
+    "server with the host's network, or set docker.host_ip = 'host.docker.internal' on Docker Desktop."
+)
 
 
 def start_error(error: errors.ManagerError) -> errors.ManagerError:
@@ -20,6 +25,10 @@ def start_error(error: errors.ManagerError) -> errors.ManagerError:
     hint = ""
     if "bootstrap.sh" in text or "/bin/sh" in text:
         hint = " The image needs /bin/sh."
+    if "cannot assign requested address" in text:
+        hint = f" {NO_SUCH_ADDRESS}"
+    if is_port_conflict(error):
+        hint = " No port was found that nobody uses; widen docker.port_range_min and port_range_max."
     return errors.Failed(START_FAILED, f"Failed to create or start container: {text}{hint}")
 
 

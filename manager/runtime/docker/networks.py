@@ -2,90 +2,35 @@
 
 from __future__ import annotations
 
-import functools
 import logging
-import os
-import socket
-import struct
 from dataclasses import dataclass
-from pathlib import Path
 
 from manager.domain import errors
 from manager.runtime.docker.calls import Calls, Json
 from manager.runtime.docker.labels import NETWORK
-from manager.runtime.docker.status import LOOPBACK, Sight
+from manager.runtime.docker.status import Sight
 
 log = logging.getLogger(__name__)
 NO_SUCH_NETWORK = "SANDBOX::INVALID_PARAMETER"
-CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
 SHARED_MODES = ("host", "none")
 """Modes that are no network of the Engine's: nothing to look up, nothing to publish on."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
-    """How we see an Engine: its networks, and where ports are published that only we have to dial."""
-
-    sight: Sight
-    publish_on: str
-
-
-def outlook(remote_host: str | None, host_ip: str | None) -> Outlook:
-    """On another machine only published ports lead in; here container addresses may, and loopback does.
-
-    In a container with a network of its own the Engine's host is our gateway, unless `host_ip` overrules that.
-    """
-    if remote_host:
-        return Outlook(Sight(remote_host, lambda _: False), "0.0.0.0")
-    gateway = container_gateway()
-    if gateway is not None:
-        return Outlook(Sight(host_ip or gateway, is_ours), "0.0.0.0" if host_ip else gateway)
-    return Outlook(Sight(LOOPBACK, is_ours), LOOPBACK)
-
-
-def container_gateway() -> str | None:
-    """Our default gateway if we run in a container that has a network of its own, else None.
-
-    Such a network is one end of a pair of interfaces, so its link is another interface than itself; a container with
-    the host's network sees the host's real one.
-    """
-    if not any(os.path.exists(mark) for mark in CONTAINER_MARKS):
-        return None
-    try:
-        for line in Path("/proc/net/route").read_text(encoding="ascii").splitlines()[1:]:
-            interface, destination, gateway = line.split()[:3]
-            if destination == "00000000":
-                net = Path("/sys/class/net", interface)
-                paired = (net / "iflink").read_text() != (net / "ifindex").read_text()
-                return socket.inet_ntoa(struct.pack("<L", int(gateway, 16))) if paired else None
-    except (OSError, ValueError):
-        return None
-    return None
-
-
-@functools.lru_cache(maxsize=256)
-def is_ours(gateway: str) -> bool:
-    """Whether this address is on an interface of this machine: then the containers behind it are one hop away.
-
-    False for an Engine in a virtual machine, a rootless one and for a server that runs in a container of its own.
-    """
-    if not gateway:
-        return False
-    family = socket.AF_INET6 if ":" in gateway else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.bind((gateway, 0))
-        except OSError:
-            return False
-    return True
-
-
-@dataclass(frozen=True, slots=True)
 class Choice:
-    """The NetworkMode of a new sandbox, and whether its ports can be dialled there without being published."""
+    """The NetworkMode of a new sandbox, and whether its ports can be dialled there without being published.
+
+    `gateway` is the address of the Engine's host on that network, if it has an IPv4 one.
+    """
 
     mode: str
     reachable: bool
+    gateway: str | None = None
+
+    @property
+    def shared(self) -> bool:
+        """Whether it is no network of the Engine's: then nothing can be published on it."""
+        return self.mode in SHARED_MODES or self.mode.startswith("container:")
 
 
 class Networks:
@@ -109,9 +54,17 @@ class Networks:
             raise errors.Invalid(NO_SUCH_NETWORK, f"Docker network '{wanted}' does not exist. {advice}")
         return self._choice(wanted, network)
 
+    async def within_reach(self, wanted: str) -> bool:
+        """Whether sandboxes on the network for this mode are dialled at their own addresses."""
+        try:
+            return (await self.choose(wanted)).reachable
+        except errors.Invalid:
+            return False
+
     def _choice(self, name: str, network: Json) -> Choice:
-        ranges = (network.get("IPAM") or {}).get("Config") or ()
-        return Choice(name, any(self._view.reaches(entry.get("Gateway", "")) for entry in ranges))
+        found = gateways(network)
+        ipv4 = next((address for address in found if ":" not in address), None)
+        return Choice(name, any(self._view.reaches(address) for address in found), ipv4)
 
     async def _own(self) -> Choice:
         """Our bridge, on which sandboxes do not reach each other; the Engine's where ours cannot be made."""
@@ -134,3 +87,9 @@ class Networks:
             log.warning("sandboxes share the Engine's bridge and can reach each other: %s", error.message)
             return None
         return await self._calls.inspect_network(name)
+
+
+def gateways(network: Json) -> list[str]:
+    """The addresses of the Engine's host on an inspected network."""
+    ranges = (network.get("IPAM") or {}).get("Config") or ()
+    return [entry["Gateway"] for entry in ranges if entry.get("Gateway")]

@@ -27,7 +27,9 @@ from manager.runtime.docker.freezing import Freezer
 from manager.runtime.docker.images import Images
 from manager.runtime.docker.legacy import Legacy
 from manager.runtime.docker.masking import masked
-from manager.runtime.docker.networks import Networks, outlook
+from manager.runtime.docker.networks import Networks
+from manager.runtime.docker.outlook import find_place, outlook
+from manager.runtime.docker.own_container import own_container
 from manager.runtime.docker.pools import Pools
 from manager.runtime.docker.ports import Ports
 from manager.runtime.docker.profile import profile
@@ -43,6 +45,11 @@ NOT_FOUND = "DOCKER::SANDBOX_NOT_FOUND"
 DELETE_FAILED = "DOCKER::SANDBOX_DELETE_FAILED"
 NEVER_MOUNTED = ("/var/run/docker.sock", "/run/docker.sock", "/run/containerd", "/var/lib/docker", "/proc", "/sys")
 """Places of the Engine's host with which a sandbox would own it."""
+INVALID_PARAMETER = "SANDBOX::INVALID_PARAMETER"
+NOT_ALONE = (
+    "secureAccess: this server reaches sandboxes only through published ports, which others reach too and without a "
+    "credential; it needs a server on the network of the Engine's host."
+)
 STOP_GRACE = 10.0
 """Seconds that `stop` waits for creates and deletes under way."""
 
@@ -60,9 +67,8 @@ class DockerRuntime:
         self._engine = Engine(environment, timeout=docker.api_timeout, silence=docker.pull_timeout, threads=threads)
         self._calls = Calls(self._engine)
         self._profile = profile(settings)
-        remote = self._engine.address.remote_host
-        seen = outlook(remote, docker.host_ip)
-        view = seen.sight
+        self._outlook = outlook(self._engine.address.remote_host, docker.host_ip, find_place())
+        view = self._outlook.sight
         legacy = Legacy(Path("~/.opensandbox").expanduser()) if docker.adopt_unowned else None
         self._census = Census(self._calls, docker.instance, legacy, view)
         registries = {
@@ -71,7 +77,7 @@ class DockerRuntime:
         }
         images = Images(self._calls, registries, limit=docker.pull_limit)
         self._execd = Execd(self._calls, images, settings.runtime.execd_image, docker.instance)
-        buckets = Buckets(settings.storage.ossfs_mount_root, docker.instance, local=remote is None)
+        buckets = Buckets(settings.storage.ossfs_mount_root, docker.instance, local=not self._outlook.remote)
         self._volumes = Volumes(self._calls, host_rules(settings, self._engine), docker.instance, buckets)
         self._egress = Egress(self._calls, images, settings.egress, self._profile, view)
         self._tools = Tools(
@@ -79,16 +85,16 @@ class DockerRuntime:
             images=images,
             execd=self._execd,
             networks=Networks(self._calls, view, own=None if docker.inter_container else docker.network_name),
-            ports=Ports(self._profile.ports, probe=remote is None and view.engine_host == LOOPBACK),
+            ports=Ports(self._profile.ports, probe=view.engine_host == LOOPBACK),
             volumes=self._volumes,
             egress=self._egress,
             profile=self._profile,
-            publish_for_us=seen.publish_on,
-            remote_host=remote,
+            outlook=self._outlook,
         )
         self._snapshots = Snapshots(self._calls, self._census)
         self._freezer = Freezer(self._calls)
         self._making: set[str] = set()
+        self._exposed = self._outlook.exposed
         self._lacks = Lacking()
         self._leftovers = Leftovers(self._calls, self._census, self._volumes, lambda: self._making, leftover_grace)
         self._grace = leftover_grace
@@ -120,6 +126,9 @@ class DockerRuntime:
     async def _tidy(self) -> None:
         """After every (re)connection: what was left half-made goes, and execd is made ready for the first create."""
         self._lacks = lacking(await self._calls.info(), self._profile)
+        self._volumes.seen_from(await own_container(self._calls))
+        if self._outlook.exposed:
+            self._exposed = not await self._tools.networks.within_reach(self._profile.network_mode)
         if await self._leftovers.remove() and (self._settled is None or self._settled.done()):
             self._settled = self._spawn(repeat_until_settled(self._leftovers, self._grace))
         self._spawn(self._warm_up())
@@ -137,6 +146,8 @@ class DockerRuntime:
     def check(self, spec: SandboxSpec) -> None:
         """Raises Invalid or Unsupported for what spec and configuration alone rule out."""
         check(self._pools.completed(spec), self._pools.tools(spec).profile, self._volumes, self._egress)
+        if spec.secure_token and self._exposed:
+            raise errors.Invalid(INVALID_PARAMETER, NOT_ALONE)
 
     def reserve(self, extensions: Mapping[str, str]) -> str | None:
         """The id that a sandbox of the pool these extensions name will have, held for its create; None without one."""

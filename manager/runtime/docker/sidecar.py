@@ -105,8 +105,7 @@ def sidecar_body(
         "CapAdd": ["NET_ADMIN"],
         "Mounts": [*mounts, _read_only(authority, UPSTREAM_CA)] if authority else mounts,
         "PortBindings": {
-            f"{port}/tcp": [{"HostIp": address, "HostPort": str(number)}]
-            for port, (address, number) in wiring.publish.items()
+            f"{port}/tcp": [{"HostIp": address, "HostPort": ports}] for port, (address, ports) in wiring.publish.items()
         },
     }
     if not ipv6:

@@ -35,10 +35,13 @@ INVALID_ENTRYPOINT = "DOCKER::INVALID_ENTRYPOINT"
 
 @dataclass(frozen=True, slots=True)
 class Wiring:
-    """How a container is on the network: mode as the Engine takes it, and port inside → (address, port) published."""
+    """How a container is on the network: mode as the Engine takes it, and port inside → (address, port) published.
+
+    The port may be a range such as "40000-60000": the Engine takes one that is free.
+    """
 
     mode: str
-    publish: Mapping[int, tuple[str, int]] = field(default_factory=dict)
+    publish: Mapping[int, tuple[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +137,8 @@ def host_config(spec: SandboxSpec, profile: Profile, extras: Extras) -> Json:
     config: Json = {
         "NetworkMode": extras.wiring.mode,
         "PortBindings": {
-            f"{port}/tcp": [{"HostIp": host, "HostPort": str(number)}]
-            for port, (host, number) in extras.wiring.publish.items()
+            f"{port}/tcp": [{"HostIp": host, "HostPort": ports}]
+            for port, (host, ports) in extras.wiring.publish.items()
         },
         "Memory": limits.memory,
         "NanoCpus": limits.nano_cpus,

@@ -19,10 +19,19 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 @dataclass(frozen=True, slots=True)
 class Sight:
     """How we see the Engine's networks: `engine_host` is where published ports are dialled, `reaches(gateway)` says
-    whether containers behind that gateway address can be dialled directly."""
+    whether containers behind that gateway address can be dialled directly.
+
+    `private` says that `engine_host` means something to us alone, as the way out of a container's own network does.
+    """
 
     engine_host: str
     reaches: Callable[[str], bool]
+    private: bool = False
+
+    def dials(self, published_on: str) -> str:
+        """Where a port is dialled that the Engine published on this address of its host."""
+        elsewhere = self.engine_host != LOOPBACK and not self.private
+        return self.engine_host if elsewhere or published_on in _ANY_ADDRESS else published_on
 
 
 def sandbox_from(details: Json, sidecar: Json | None, sight: Sight, facts: Facts) -> Sandbox:
@@ -127,22 +136,27 @@ def _since(details: Json, state: SandboxState) -> datetime | None:
 
 def addresses_of(network: Json, details: Json, sight: Sight) -> Addresses:
     """Where the ports are: `network` is the container whose network it is, the sidecar's where there is one."""
+    private = sight.engine_host if sight.private else None
     if network["HostConfig"].get("NetworkMode") == "host":
-        return Addresses(dial_host=sight.engine_host if details["State"].get("Running") else None, host_network=True)
+        return Addresses(
+            dial_host=sight.engine_host if details["State"].get("Running") else None,
+            host_network=True,
+            private_host=private,
+        )
     attached = (network["NetworkSettings"].get("Networks") or {}).values()
     own = tuple(entry["IPAddress"] for entry in attached if entry.get("IPAddress"))
     direct = (entry["IPAddress"] for entry in attached if entry.get("IPAddress") and sight.reaches(entry["Gateway"]))
-    return Addresses(own=own, dial_host=next(direct, None), published=_published(network, sight.engine_host))
+    published = _published(network, sight)
+    return Addresses(own=own, dial_host=next(direct, None), published=published, private_host=private)
 
 
-def _published(network: Json, engine_host: str) -> dict[int, tuple[str, int]]:
+def _published(network: Json, sight: Sight) -> dict[int, tuple[str, int]]:
     found: dict[int, tuple[str, int]] = {}
     for name, bindings in (network["NetworkSettings"].get("Ports") or {}).items():
         port, _, protocol = name.partition("/")
         for binding in bindings or ():
             if protocol == "tcp" and ":" not in binding["HostIp"]:
-                anywhere = engine_host != LOOPBACK or binding["HostIp"] in _ANY_ADDRESS
-                found[int(port)] = (engine_host if anywhere else binding["HostIp"], int(binding["HostPort"]))
+                found[int(port)] = (sight.dials(binding["HostIp"]), int(binding["HostPort"]))
     return found
 
 

@@ -7,7 +7,7 @@ import logging
 import os
 import posixpath
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from manager.domain import errors
@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 Json = dict[str, Any]
 
 NOT_FOUND = "VOLUME::PVC_NOT_FOUND"
+BAD_CLAIM = "VOLUME::INVALID_PVC_NAME"
 INSPECT_FAILED = "VOLUME::PVC_INSPECT_FAILED"
 CREATE_FAILED = "VOLUME::HOST_PATH_CREATE_FAILED"
 NOT_LOCAL = "VOLUME::PVC_SUBPATH_UNSUPPORTED_DRIVER"
@@ -50,9 +51,20 @@ class Volumes:
 
     def __init__(self, calls: Calls, rules: HostRules, instance: str, buckets: Buckets) -> None:
         self._calls = calls
-        self._rules = rules
+        self._rules = self._configured = rules
+        self._own: frozenset[str] = frozenset()
         self._instance = instance
         self.buckets = buckets
+
+    def seen_from(self, container: Json | None) -> None:
+        """We run in this container of the Engine's: its paths are not the host's, its volumes are nobody else's."""
+        if container is None:
+            return
+        own = [mount for mount in container.get("Mounts") or () if mount.get("Type") == "volume"]
+        self._own = frozenset(str(mount.get("Name")) for mount in own)
+        protected = (*self._configured.protected, *(str(mount["Source"]) for mount in own))
+        self._rules = replace(self._rules, local=False, protected=protected)
+        self.buckets.local = False
 
     def check(self, volumes: Sequence[VolumeMount]) -> None:
         """Raises Invalid for what can be known without asking the Engine."""
@@ -62,6 +74,9 @@ class Volumes:
                 self._host_path(volume, volume.source)
             elif isinstance(volume.source, BucketVolume):
                 self.buckets.check(volume)
+            elif volume.source.claim_name in self._own:
+                message = f"volumes[{volume.name}]: '{volume.source.claim_name}' is a volume of this server's own."
+                raise errors.Invalid(BAD_CLAIM, message)
 
     async def prepare(self, spec: SandboxSpec, undo: Undo) -> Mounted:
         """Makes what is missing; what was made is pushed to `undo`. Raises Invalid or Failed."""

@@ -195,10 +195,16 @@ async def test_a_label_dns_cannot_carry(open_api: OpenApi) -> None:
         (Addresses(published={44772: ("10.1.2.3", 5)}), 80, "10.1.2.3:5/proxy/80"),
         (Addresses(published={44772: ("::1", 5)}), 44772, "pub:5"),
         (Addresses(dial_host="172.17.0.2"), 80, None),
+        (Addresses(published={8080: ("172.18.0.1", 5)}, private_host="172.18.0.1"), 8080, "pub:5"),
+        (Addresses(published={8080: ("192.0.2.9", 5)}, private_host="172.18.0.1"), 8080, "192.0.2.9:5"),
+        (Addresses(host_network=True, dial_host="172.18.0.1", private_host="172.18.0.1"), 3000, "pub:3000"),
     ],
 )
 def test_direct_addresses(addresses: Addresses, port: int, expected: str | None) -> None:
-    """Host network is the port itself, a remote Engine is reached at its own host, nothing published is nothing."""
+    """Host network is the port itself, a remote Engine is reached at its own host, nothing published is nothing.
+
+    An address that only we know the Engine's host by is never given out.
+    """
     sandbox = running("a")
     sandbox = type(sandbox)(**{**_fields(sandbox), "addresses": addresses})
     assert direct_address(sandbox, port, "pub") == expected

@@ -1,0 +1,133 @@
+"""Where this process stands to its Engine: on which addresses ports are published for us, and where we dial them.
+
+Four places: beside the Engine (container addresses, else loopback), on another machine (its host name), in a container
+on the host's network (as beside it), and in a container with a network of its own. From there no container can be
+dialled, the Engine keeps its networks apart, but every address of the host can: ports are published on the gateway
+address of the sandboxes' own network. It is as old as they are, and no address of the host's other sides.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import os
+import socket
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from manager.runtime.docker.status import LOOPBACK, Sight
+
+CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
+EVERYWHERE = "0.0.0.0"
+HOST_NAMES = ("host.docker.internal", "gateway.docker.internal", "host.containers.internal")
+"""Names that only containers know: the Engine's host, where it is a virtual machine whose gateway leads nowhere."""
+_DEFAULT_ROUTE = "00000000"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Whether this process is in a container with a network of its own, and that network's way out, if it has any."""
+
+    own_network: bool = False
+    gateway: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """How we see an Engine; `publish_on` None means the gateway address of each sandbox's network."""
+
+    sight: Sight
+    publish_on: str | None
+    remote: bool = False
+    blind: bool = False
+    """Nothing leads from here to the Engine's host."""
+
+    @property
+    def exposed(self) -> bool:
+        """Whether others than this machine's own programs reach what is published for us."""
+        return self.publish_on != LOOPBACK
+
+    def publish_for_us(self, gateway: str | None) -> str:
+        """Where a port is published that only we have to dial, for a sandbox in a network with this gateway."""
+        return self.publish_on or gateway or self.sight.engine_host
+
+    def obstacle(self, publish_on: str | None) -> str | None:
+        """Why a port that is published on this address (None: where we like) cannot be dialled from here, or None."""
+        if self.blind:
+            return (
+                "this server runs in a container from whose network nothing leads to the Engine's host: "
+                "use network_mode 'host' for it, or a network that is not internal"
+            )
+        if publish_on is None or not _is_loopback(publish_on) or self.sight.engine_host == LOOPBACK:
+            return None
+        return (
+            f"docker.publish_host = '{publish_on}' is an address that only the Engine's host itself can dial, and this "
+            f"server is not on its network: set it to '{EVERYWHERE}', or run the server there"
+        )
+
+
+def outlook(remote_host: str | None, host_ip: str | None, place: Place) -> Outlook:
+    """On another machine only published ports lead in; here container addresses may, and loopback does."""
+    if remote_host:
+        return Outlook(Sight(remote_host, lambda _: False), EVERYWHERE, remote=True)
+    if not place.own_network:
+        return Outlook(Sight(LOOPBACK, is_ours), LOOPBACK)
+    if host_ip in HOST_NAMES:
+        return Outlook(Sight(host_ip, is_ours, private=True), EVERYWHERE)
+    if place.gateway is None:
+        return Outlook(Sight(LOOPBACK, is_ours, private=True), None, blind=True)
+    return Outlook(Sight(place.gateway, is_ours, private=True), None)
+
+
+def find_place() -> Place:
+    """Where this process runs."""
+    if not any(os.path.exists(mark) for mark in CONTAINER_MARKS):
+        return Place()
+    try:
+        table = Path("/proc/net/route").read_text(encoding="ascii")
+        paired = {net.name: _is_paired(net) for net in Path("/sys/class/net").iterdir() if net.name != "lo"}
+    except (OSError, ValueError):
+        return Place()
+    return place_of(table, paired)
+
+
+def _is_paired(net: Path) -> bool:
+    return (net / "iflink").read_text() != (net / "ifindex").read_text()
+
+
+def place_of(routes: str, paired: Mapping[str, bool]) -> Place:
+    """The place that a container's route table and interfaces speak of. Pure.
+
+    A network of its own is one end of a pair of interfaces, so its link is another interface than itself; a container
+    with the host's network sees the host's real one. `paired` says so by interface.
+    """
+    for line in routes.splitlines()[1:]:
+        interface, destination, gateway = line.split()[:3]
+        if destination == _DEFAULT_ROUTE:
+            if not paired.get(interface, False):
+                return Place()
+            return Place(own_network=True, gateway=socket.inet_ntoa(struct.pack("<L", int(gateway, 16))))
+    return Place(own_network=all(paired.values()))
+
+
+@functools.lru_cache(maxsize=256)
+def is_ours(gateway: str) -> bool:
+    """Whether this address is on an interface of this machine: then the containers behind it are one hop away.
+
+    False for an Engine in a virtual machine, a rootless one and for a server that runs in a container of its own.
+    """
+    if not gateway:
+        return False
+    family = socket.AF_INET6 if ":" in gateway else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((gateway, 0))
+        except OSError:
+            return False
+    return True
+
+
+def _is_loopback(address: str) -> bool:
+    return ipaddress.ip_address(address).is_loopback
