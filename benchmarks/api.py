@@ -1,6 +1,6 @@
 """The lifecycle API beside the released server, on one Docker Engine, in one run on this machine.
 
-    scripts/bench api [--rounds 3] [--seconds 3] [--sandboxes 10]
+    scripts/bench api [--rounds 3] [--seconds 3] [--sandboxes 10] [--execd-mib 20]
 
 Needs root: both servers use an Engine that is started for the run, since the released one takes every sandbox of an
 Engine for its own. They take turns: in each round one creates its sandboxes, is asked about them with wrk, and deletes
@@ -11,12 +11,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import statistics
 import sys
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+import docker
 
 from benchmarks.harness.lifecycle import CONFIGURATION, RELEASE, Server, Threaded, our_server, released_server
 from benchmarks.harness.processes import PROXY_CORE, free_port, running
@@ -26,8 +30,19 @@ from tests.docker.own_engine import OwnEngine
 
 OURS, THEIRS = "ours", "released"
 SANDBOX, EXECD = "opensandbox-test/sandbox:1", "opensandbox-test/execd:1"
+ENLARGED, LAUNCHER = "opensandbox-bench/execd:1", "/usr/local/libexec/opensandbox-launcher"
 CONNECTIONS = 16
-MEASURES = ("create ms", "delete ms", "GET one rps", "GET one p99 ms", "GET one CPU µs", "list rps", "list CPU µs")
+AT_ONCE = 8
+MEASURES = (
+    "create ms",
+    "create 8 ms",
+    "delete ms",
+    "GET one rps",
+    "GET one p99 ms",
+    "GET one CPU µs",
+    "list rps",
+    "list CPU µs",
+)
 HIGHER_IS_BETTER = frozenset({"GET one rps", "list rps"})
 
 
@@ -37,14 +52,31 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--sandboxes", type=int, default=10)
+    parser.add_argument(
+        "--execd-mib",
+        type=int,
+        default=0,
+        help="what the image of execd holds more than the stand-in of the tests, as the released program does",
+    )
     parser.add_argument("--no-keep", action="store_true", help="do not write benchmarks/results/api.json")
     return parser.parse_args()
 
 
-def start(stack: contextlib.ExitStack, name: str, program: str, engine: OwnEngine) -> Server:
+def enlarged(engine: OwnEngine, mebibytes: int) -> str:
+    """An image of execd with one more of the files that belong to it, of this size; both servers deliver it."""
+    client = docker.DockerClient(engine.url)
+    with tempfile.TemporaryDirectory(prefix="bench-execd-") as folder:
+        (Path(folder) / "launcher").write_bytes(os.urandom(mebibytes << 20))
+        (Path(folder) / "Dockerfile").write_text(f"FROM {EXECD}\nCOPY launcher {LAUNCHER}\n")
+        client.images.build(path=folder, tag=ENLARGED)
+    client.close()
+    return ENLARGED
+
+
+def start(stack: contextlib.ExitStack, name: str, program: str, engine: OwnEngine, execd: str) -> Server:
     """Starts a server with a home and a configuration of its own, on one core."""
     home, port = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-api-"))), free_port()
-    (home / "config.toml").write_text(CONFIGURATION.format(port=port, execd=EXECD))
+    (home / "config.toml").write_text(CONFIGURATION.format(port=port, execd=execd))
     environment = {"HOME": str(home), "DOCKER_HOST": engine.url, "OPENSANDBOX_INSECURE_SERVER": "YES"}
     command = [program, "--config", str(home / "config.toml")]
     context = running(command, port, cores={PROXY_CORE}, environment=environment)
@@ -55,6 +87,9 @@ def take_turn(server: Server, options: argparse.Namespace) -> dict[str, float]:
     """One round of one server."""
     made = [server.create(SANDBOX) for _ in range(options.sandboxes)]
     ids = [sandbox for sandbox, _ in made]
+    with ThreadPoolExecutor(AT_ONCE) as clients:
+        together = list(clients.map(server.create, [SANDBOX] * AT_ONCE))
+    server.delete([sandbox for sandbox, _ in together])
     one = Case("one", path=f"/v1/sandboxes/{ids[0]}", connections=CONNECTIONS)
     every = Case("list", path="/v1/sandboxes?pageSize=200", connections=CONNECTIONS)
     single, many = (
@@ -64,6 +99,7 @@ def take_turn(server: Server, options: argparse.Namespace) -> dict[str, float]:
         raise RuntimeError(f"{server.name} answered {single.errors + many.errors} requests with errors")
     return {
         "create ms": statistics.median(milliseconds for _, milliseconds in made),
+        "create 8 ms": statistics.median(milliseconds for _, milliseconds in together),
         "delete ms": statistics.median(server.delete(ids)),
         "GET one rps": single.rps,
         "GET one p99 ms": single.p99_ms,
@@ -81,7 +117,8 @@ def run_all(options: argparse.Namespace) -> tuple[dict[str, list[dict[str, float
         stack.callback(engine.close)
         engine.start()
         engine.build_images()
-        servers = [start(stack, name, program(), engine) for name, program in programs.items()]
+        execd = enlarged(engine, options.execd_mib) if options.execd_mib else EXECD
+        servers = [start(stack, name, program(), engine, execd) for name, program in programs.items()]
         for server in servers:
             server.delete([server.create(SANDBOX)[0]])
         samples: dict[str, list[dict[str, float]]] = {server.name: [] for server in servers}
@@ -123,7 +160,8 @@ def main() -> None:
     print(table(["measure", OURS, f"{RELEASE}", "ratio", "better is"], lines))
     if not options.no_keep:
         record = {"machine": before, "options": vars(options), "rss_bytes": memory, "rows": rows, "samples": samples}
-        print(f"\nkept in {keep('api', record).relative_to(Path.cwd())}")
+        name = f"api-execd-{options.execd_mib}-mib" if options.execd_mib else "api"
+        print(f"\nkept in {keep(name, record).relative_to(Path.cwd())}")
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def cpu_nanos(text: str) -> int:
         cores = Decimal(stripped[:-1] if milli else stripped)
     except InvalidOperation:
         raise _invalid("cpu", text) from None
-    if not cores.is_finite():
+    if not (stripped.isascii() and cores.is_finite()):
         raise _invalid("cpu", text)
     return _positive("cpu", text, cores * (_NANO // 1000 if milli else _NANO))
 

@@ -46,6 +46,17 @@ async def test_a_name_that_is_none_is_invalid(runtime: DockerRuntime, spec: Spec
     assert raised.value.code == "DOCKER::INVALID_IMAGE"
 
 
+@pytest.mark.parametrize("limits", [{"cpu": "4000"}, {"memory": "1Mi"}, {"cpu": "0.001"}])
+async def test_limits_that_only_the_engine_can_judge(
+    runtime: DockerRuntime, spec: Spec, engine: docker.APIClient, instance: str, limits: dict[str, str]
+) -> None:
+    """More cores than it has, less than it can do with: the field is named, and nothing is left."""
+    with pytest.raises(errors.Invalid, match=f"resourceLimits.{next(iter(limits))}") as raised:
+        await runtime.create(spec(resource_limits=limits), print)
+    assert raised.value.code == "SANDBOX::INVALID_PARAMETER"
+    assert containers(engine, instance) == []
+
+
 async def test_a_refused_start_leaves_nothing(
     runtime: DockerRuntime, spec: Spec, engine: docker.APIClient, instance: str
 ) -> None:

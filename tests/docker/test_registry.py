@@ -136,6 +136,14 @@ def test_what_the_engine_says_of_a_registry(text: str, kind: type[errors.Manager
     assert type(pull_error("x", errors.Failed("", text))) is kind
 
 
+def test_addresses_of_the_engines_network_are_not_told() -> None:
+    """Neither its resolver nor what a name leads to; what the caller has named is the caller's."""
+    text = "dial tcp: lookup h.test on 10.9.8.7:53: read udp 10.1.2.3:4711->10.9.8.7:53: timeout; dial 127.0.0.1:5000"
+    told = pull_error("127.0.0.1:5000/x", errors.Failed("", text)).message
+    assert "10." not in told
+    assert "dial 127.0.0.1:5000" in told
+
+
 @pytest.mark.parametrize(
     ("image", "host"),
     [("python:3.11", "docker.io"), ("team/x", "docker.io"), ("localhost/x", "localhost"), ("h:5000/a/b", "h:5000")],

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from manager.domain import errors
-from manager.runtime.docker.images import DISK_FULL
+from manager.domain.quantities import INVALID
+from manager.runtime.docker.images import DISK_FULL, without_addresses
 from manager.runtime.docker.ports import is_port_conflict
 
 START_FAILED = "DOCKER::SANDBOX_START_FAILED"
 COPY_FAILED = "DOCKER::SANDBOX_BOOTSTRAP_INSTALL_FAILED"
 QUERY_FAILED = "DOCKER::SANDBOX_QUERY_FAILED"
+_LIMITS = (
+    ("range of cpus", "cpu"),
+    ("cpu.cfs_quota_us", "cpu"),
+    ("cpu.max", "cpu"),
+    ("minimum memory", "memory"),
+    ("memory limit too low", "memory"),
+    ("could not select device driver", "gpu"),
+)
+"""What is said of limits that only the Engine and its kernel can judge: the cores, the least shares, the devices."""
 NO_SUCH_ADDRESS = (
     "The Engine's host does not have that address: change docker.publish_host in direct mode; in gateway mode run the "
     "server with the host's network, or set docker.host_ip = 'host.docker.internal' on Docker Desktop."
@@ -19,9 +29,12 @@ def start_error(error: errors.ManagerError) -> errors.ManagerError:
     """A refused create or start of a container; one whose copy of execd failed has said so already."""
     if error.code in (COPY_FAILED, DISK_FULL):
         return error
-    text = " ".join(error.message.split())
+    text = without_addresses(" ".join(error.message.split()))
     if full := _disk_full(text):
         return full
+    for fragment, name in _LIMITS:
+        if fragment in text.lower():
+            return errors.Invalid(INVALID, f"resourceLimits.{name}: the Engine cannot give this: {text}")
     hint = ""
     if "bootstrap.sh" in text or "/bin/sh" in text:
         hint = " The image needs /bin/sh."

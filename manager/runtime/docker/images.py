@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +27,7 @@ DISK_FULL = "DOCKER::ENGINE_DISK_FULL"
 PROGRESS_EVERY = 0.5
 """Seconds between two looks at how far a pull is."""
 _MEBIBYTE = 1024 * 1024
+_ADDRESS = re.compile(r"\b(?:\d{1,3}\.){3}\d{1,3}:\d+|\[[0-9a-fA-F:.]+\]:\d+")
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "arm64v8": "arm64"}
 
 
@@ -270,13 +272,18 @@ _TEXTS: tuple[tuple[_Kind, str, str, tuple[str, ...]], ...] = (
 """First match wins. The Engine reports what a registry said as text, often inside a 500: no type tells these apart."""
 
 
+def without_addresses(text: str, named: str = "") -> str:
+    """What the Engine said, without the addresses of its network (resolvers, hosts) that `named` does not hold."""
+    return _ADDRESS.sub(lambda found: found[0] if found[0] in named else "(address)", text)
+
+
 def pull_error(image: str, error: errors.ManagerError) -> errors.ManagerError:
     """What a failed pull means to the caller."""
     if isinstance(error, errors.TimedOut):
         return errors.TimedOut(TIMED_OUT, f"The pull of {image} hung and was given up; check its registry, try again.")
     if isinstance(error, errors.Unavailable):
         return error
-    cause = " ".join(error.message.split())
+    cause = without_addresses(" ".join(error.message.split()), image)
     lowered = cause.lower()
     for kind, code, message, fragments in _TEXTS:
         if any(fragment in lowered for fragment in fragments):
