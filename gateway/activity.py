@@ -61,9 +61,9 @@ class Reporter:
         for route in table:
             if not route.requests:
                 continue
-            total_in += route.bytes_in
-            total_out += route.bytes_out
             figures = _figures(route)
+            total_in += figures[2]
+            total_out += figures[3]
             told_now[route.id] = (route, figures)
             held = told_before.get(route.id)
             before = held[1] if held is not None and held[0] is route else _NOTHING
@@ -84,7 +84,7 @@ _NOTHING: _Figures = (0.0, 0, 0, 0, 0)
 
 
 def _figures(route: SandboxRoute) -> _Figures:
-    return route.last_active, route.requests, route.bytes_in, route.bytes_out, len(route.live)
+    return route.last_active, route.requests, *route.moved(), len(route.live)
 
 
 def _use(route: SandboxRoute, now: _Figures, before: _Figures) -> RouteUse:

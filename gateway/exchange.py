@@ -120,8 +120,6 @@ class Exchange:
 
     __slots__ = (
         "_address",
-        "_bytes_in",
-        "_bytes_out",
         "_chunked",
         "_client",
         "_endless",
@@ -143,6 +141,8 @@ class Exchange:
         "_task",
         "_trailers",
         "_upstream",
+        "bytes_in",
+        "bytes_out",
         "key",
         "moved",
         "request_sent",
@@ -181,8 +181,8 @@ class Exchange:
         self._quota: Quota | None = None
         self._started = 0.0
         self._status = 0
-        self._bytes_in = 0
-        self._bytes_out = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
         self.moved = 0.0
         """When a body byte last moved either way, by the coarse clock."""
         self.key: bytes | None = None
@@ -197,7 +197,7 @@ class Exchange:
         plane = self._plane
         self._request = request
         self._started = self.moved = plane.clock()
-        self._bytes_in = len(body)
+        self.bytes_in = len(body)
         self.request_sent = complete
         if request.routed:
             address = request.address
@@ -301,8 +301,8 @@ class Exchange:
         quota.admit(address.port, request.method, address.target, request.length, route.open, now)
         self._irregular = True
         self._quota = quota
-        if self._bytes_in:
-            pace(quota, self._bytes_in, self._client.valve, now)
+        if self.bytes_in:
+            pace(quota, self.bytes_in, self._client.valve, now)
         if quota.rules.stream_seconds:
             self._client.end_by(now + quota.rules.stream_seconds)
 
@@ -375,9 +375,9 @@ class Exchange:
 
     def send_body(self, data: bytes) -> None:
         """More of the request body, decoded from its transfer coding."""
-        self._bytes_in += len(data)
+        self.bytes_in += len(data)
         self.moved = self._plane.deadlines.now
-        if self._bytes_in > self._most_body_bytes():
+        if self.bytes_in > self._most_body_bytes():
             self.fail(BodyTooLarge())
             return
         if self._quota is not None:
@@ -440,7 +440,7 @@ class Exchange:
         else:
             head = build_response(response, added)
         if body:
-            self._bytes_out = size = len(body)
+            self.bytes_out = size = len(body)
             if self._quota is not None and self._upstream is not None:
                 pace(self._quota, size, self._upstream.valve, self._plane.clock())
             if self._chunked:
@@ -469,7 +469,7 @@ class Exchange:
 
     def on_data(self, data: bytes) -> None:
         """More body bytes, on their way as they come."""
-        self._bytes_out += len(data)
+        self.bytes_out += len(data)
         route, request = self._route, self._request
         self.moved = now = self._plane.deadlines.now
         if route is not None and request is not None and not request.skips_renewal:
@@ -643,11 +643,11 @@ class Exchange:
         counters.duration_seconds += seconds
         counters.durations[frexp(seconds * 1e6 + 0.5)[1]] += 1
         if route is not None:
-            route.bytes_in += self._bytes_in
-            route.bytes_out += self._bytes_out
+            route.bytes_in += self.bytes_in
+            route.bytes_out += self.bytes_out
             route.live.discard(self)
         self._request = self._address = self._route = None
-        self._bytes_out = 0
+        self.bytes_out = 0
         self._head = self._pending = b""
         if self._irregular:
             self._irregular = self._chunked = self._endless = self._repeated = False

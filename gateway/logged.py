@@ -64,7 +64,7 @@ class LoggedExchange(Exchange):
 
     def _close_book(self, outcome: int) -> None:
         if self._request is not None and self._status != _SWITCHED:
-            self._write(self._request, self._address, self._bytes_in, self._bytes_out, aborted=outcome == ABORTED)
+            self._write(self._request, self._address, self.bytes_in, self.bytes_out, aborted=outcome == ABORTED)
         super()._close_book(outcome)
 
     def _write(

@@ -68,6 +68,10 @@ class Live(Protocol):
 
     key: bytes | None
     """The id of the key whose signature let it in, if one did."""
+    bytes_in: int
+    """Bytes of the client's so far; the route counts them when it ends."""
+    bytes_out: int
+    """The same of the sandbox's."""
 
     def revoke(self, reason: Removal) -> None:
         """Ends at once: a WebSocket gets its close frame, an HTTP stream is cut so that truncation shows."""
@@ -131,6 +135,14 @@ class SandboxRoute:
     def open(self) -> int:
         """How many exchanges and tunnels are open on it, those of worker processes included."""
         return len(self.live) + self.open_elsewhere
+
+    def moved(self) -> tuple[int, int]:
+        """Bytes to the sandbox and to its clients so far, those of what is still open here among them."""
+        total_in, total_out = self.bytes_in, self.bytes_out
+        for member in self.live:
+            total_in += member.bytes_in
+            total_out += member.bytes_out
+        return total_in, total_out
 
     @property
     def rules(self) -> QuotaRules | None:
@@ -275,8 +287,9 @@ class RouteTable:
 
     def _retire(self, route: SandboxRoute, reason: Removal) -> None:
         route.revoke(reason)
-        self.retired_in += route.bytes_in
-        self.retired_out += route.bytes_out
+        moved_in, moved_out = route.moved()
+        self.retired_in += moved_in
+        self.retired_out += moved_out
 
     def gone(self, sandbox_id: bytes) -> Removal | None:
         """Why the id is no longer here, for the last few thousand that were removed."""

@@ -175,6 +175,7 @@ def _bytes(table: RouteTable) -> Metric:
     family = CounterMetricFamily(
         _name("gateway_body_bytes"), "Body and tunnel bytes, by direction", labels=["direction"]
     )
-    family.add_metric(["to_sandboxes"], table.retired_in + sum(route.bytes_in for route in table))
-    family.add_metric(["to_clients"], table.retired_out + sum(route.bytes_out for route in table))
+    moved = [route.moved() for route in table]
+    family.add_metric(["to_sandboxes"], table.retired_in + sum(one for one, _ in moved))
+    family.add_metric(["to_clients"], table.retired_out + sum(one for _, one in moved))
     return family

@@ -90,10 +90,11 @@ def endpoint_view(endpoint: Endpoint, *, credentials: bool = True) -> EndpointVi
 def traffic_view(route: SandboxRoute, loop_now: float, now: datetime) -> TrafficView:
     """What the gateway has counted; its clock is the loop's, callers are told the wall's."""
     last = now - timedelta(seconds=loop_now - route.last_active) if route.last_active else None
+    bytes_in, bytes_out = route.moved()
     return TrafficView(
         requests=route.requests,
-        bytes_in=route.bytes_in,
-        bytes_out=route.bytes_out,
+        bytes_in=bytes_in,
+        bytes_out=bytes_out,
         open_connections=route.open,
         last_activity_at=last,
     )

@@ -13,7 +13,7 @@ from manager.runtime.docker.spec import TRANSPARENT, Extras, Wiring, environment
 from manager.settings.sandboxes import EgressSettings
 
 PROFILE = Profile(instance="i", network_mode="bridge", publish_on=None, ports=range(2), drop=("NET_RAW",))
-WIRING = Wiring("bridge", {18080: ("127.0.0.1", 40001)})
+WIRING = Wiring("bridge", {18080: ("127.0.0.1", "40001")})
 LOG_LEVEL = "OPENSANDBOX_EGRESS_LOG_LEVEL"
 POLICY = NetworkPolicy("deny", (NetworkRule("allow", "*.example.org"),))
 PROXY = {"url": "http://proxy:3128", "authorization": "Basic eDp5", "ca_cert_path": "/etc/proxy-ca.pem"}

@@ -8,7 +8,10 @@ from gateway.table import Reach, Removal, RouteTable, SandboxRoute
 
 
 class Open:
-    """Something open on a route."""
+    """Something open on a route, through which bytes have gone."""
+
+    key = None
+    bytes_in, bytes_out = 5, 7
 
     def revoke(self, reason: Removal) -> None:
         pass
@@ -91,6 +94,21 @@ def test_open_is_the_workers_word() -> None:
     pair.used.live.discard(live)
     pair.tell()
     assert pair.held.open == 1
+
+
+def test_what_is_open_counts_already() -> None:
+    """A stream of hours is seen while it lasts, and once: its end adds nothing."""
+    pair = Pair()
+    pair.use()
+    stream = Open()
+    pair.used.live.add(stream)
+    pair.tell()
+    assert pair.held.moved() == (15, 27)
+    pair.used.live.discard(stream)
+    pair.used.bytes_in += stream.bytes_in
+    pair.used.bytes_out += stream.bytes_out
+    pair.tell()
+    assert pair.held.moved() == (15, 27)
 
 
 def test_bytes_of_removed_routes_are_kept() -> None:

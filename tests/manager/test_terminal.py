@@ -22,6 +22,7 @@ from tests.manager.logging_state import logging_as_before
 
 MB = 1024 * 1024
 COLUMNS = 60
+MARK = b"\0"
 HALF = Share("image:1", 20 * MB, 40 * MB)
 HALF_BAR = "pulling [###############---------------] 20 of 40 MB image:1"[: COLUMNS - 1]
 
@@ -38,8 +39,12 @@ class Screen:
         self.stream: TextIO = os.fdopen(slave, "w")
 
     def shown(self) -> str:
-        """Everything since the last look."""
-        return os.read(self._master, 65536).decode()
+        """Everything since the last look; the kernel passes it on in its own time, so a mark says where it ends."""
+        os.write(self.stream.fileno(), MARK)
+        found = b""
+        while not found.endswith(MARK):
+            found += os.read(self._master, 65536)
+        return found.removesuffix(MARK).decode()
 
     def close(self) -> None:
         """Takes it away."""
