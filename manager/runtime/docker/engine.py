@@ -142,7 +142,7 @@ class Engine:
         """Raises OSError at once when nothing listens on the Engine's socket; the SDK would try for its whole limit."""
         if self._tunnel is not None:
             self._tunnel.ensure()
-        if self._socket is not None:
+        elif self._socket is not None:
             with socket.socket(socket.AF_UNIX) as probe:
                 probe.settimeout(HEALTH_TIMEOUT)
                 probe.connect(self._socket)

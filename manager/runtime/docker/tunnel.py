@@ -41,8 +41,13 @@ class Tunnel:
     def ensure(self) -> None:
         """Returns when the tunnel stands; starts it anew when it has broken. Raises OSError with what ssh says."""
         with self._lock:
-            if self._process is None or self._process.poll() is not None:
-                self._start()
+            if self._process is not None:
+                if _answers(self.socket):
+                    return
+                # Its sockets close a moment before a dying process counts as ended.
+                self._process.kill()
+                self._process.wait()
+            self._start()
 
     def close(self) -> None:
         """Ends it and removes its socket."""
