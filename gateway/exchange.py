@@ -264,15 +264,13 @@ class Exchange:
             self._address = address = entrance.admit(plane, route, address, request, self._scheme(request))
             self.key = request.key
         keep_prefix = False
-        keep = False
         if address.prefix:
             kept = route.keep_prefix
-            keep = bool(kept) and (address.port in kept or 0 in kept)
+            keep_prefix = bool(kept) and (address.port in kept or 0 in kept)
             if plane.proxy_needs_key and address.form is entrance.PROXY:
                 entrance.check_key(plane, request, self._client)
-            if not keep:
+            if not keep_prefix:
                 entrance.with_slash(plane, address, request, self._scheme(request))
-            keep_prefix = address.port in route.keep_prefix or 0 in route.keep_prefix
         if route.state is not _RUNNING:
             if route.state is RouteState.PAUSED and route.wakes:
                 self._wait(plane.wake(address.id), address, body)

@@ -135,8 +135,8 @@ class Outgoing:
         peer = plane.trusted.caller(client.peer, request.forwarded, trusted=client.trusted)
         lines = b"X-Gateway-Peer: %b\r\nX-Gateway-Scheme: %b\r\n" % (peer, scheme)
         if request.request_id is None:
-            lines += b"X-Request-ID: %b\r\n" % self._ids.new()
-            self.id_count = self._ids.count
+            self.id_count = self._ids.take()
+            lines += b"X-Request-ID: %b\r\n" % self._ids.of(self.id_count)
         return build_request(request, request.target, request.passing_to_us(), lines) + b"\r\n"
 
     def request_id(self, request: RequestHead | None) -> bytes:
@@ -144,6 +144,5 @@ class Outgoing:
         if request is not None and request.request_id is not None:
             return request.request_id
         if not self.id_count:
-            self._ids.new()
-            self.id_count = self._ids.count
+            self.id_count = self._ids.take()
         return self._ids.of(self.id_count)

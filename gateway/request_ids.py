@@ -24,16 +24,20 @@ class RequestIds:
     def __init__(self) -> None:
         self._prefix = os.urandom(8).hex().encode()
         self.count = int.from_bytes(os.urandom(3), "big")
-        """The count of the last id. Who makes one without `new` adds one, and turns the page where it has ended."""
+        """The count of the last id. Who uses `line` adds one itself, and turns the page where it has ended."""
         self.line = b""
         """`X-Request-ID` and the id but for its ending."""
         self.last_of_page = 0
         """The highest count that goes with `line`."""
 
+    def take(self) -> int:
+        """The count of an id that nobody has."""
+        self.count += 1
+        return self.count
+
     def new(self) -> bytes:
         """An id that nobody has."""
-        self.count += 1
-        return self.of(self.count)
+        return self.of(self.take())
 
     def of(self, count: int) -> bytes:
         """The id with this count."""

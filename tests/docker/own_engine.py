@@ -101,9 +101,10 @@ class OwnEngine:
         """An SDK client, to be closed by a with statement."""
         return contextlib.closing(docker.APIClient(base_url=self.url, version="1.41"))
 
-    def build_images(self) -> None:
-        """The test images."""
-        subprocess.run([str(BUILD)], env={**os.environ, "DOCKER_HOST": self.url}, check=True, capture_output=True)
+    def build_images(self, *which: str) -> None:
+        """The test images, or those named."""
+        environment = {**os.environ, "DOCKER_HOST": self.url}
+        subprocess.run([str(BUILD), *which], env=environment, check=True, capture_output=True)
 
     def signal(self, number: int) -> None:
         """Sends a signal to dockerd, and waits for its end if it is a deadly one."""

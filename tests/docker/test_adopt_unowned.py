@@ -17,7 +17,6 @@ import pytest
 
 from manager.domain.sandbox import EXECD_PORT
 from manager.runtime.docker.runtime import DockerRuntime
-from tests.docker.conftest import BUILD
 from tests.docker.harness import Events, free_port, http_get, make_settings, wait_for_port
 from tests.docker.own_engine import OwnEngine
 from tests.server_process import ServerProcess, wait_until
@@ -49,9 +48,7 @@ def engine_of_both() -> Iterator[OwnEngine]:
     engine = OwnEngine()
     engine.start()
     engine.build_images()
-    subprocess.run(
-        [str(BUILD), "egress"], env={**os.environ, "DOCKER_HOST": engine.url}, check=True, capture_output=True
-    )
+    engine.build_images("egress")
     yield engine
     engine.close()
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,6 @@ from manager.domain.sandbox import NetworkPolicy, NetworkRule, Sandbox, SandboxS
 from manager.runtime.docker.runtime import DockerRuntime
 from manager.runtime.docker.sidecar import UPSTREAM_CA
 from manager.settings.model import Settings
-from tests.docker.conftest import BUILD
 from tests.docker.harness import Events
 from tests.docker.own_engine import OwnEngine
 from tests.docker.test_egress import TARGET, egress_image, listener, made, policed, reaches
@@ -94,9 +91,7 @@ def without_ipv6() -> Iterator[OwnEngine]:
     engine.use_runtime("without-ipv6", script)
     engine.start()
     engine.build_images()
-    subprocess.run(
-        [str(BUILD), "egress"], env={**os.environ, "DOCKER_HOST": engine.url}, check=True, capture_output=True
-    )
+    engine.build_images("egress")
     yield engine
     engine.close()
 

@@ -27,7 +27,7 @@ from docker.utils import kwargs_from_env
 
 from manager.domain import errors
 from manager.runtime.docker.feed import Feed, Source
-from manager.runtime.docker.tunnel import Tunnel
+from manager.runtime.docker.tunnel import Tunnel, knock
 from manager.runtime.docker.workers import Workers
 
 T = TypeVar("T")
@@ -143,9 +143,7 @@ class Engine:
         if self._tunnel is not None:
             self._tunnel.ensure()
         elif self._socket is not None:
-            with socket.socket(socket.AF_UNIX) as probe:
-                probe.settimeout(HEALTH_TIMEOUT)
-                probe.connect(self._socket)
+            knock(self._socket)
 
     def _client(self, lane: Lane) -> APIClient:
         client = self._clients.get(lane)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from manager.domain import errors
 from manager.domain.quantities import INVALID
-from manager.runtime.docker.images import DISK_FULL, without_addresses
+from manager.runtime.docker.images import DISK_FULL, said
 from manager.runtime.docker.ports import is_port_conflict
 
 START_FAILED = "DOCKER::SANDBOX_START_FAILED"
@@ -29,7 +29,7 @@ def start_error(error: errors.ManagerError) -> errors.ManagerError:
     """A refused create or start of a container; one whose copy of execd failed has said so already."""
     if error.code in (COPY_FAILED, DISK_FULL):
         return error
-    text = without_addresses(" ".join(error.message.split()))
+    text = said(error)
     if full := _disk_full(text):
         return full
     for fragment, name in _LIMITS:
@@ -47,20 +47,20 @@ def start_error(error: errors.ManagerError) -> errors.ManagerError:
 
 def copy_error(error: errors.ManagerError) -> errors.ManagerError:
     """execd could not be copied into a container that takes it as a copy."""
-    text = " ".join(error.message.split())
+    text = said(error)
     message = f"Failed to copy execd into the container: {text} The image must leave /opt/opensandbox to it."
     return _disk_full(text) or errors.Failed(COPY_FAILED, message)
 
 
 def sidecar_error(error: errors.ManagerError) -> errors.ManagerError:
     """A refused create or start of the egress sidecar."""
-    text = " ".join(error.message.split())
+    text = said(error)
     return _disk_full(text) or errors.Failed(START_FAILED, f"Egress sidecar container failed to start: {text}")
 
 
 def query_error(error: errors.ManagerError, what: str) -> errors.ManagerError:
     """The Engine answered a question with an error of its own."""
-    return errors.Failed(QUERY_FAILED, f"The Docker Engine could not tell about {what}: {error.message}")
+    return errors.Failed(QUERY_FAILED, f"The Docker Engine could not tell about {what}: {said(error)}")
 
 
 def _disk_full(text: str) -> errors.ManagerError | None:

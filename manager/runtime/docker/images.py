@@ -272,9 +272,9 @@ _TEXTS: tuple[tuple[_Kind, str, str, tuple[str, ...]], ...] = (
 """First match wins. The Engine reports what a registry said as text, often inside a 500: no type tells these apart."""
 
 
-def without_addresses(text: str, named: str = "") -> str:
-    """What the Engine said, without the addresses of its network (resolvers, hosts) that `named` does not hold."""
-    return _ADDRESS.sub(lambda found: found[0] if found[0] in named else "(address)", text)
+def said(error: errors.ManagerError, named: str = "") -> str:
+    """What the Engine said, in one line, without the addresses of its network that `named` does not hold."""
+    return _ADDRESS.sub(lambda found: found[0] if found[0] in named else "(address)", " ".join(error.message.split()))
 
 
 def pull_error(image: str, error: errors.ManagerError) -> errors.ManagerError:
@@ -283,7 +283,7 @@ def pull_error(image: str, error: errors.ManagerError) -> errors.ManagerError:
         return errors.TimedOut(TIMED_OUT, f"The pull of {image} hung and was given up; check its registry, try again.")
     if isinstance(error, errors.Unavailable):
         return error
-    cause = without_addresses(" ".join(error.message.split()), image)
+    cause = said(error, image)
     lowered = cause.lower()
     for kind, code, message, fragments in _TEXTS:
         if any(fragment in lowered for fragment in fragments):

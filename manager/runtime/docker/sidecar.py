@@ -104,9 +104,7 @@ def sidecar_body(
         "NetworkMode": wiring.mode,
         "CapAdd": ["NET_ADMIN"],
         "Mounts": [*mounts, _read_only(authority, UPSTREAM_CA)] if authority else mounts,
-        "PortBindings": {
-            f"{port}/tcp": [{"HostIp": address, "HostPort": ports}] for port, (address, ports) in wiring.publish.items()
-        },
+        "PortBindings": wiring.bindings(),
     }
     if not ipv6:
         host["Sysctls"] = _NO_IPV6
@@ -114,7 +112,7 @@ def sidecar_body(
         "Image": settings.image,
         "Env": [f"{key}={value}" for key, value in sidecar_environment(spec, settings, token).items()],
         "Labels": {**labels.blank(), labels.SIDECAR_FOR: spec.id, labels.INSTANCE: profile.instance},
-        "ExposedPorts": {f"{port}/tcp": {} for port in wiring.publish},
+        "ExposedPorts": wiring.exposed(),
         "HostConfig": host,
     }
 

@@ -43,6 +43,14 @@ class Wiring:
     mode: str
     publish: Mapping[int, tuple[str, str]] = field(default_factory=dict)
 
+    def exposed(self) -> Json:
+        """The published ports as the Engine wants them beside the image."""
+        return {f"{port}/tcp": {} for port in self.publish}
+
+    def bindings(self) -> Json:
+        """Where the Engine publishes them."""
+        return {f"{port}/tcp": [{"HostIp": host, "HostPort": ports}] for port, (host, ports) in self.publish.items()}
+
 
 @dataclass(frozen=True, slots=True)
 class Extras:
@@ -95,7 +103,7 @@ def container_body(spec: SandboxSpec, profile: Profile, extras: Extras) -> Json:
         "HostConfig": host_config(spec, profile, extras),
     }
     if extras.wiring.publish:
-        body["ExposedPorts"] = {f"{port}/tcp": {} for port in extras.wiring.publish}
+        body["ExposedPorts"] = extras.wiring.exposed()
     return body
 
 
@@ -136,10 +144,7 @@ def host_config(spec: SandboxSpec, profile: Profile, extras: Extras) -> Json:
         mounts.append({"Type": "volume", "Source": extras.execd_volume, "Target": EXECD_MOUNT, "ReadOnly": True})
     config: Json = {
         "NetworkMode": extras.wiring.mode,
-        "PortBindings": {
-            f"{port}/tcp": [{"HostIp": host, "HostPort": ports}]
-            for port, (host, ports) in extras.wiring.publish.items()
-        },
+        "PortBindings": extras.wiring.bindings(),
         "Memory": limits.memory,
         "NanoCpus": limits.nano_cpus,
         "PidsLimit": profile.pids,

@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 REMOTE_SOCKET = "/var/run/docker.sock"
 CONNECT_LIMIT = 15.0
 """Seconds for ssh to log in and to forward."""
+KNOCK_LIMIT = 5.0
+"""Seconds for a socket on this machine to take a connection: one whose owner hangs has a full queue."""
 _OPTIONS = {
     "BatchMode": "yes",
     "ExitOnForwardFailure": "yes",
@@ -94,10 +96,16 @@ def command(url: str, local: str) -> list[str]:
     return ["ssh", "-N", "-T", *options, *login, *port, "-L", f"{local}:{remote}", "--", parts.hostname]
 
 
-def _answers(path: str) -> bool:
+def knock(path: str) -> None:
+    """Raises OSError, at the latest after the limit of seconds, when nothing listens on this socket."""
     with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(path)
-        except OSError:
-            return False
+        probe.settimeout(KNOCK_LIMIT)
+        probe.connect(path)
+
+
+def _answers(path: str) -> bool:
+    try:
+        knock(path)
+    except OSError:
+        return False
     return True
