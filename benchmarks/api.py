@@ -1,21 +1,23 @@
 """The lifecycle API beside the released server, on one Docker Engine, in one run on this machine.
 
-    scripts/bench api [--rounds 3] [--seconds 3] [--sandboxes 10] [--execd-mib 20]
+    scripts/bench api [--rounds 3] [--seconds 3] [--sandboxes 10] [--execd-mib 28]
 
 Needs root: both servers use an Engine that is started for the run, since the released one takes every sandbox of an
-Engine for its own. They take turns: in each round one creates its sandboxes, is asked about them with wrk, and deletes
-them, then the other does the same. Ratios are taken within a round.
+Engine for its own. They take turns: in each round one creates its sandboxes, is asked about them with wrk, once more
+while 20 pulls hang, and deletes them, then the other does the same. Ratios are taken within a round.
 """
 
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import contextlib
 import os
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ import docker
 from benchmarks.harness.lifecycle import CONFIGURATION, RELEASE, Server, Threaded, our_server, released_server
 from benchmarks.harness.processes import PROXY_CORE, free_port, running
 from benchmarks.harness.results import keep, machine, ratios, shown, spread, table
+from benchmarks.harness.silence import silent_registry
 from benchmarks.harness.wrk import Case, measure
 from tests.docker.own_engine import OwnEngine
 
@@ -33,6 +36,7 @@ SANDBOX, EXECD = "opensandbox-test/sandbox:1", "opensandbox-test/execd:1"
 ENLARGED, LAUNCHER = "opensandbox-bench/execd:1", "/usr/local/libexec/opensandbox-launcher"
 CONNECTIONS = 16
 AT_ONCE = 8
+HANGING = 20
 MEASURES = (
     "create ms",
     "create 8 ms",
@@ -42,8 +46,10 @@ MEASURES = (
     "GET one CPU µs",
     "list rps",
     "list CPU µs",
+    "GET one rps, 20 pulls hang",
+    "GET one p99 ms, 20 pulls hang",
 )
-HIGHER_IS_BETTER = frozenset({"GET one rps", "list rps"})
+HIGHER_IS_BETTER = frozenset(measure for measure in MEASURES if "rps" in measure)
 
 
 def arguments() -> argparse.Namespace:
@@ -55,8 +61,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--execd-mib",
         type=int,
-        default=0,
-        help="what the image of execd holds more than the stand-in of the tests, as the released program does",
+        default=28,
+        help="what execd is larger than the stand-in of the tests: with 28 it is as large as the released one links",
     )
     parser.add_argument("--no-keep", action="store_true", help="do not write benchmarks/results/api.json")
     return parser.parse_args()
@@ -95,8 +101,11 @@ def take_turn(server: Server, options: argparse.Namespace) -> dict[str, float]:
     single, many = (
         measure(case, server.port, f"127.0.0.1:{server.port}", server.program, options.seconds) for case in (one, every)
     )
-    if single.errors or many.errors:
-        raise RuntimeError(f"{server.name} answered {single.errors + many.errors} requests with errors")
+    with pulls_that_hang(server):
+        beside = measure(one, server.port, f"127.0.0.1:{server.port}", server.program, options.seconds)
+    errors = single.errors + many.errors + beside.errors
+    if errors:
+        raise RuntimeError(f"{server.name} answered {errors} requests with errors")
     return {
         "create ms": statistics.median(milliseconds for _, milliseconds in made),
         "create 8 ms": statistics.median(milliseconds for _, milliseconds in together),
@@ -106,7 +115,26 @@ def take_turn(server: Server, options: argparse.Namespace) -> dict[str, float]:
         "GET one CPU µs": single.cpu_us,
         "list rps": many.rps,
         "list CPU µs": many.cpu_us,
+        "GET one rps, 20 pulls hang": beside.rps,
+        "GET one p99 ms, 20 pulls hang": beside.p99_ms,
     }
+
+
+@contextlib.contextmanager
+def pulls_that_hang(server: Server) -> Iterator[None]:
+    """While the block runs, creates of the server wait for a registry that says nothing."""
+    before = server.names()
+    with ThreadPoolExecutor(HANGING) as clients:
+        with silent_registry() as registry:
+            waiting = [clients.submit(server.create, f"{registry.address}/hangs/{n}:1") for n in range(HANGING)]
+            while registry.callers < HANGING:
+                time.sleep(0.1)
+            yield
+            if any(create.done() for create in waiting):
+                raise RuntimeError(f"{server.name} gave up a pull before the measurement ended")
+        # The registry is gone, so the creates fail; ours show that for a while.
+        concurrent.futures.wait(waiting)
+    server.delete(sorted(server.names() - before))
 
 
 def run_all(options: argparse.Namespace) -> tuple[dict[str, list[dict[str, float]]], dict[str, int]]:
@@ -160,7 +188,7 @@ def main() -> None:
     print(table(["measure", OURS, f"{RELEASE}", "ratio", "better is"], lines))
     if not options.no_keep:
         record = {"machine": before, "options": vars(options), "rss_bytes": memory, "rows": rows, "samples": samples}
-        name = f"api-execd-{options.execd_mib}-mib" if options.execd_mib else "api"
+        name = "api" if options.execd_mib else "api-small-execd"
         print(f"\nkept in {keep(name, record).relative_to(Path.cwd())}")
 
 
