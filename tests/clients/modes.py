@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 from opensandbox.config import ConnectionConfig, ConnectionConfigSync
-from opensandbox.transport import RetryAsyncTransport, RetryPolicy
+from opensandbox.transport import RetryAsyncTransport, RetryPolicy, RetrySyncTransport
 
 from tests.server_process import ServerProcess
 
@@ -59,7 +59,7 @@ def here(request: httpx.Request) -> httpx.Request:
     """Sends names under the wildcard domain to this machine, as a name server would; the Host header stays.
 
     No resolver of the system knows a wildcard without being set up as root, so the client's transport, an option of
-    the released SDK, stands in for one.
+    the released SDK, stands in for one inside this process. Programs get a resolver that does know it: see `names`.
     """
     if request.url.host.endswith("." + WILDCARD_DOMAIN):
         request.url = request.url.copy_with(host="127.0.0.1")
@@ -84,14 +84,14 @@ def connection(server: ServerProcess, mode: Mode, **options: Any) -> ConnectionC
     """What a user of the SDK writes for this server and mode."""
     if mode.name == "wildcard":
         options["transport"] = RetryAsyncTransport(LocalNames(), RetryPolicy(), owns_inner=True)
-    return ConnectionConfig(**settings(server, mode), **options)
+    return ConnectionConfig(**{**settings(server, mode), **options})
 
 
 def connection_sync(server: ServerProcess, mode: Mode, **options: Any) -> ConnectionConfigSync:
     """The same for the synchronous SDK."""
     if mode.name == "wildcard":
-        options["transport"] = LocalNamesSync()
-    return ConnectionConfigSync(**settings(server, mode), **options)
+        options["transport"] = RetrySyncTransport(LocalNamesSync(), RetryPolicy(), owns_inner=True)
+    return ConnectionConfigSync(**{**settings(server, mode), **options})
 
 
 def settings(server: ServerProcess, mode: Mode) -> dict[str, Any]:
