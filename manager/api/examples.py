@@ -66,6 +66,7 @@ REQUESTS: dict[tuple[str, str], Any] = {
         "capacitySpec": _CAPACITY,
     },
     ("PUT", "/pools/{name}"): {"capacitySpec": _CAPACITY},
+    ("POST", "/templates"): {"image": "python:3.11-slim", "publish": "s3://bucket/publish"},
     ("POST", "/metrics/events"): {"eventType": "sandbox.create", "createDurationMs": 412, "success": True},
     ("PUT", "/sandboxes/{id}/networkpolicy"): _POLICY,
     ("PATCH", "/sandboxes/{id}/networkpolicy"): [{"action": "allow", "target": "*.example.org"}],

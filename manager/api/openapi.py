@@ -54,7 +54,7 @@ def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
         "info": {
             "title": "OpenSandbox lifecycle API",
             "version": version,
-            "description": f"Every path is served bare and under `{PREFIX}`.",
+            "description": f"Every path is served bare and under `{PREFIX}`, but for those of the server itself.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": PREFIX}],
@@ -91,7 +91,9 @@ def _operation(row: Route, named: dict[type[BaseModel], dict[str, Any]]) -> dict
         content = {"schema": named[body], "example": REQUESTS[row.method, row.path]}
         operation["requestBody"] = {"required": not issubclass(body, OptionalBody), "content": {JSON: content}}
     if row.open:
-        operation |= {"security": [], "servers": [{"url": "/"}]}
+        operation["security"] = []
+    if PREFIX not in row.under:
+        operation["servers"] = [{"url": "/"}]
     return operation
 
 

@@ -32,6 +32,7 @@ _RULES = {
     "int_parsing_size": "must be a whole number of a reasonable size",
     "int_from_float": "must be a whole number",
     "finite_number": "must be a finite number",
+    "extra_forbidden": "is no field of this request",
     "literal_error": "must be {expected}",
     "greater_than_equal": "must be at least {ge}",
     "less_than_equal": "must be at most {le}",

@@ -25,13 +25,16 @@ from manager.api.schemas.sandbox import (
 from manager.api.schemas.server import Description, Health, Readiness, Version
 from manager.api.schemas.snapshot import SnapshotList, SnapshotView
 
+EVERYWHERE = ("", PREFIX)
+
 
 @dataclass(frozen=True)
 class Route:
     """One operation. `answer` is the model of the answer with status `status`; None is an empty body.
 
     `media` is the type of its body, `errors` the statuses it can fail with beside those of every route and those of
-    reading the request; `open` routes ask for no key. What query and body are, the handler's own signature says.
+    reading the request; `open` routes ask for no key; `under` are the prefixes it is served at. What query and body
+    are, the handler's own signature says.
     """
 
     method: str
@@ -43,12 +46,12 @@ class Route:
     errors: tuple[int, ...] = ()
     open: bool = False
     media: str = "application/json"
-    bare: bool = True
+    under: tuple[str, ...] = EVERYWHERE
 
     @property
     def paths(self) -> tuple[str, ...]:
         """Where it is served: bare and under `/v1`, with the exceptions released servers make."""
-        return (self.path, PREFIX + self.path) if self.bare else (PREFIX + self.path,)
+        return tuple(prefix + self.path for prefix in self.under)
 
     @cached_property
     def models(self) -> tuple[type[BaseModel], type[BaseModel]]:
@@ -100,15 +103,15 @@ def _table() -> Iterable[Route]:
     yield Route("GET", f"{look}/inspect", diagnostics.inspect, 200, tag=tag, media="text/plain", errors=(404, 503))
     yield Route("GET", f"{look}/summary", diagnostics.summary, 200, tag=tag, media="text/plain", errors=(404, 503))
 
-    tag = "Server"
-    yield Route("GET", "/health", server.health, 200, Health, tag=tag, open=True)
-    yield Route("GET", "/ready", server.ready, 200, Readiness, tag=tag, open=True, errors=(503,))
-    yield Route("GET", "/version", server.show_version, 200, Version, tag=tag, open=True)
-    yield Route("GET", "/metrics", server.metrics, 200, tag=tag, media="text/plain", bare=True, errors=(404,))
-    yield Route("POST", "/metrics/events", server.metrics_event, 204, tag=tag, bare=False)
-    yield Route("GET", "/openapi.json", server.openapi, 200, Description, tag=tag, open=True)
-    yield Route("GET", "/docs", server.reference, 200, tag=tag, open=True, media="text/html")
-    yield Route("GET", "/redoc", server.reference, 200, tag=tag, open=True, media="text/html")
+    tag, bare = "Server", ("",)
+    yield Route("GET", "/health", server.health, 200, Health, tag=tag, open=True, under=bare)
+    yield Route("GET", "/ready", server.ready, 200, Readiness, tag=tag, open=True, under=bare, errors=(503,))
+    yield Route("GET", "/version", server.show_version, 200, Version, tag=tag, open=True, under=bare)
+    yield Route("GET", "/metrics", server.metrics, 200, tag=tag, media="text/plain", under=bare, errors=(404,))
+    yield Route("POST", "/metrics/events", server.metrics_event, 204, tag=tag, under=(PREFIX,))
+    yield Route("GET", "/openapi.json", server.openapi, 200, Description, tag=tag, open=True, under=bare)
+    yield Route("GET", "/docs", server.reference, 200, tag=tag, open=True, media="text/html", under=bare)
+    yield Route("GET", "/redoc", server.reference, 200, tag=tag, open=True, media="text/html", under=bare)
 
     tag = "Kubernetes only"
     for method, path, absent in (("GET", "/pools", elsewhere.pools), ("POST", "/pools", elsewhere.make_pool),
@@ -116,7 +119,7 @@ def _table() -> Iterable[Route]:
                                  ("PUT", "/pools/{name}", elsewhere.change_pool),
                                  ("DELETE", "/pools/{name}", elsewhere.pools),
                                  ("GET", "/templates", elsewhere.list_templates),
-                                 ("POST", "/templates", elsewhere.templates),
+                                 ("POST", "/templates", elsewhere.make_template),
                                  ("GET", "/templates/{id}", elsewhere.templates),
                                  ("DELETE", "/templates/{id}", elsewhere.templates)):  # fmt: skip
         yield Route(method, path, absent, 501, tag=tag, errors=(501,))

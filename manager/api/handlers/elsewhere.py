@@ -11,7 +11,7 @@ from aiohttp import web
 
 from manager.api.call import Call, NoBody, NoQuery
 from manager.api.schemas.pool import PoolRequest, PoolUpdate
-from manager.api.schemas.sandbox import PageQuery
+from manager.api.schemas.template import TemplateQuery, TemplateRequest
 from manager.domain.errors import Unsupported
 
 POOLS = "KUBERNETES::POOL_NOT_SUPPORTED"
@@ -38,7 +38,12 @@ async def templates(call: Call[NoQuery, NoBody]) -> web.Response:
     _no_templates(call)
 
 
-async def list_templates(call: Call[PageQuery, NoBody]) -> web.Response:
+async def make_template(call: Call[NoQuery, TemplateRequest]) -> web.Response:
+    """Makes a template on Kubernetes."""
+    _no_templates(call)
+
+
+async def list_templates(call: Call[TemplateQuery, NoBody]) -> web.Response:
     """Lists templates on Kubernetes."""
     _no_templates(call)
 

@@ -13,8 +13,19 @@ from tests.manager.fake_runtime import running
 KEY = "k3y-with-ümlaut"
 LOOK = "look-but-do-not-touch"
 SERVER = {"api_key": KEY}
-OPEN = ["/health", "/ready", "/version"]
-CLOSED = ["/sandboxes", "/v1/sandboxes", "/healthzzz", "/health/", "/v1/health", "/nothing", "/sandboxes/x/proxy/80"]
+OPEN = ["/health", "/ready", "/version", "/docs", "/redoc", "/openapi.json"]
+CLOSED = [
+    "/",
+    "/sandboxes",
+    "/v1/sandboxes",
+    "/sandboxes/x/proxy/80",
+    "/sandboxes/events",
+    "/metrics",
+    "/nothing",
+    *("/v1" + path for path in OPEN),
+    *(path + tail for path in OPEN for tail in ("/", "zzz", "/x", "//", "%2f", ";x")),
+    *(path.upper() for path in OPEN),
+]
 
 
 @pytest.fixture
@@ -41,6 +52,38 @@ async def test_wrong_keys(locked: Api, key: str) -> None:
     """401; an empty key is a missing one."""
     status, body = await locked.call("GET", "/sandboxes", headers={"OPEN-SANDBOX-API-KEY": key})
     assert (status, body["code"]) == (401, "INVALID_API_KEY" if key else "MISSING_API_KEY")
+
+
+async def test_a_refusal_says_how_to_ask(locked: Api) -> None:
+    """401 names the scheme that works, missing key or wrong; nothing else does."""
+    for headers, challenge in (
+        ({}, "Bearer"),
+        ({"OPEN-SANDBOX-API-KEY": "x"}, "Bearer"),
+        ({"Authorization": f"Bearer {KEY}"}, None),
+    ):
+        async with locked.client.get("/sandboxes", headers=headers) as response:
+            assert response.headers.get("WWW-Authenticate") == challenge
+
+
+@pytest.mark.parametrize("blank", ["", "  ", "\t"])
+async def test_a_header_without_a_key_is_none(locked: Api, blank: str) -> None:
+    """Clients that were given no key send the header empty: the bearer token counts then, and costs no guess."""
+    headers = {"OPEN-SANDBOX-API-KEY": blank, "X-Gateway-Peer": "198.51.100.9"}
+    for _ in range(GUESSES + 1):
+        assert (await locked.call("GET", "/sandboxes", headers=headers))[1]["code"] == "MISSING_API_KEY"
+    assert (await locked.call("GET", "/sandboxes", headers={**headers, "Authorization": f"Bearer {KEY}"}))[0] == 200
+
+
+@pytest.mark.parametrize("value", ["", "Bearer", "Bearer  ", "Basic " + KEY, KEY, f"Bearer{KEY}", f"Bearer {KEY} x"])
+async def test_tokens_that_are_none(locked: Api, value: str) -> None:
+    """Only a bearer token is a key, and all of it."""
+    assert (await locked.call("GET", "/sandboxes", headers={"Authorization": value}))[0] == 401
+
+
+async def test_the_keys_own_header_wins(locked: Api) -> None:
+    """A wrong key there is not made good by a token."""
+    headers = {"OPEN-SANDBOX-API-KEY": "wrong", "Authorization": f"Bearer {KEY}"}
+    assert (await locked.call("GET", "/sandboxes", headers=headers))[0] == 401
 
 
 @pytest.mark.parametrize(

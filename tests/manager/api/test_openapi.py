@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -10,6 +11,9 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from manager.api.routes import ROUTES
 from tests.manager.api.conftest import Api, OpenApi
+
+LOADING = re.compile(r"""<(?:script|img|iframe|object|embed)|\ssrc=|href=["'](?![#/])|@import|url\(""")
+"""What makes a browser run or fetch something."""
 
 
 @pytest.fixture
@@ -95,5 +99,4 @@ async def test_the_page_needs_nothing_from_elsewhere(api: Api, path: str) -> Non
         text = await response.text()
         assert response.headers["Content-Security-Policy"].startswith("default-src 'none'")
     assert all(f"{route.method} {route.path}" in text for route in ROUTES)
-    assert "://" not in text.replace("http://json-schema", "")
-    assert "<script" not in text
+    assert not LOADING.findall(text)

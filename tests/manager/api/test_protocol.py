@@ -141,7 +141,6 @@ async def test_metrics_events(api: Api) -> None:
         ("GET", "/pools/p", "KUBERNETES::POOL_NOT_SUPPORTED"),
         ("DELETE", "/pools/p", "KUBERNETES::POOL_NOT_SUPPORTED"),
         ("GET", "/v1/templates", "FSB::API_NOT_SUPPORTED"),
-        ("POST", "/templates", "FSB::API_NOT_SUPPORTED"),
         ("DELETE", "/templates/t", "FSB::API_NOT_SUPPORTED"),
     ],
 )
@@ -230,6 +229,14 @@ async def test_tallies(api: Api) -> None:
     assert (tallies.creates_ok, tallies.creates_failed, tallies.deletes) == (1, 1, 1)
     assert api.house.services.inventory.states()[SandboxState.FAILED] == 1
     assert api.house.services.watch.age() == 0.0
+
+
+async def test_nothing_is_taken_for_a_page(api: Api) -> None:
+    """Browsers are told on every answer, refusals and a sandbox's own output too, to take it for what it says it is."""
+    made = await api.create()
+    for path in ("/health", "/nothing", "/sandboxes/x", f"/sandboxes/{made['id']}/diagnostics/logs"):
+        async with api.client.get(path) as response:
+            assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
 async def test_the_server_does_not_name_itself(api: Api) -> None:
