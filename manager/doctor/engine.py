@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Final
 
 from manager.doctor.findings import Finding, fail, ok, warn
-from manager.domain.errors import ManagerError
+from manager.domain.errors import Invalid, ManagerError
+from manager.runtime.docker.abilities import host_network_obstacle, lacking
 from manager.runtime.docker.calls import Calls, Json
 from manager.runtime.docker.engine import Engine
 from manager.runtime.docker.networks import gateways
-from manager.runtime.docker.outlook import Outlook, find_place, outlook
+from manager.runtime.docker.outlook import Outlook, Reach, find_place, is_rootless, outlook, stands_apart
 from manager.runtime.docker.own_container import own_container
-from manager.runtime.docker.profile import secure_runtime_name
+from manager.runtime.docker.profile import profile
 from manager.runtime.docker.way_in import knock
 from manager.settings.model import Settings
 
@@ -41,12 +42,14 @@ async def check_engine(settings: Settings) -> AsyncIterator[Finding]:
             return
         for finding in _engine(engine.address.url, info):
             yield finding
-        for finding in _secure_runtime(settings, info):
+        for finding in (*_kind(info), *_confinement(settings, info)):
             yield finding
         yield await _image(calls, "execd image", settings.runtime.execd_image)
         if settings.egress.image:
             yield await _image(calls, "egress image", settings.egress.image)
-        yield await _network(calls, settings, outlook(engine.address.remote_host, docker.host_ip, find_place()))
+        reach = Reach(stands_apart(info))
+        seen = outlook(engine.address.remote_host, docker.host_ip, find_place(), reach)
+        yield await _network(calls, settings, info, seen)
     finally:
         engine.close()
 
@@ -73,16 +76,32 @@ def _gib(info: Json) -> str:
     return f"{int(info.get('MemTotal') or 0) / 2**30:.1f}"
 
 
-def _secure_runtime(settings: Settings, info: Json) -> list[Finding]:
-    secure = settings.secure_runtime
-    name = secure_runtime_name(secure.type, secure.oci_runtime_name)
-    if name is None:
-        return []
-    known = sorted(info.get("Runtimes") or {})
-    if name in known:
-        return [ok("secure runtime", f"{name} is registered with the Engine")]
-    remedy = 'register it in the Engine\'s daemon.json below "runtimes", or change secure_runtime.oci_runtime_name'
-    return [fail("secure runtime", f"{name} is not registered with the Engine, which knows {', '.join(known)}", remedy)]
+def _kind(info: Json) -> Iterator[Finding]:
+    """What is different on Engines that are not root of their host."""
+    if is_rootless(info):
+        text = "is rootless: sandboxes are dialled at published ports, and it owns no more of this host than its user"
+        yield ok("engine", text)
+    if "name=userns" in (info.get("SecurityOptions") or ()):
+        yield ok("engine", "has user namespaces: root of a sandbox is nobody on the host, its directories included")
+
+
+def _confinement(settings: Settings, info: Json) -> Iterator[Finding]:
+    """Whether sandboxes are confined as the configuration says."""
+    docker = settings.docker
+    try:
+        made = profile(settings)
+    except Invalid as error:
+        yield fail("seccomp", error.message)
+        return
+    if docker.seccomp_profile:
+        yield ok("seccomp", "the profile can be read")
+    lacks = lacking(info, made)
+    if docker.apparmor_profile:
+        found = ok("apparmor", f"the Engine's host has AppArmor; docker.apparmor_profile = '{docker.apparmor_profile}'")
+        yield fail("apparmor", lacks.apparmor) if lacks.apparmor else found
+    if made.secure_runtime:
+        found = ok("secure runtime", f"{made.secure_runtime} is registered with the Engine")
+        yield fail("secure runtime", lacks.runtime) if lacks.runtime else found
 
 
 async def _image(calls: Calls, name: str, image: str) -> Finding:
@@ -92,9 +111,11 @@ async def _image(calls: Calls, name: str, image: str) -> Finding:
     return warn(name, f"{image} is not on the Engine", remedy)
 
 
-async def _network(calls: Calls, settings: Settings, seen: Outlook) -> Finding:
+async def _network(calls: Calls, settings: Settings, info: Json, seen: Outlook) -> Finding:
     mode = settings.docker.network_mode
     if mode == "host":
+        if (obstacle := host_network_obstacle(info)) is not None:
+            return fail("network", obstacle)
         text = "host: sandboxes share the network of the Engine's machine, see each other and compete for ports"
         return warn("network", text, 'docker.network_mode = "bridge" isolates them')
     own = settings.docker.network_name

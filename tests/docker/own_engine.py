@@ -12,6 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,62 @@ import docker.errors
 from tests.docker.conftest import BUILD
 
 START_LIMIT = 30.0
+FIRST_ID = 300000
+"""What root of a container is outside, on Engines with user namespaces."""
 _NUMBERS = itertools.count()
 _SUBNETS = itertools.cycle(range(16))
 
 
-class OwnEngine:
+class Daemon:
+    """A dockerd that is started here, with a directory for all its files."""
+
+    def __init__(self, home: Path, url: str) -> None:
+        self.home = home
+        self.url = url
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def launch(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+        """Runs the command; returns once it answers."""
+        with (self.home / "log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=environment)
+        deadline = time.monotonic() + START_LIMIT
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+                probe.connect(self.url.removeprefix("unix://"))
+                return
+            time.sleep(0.05)
+        raise TimeoutError((self.home / "log").read_text()[-2000:])
+
+    def client(self) -> Any:
+        """An SDK client, to be closed by a with statement."""
+        return contextlib.closing(docker.APIClient(base_url=self.url, version="1.41"))
+
+    def build_images(self, *which: str) -> None:
+        """The test images, or those named."""
+        environment = {**os.environ, "DOCKER_HOST": self.url}
+        subprocess.run([str(BUILD), *which], env=environment, check=True, capture_output=True)
+
+    def signal(self, number: int) -> None:
+        """Sends a signal to it, and waits for its end if it is a deadly one."""
+        if self._process is not None:
+            self._process.send_signal(number)
+            if number in (signal.SIGTERM, signal.SIGKILL):
+                self._process.wait()
+                self._process = None
+
+    def clear(self) -> None:
+        """Removes its containers and the networks that were made."""
+        if self._process is None:
+            return
+        with contextlib.suppress(docker.errors.DockerException), self.client() as client:
+            for container in client.containers(all=True):
+                client.remove_container(container["Id"], force=True)
+            for network in client.networks():
+                if network["Name"] not in ("host", "none", "bridge"):
+                    client.remove_network(network["Id"])
+
+
+class OwnEngine(Daemon):
     """dockerd with its own socket, data, and process files; it leaves the machine's packet filter and bridges alone."""
 
     def __init__(self, **configuration: Any) -> None:
@@ -33,13 +85,12 @@ class OwnEngine:
 
         An Engine left to itself takes docker0, whoever has it, and one that is told to have none deletes docker0.
         """
-        self.home = Path(tempfile.mkdtemp(prefix="own-engine-"))
+        home = Path(tempfile.mkdtemp(prefix="own-engine-"))
+        super().__init__(home, f"unix://{home}/docker.sock")
         self._bridge = f"own{next(_NUMBERS)}-{os.getpid()}"
         self._ip("link", "add", self._bridge, "type", "bridge")
         self._ip("address", "add", f"172.31.{240 + next(_SUBNETS)}.1/24", "dev", self._bridge)
         self._ip("link", "set", self._bridge, "up")
-        self.url = f"unix://{self.home}/docker.sock"
-        self._process: subprocess.Popen[bytes] | None = None
         self._seen: dict[str, str] = {}
         document = {
             "data-root": str(self.home / "data"),
@@ -86,44 +137,12 @@ class OwnEngine:
     def start(self) -> None:
         """Returns once it answers."""
         (self.home / "daemon.json").write_text(json.dumps(self._document))
-        with (self.home / "log").open("ab") as log:
-            command = [*self._prefix(), "dockerd", "--config-file", str(self.home / "daemon.json")]
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        deadline = time.monotonic() + START_LIMIT
-        while time.monotonic() < deadline:
-            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
-                probe.connect(self.url.removeprefix("unix://"))
-                return
-            time.sleep(0.05)
-        raise TimeoutError((self.home / "log").read_text()[-2000:])
-
-    def client(self) -> Any:
-        """An SDK client, to be closed by a with statement."""
-        return contextlib.closing(docker.APIClient(base_url=self.url, version="1.41"))
-
-    def build_images(self, *which: str) -> None:
-        """The test images, or those named."""
-        environment = {**os.environ, "DOCKER_HOST": self.url}
-        subprocess.run([str(BUILD), *which], env=environment, check=True, capture_output=True)
-
-    def signal(self, number: int) -> None:
-        """Sends a signal to dockerd, and waits for its end if it is a deadly one."""
-        if self._process is not None:
-            self._process.send_signal(number)
-            if number in (signal.SIGTERM, signal.SIGKILL):
-                self._process.wait()
-                self._process = None
+        self.launch([*self._prefix(), "dockerd", "--config-file", str(self.home / "daemon.json")])
 
     def close(self) -> None:
         """Stops it with everything it runs, and removes its files."""
-        if self._process is not None:
-            with contextlib.suppress(docker.errors.DockerException), self.client() as client:
-                for container in client.containers(all=True):
-                    client.remove_container(container["Id"], force=True)
-                for network in client.networks():
-                    if network["Name"] not in ("host", "none", "bridge"):
-                        client.remove_network(network["Id"])
-            self.signal(signal.SIGTERM)
+        self.clear()
+        self.signal(signal.SIGTERM)
         self._ip("link", "delete", self._bridge)
         for mount in reversed(Path("/proc/self/mounts").read_text().splitlines()):
             path = mount.split()[1]

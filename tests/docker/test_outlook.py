@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from manager.runtime.docker.outlook import EVERYWHERE, Outlook, Place, outlook, place_of
+from manager.runtime.docker.outlook import EVERYWHERE, Outlook, Place, Reach, outlook, place_of, stands_apart
 from manager.runtime.docker.own_container import container_id
 from manager.runtime.docker.status import LOOPBACK
 
@@ -19,7 +19,7 @@ OWN_ID = "ab" * 32
 
 def seen(**fields: object) -> Outlook:
     """The outlook from beside the Engine, but for what is given."""
-    given = {"remote_host": None, "host_ip": None, "place": Place(), **fields}
+    given = {"remote_host": None, "host_ip": None, "place": Place(), "reach": Reach(), **fields}
     return outlook(**given)  # type: ignore[arg-type]
 
 
@@ -98,6 +98,21 @@ def test_a_port_is_dialled_where_it_is_published(published_on: str, dialled: str
 def test_on_another_machine_its_name_is_dialled() -> None:
     """Whatever address of that machine the port is published on."""
     assert seen(remote_host="engine.example").sight.dials("10.0.0.9") == "engine.example"
+
+
+@pytest.mark.parametrize(
+    ("info", "apart"),
+    [
+        ({"SecurityOptions": ["name=seccomp,profile=default", "name=rootless"]}, True),
+        ({"OperatingSystem": "Docker Desktop"}, True),
+        ({"OperatingSystem": "Debian GNU/Linux 12", "SecurityOptions": ["name=userns"]}, False),
+    ],
+)
+def test_engines_with_a_network_namespace_of_their_own(info: dict[str, object], apart: bool) -> None:
+    """Their bridges are out of reach, also where this machine happens to have an address like theirs."""
+    assert stands_apart(info) is apart
+    sight = seen(reach=Reach(stands_apart(info))).sight
+    assert sight.reaches(LOOPBACK) is not apart
 
 
 @pytest.mark.parametrize("file", ["hostname", "hosts", "resolv.conf"])

@@ -222,7 +222,7 @@ def test_a_runtime_that_is_not_registered_concerns_those_who_ask_for_it() -> Non
     """Others are made as before; the operator hears of it."""
     opt_in = replace(PROFILE, security=(), secure_runtime="runsc")
     missing = lacking(NO_APPARMOR, opt_in)
-    assert "'runsc'" in str(missing.for_anybody())
+    assert "'runsc'" in str(missing.for_anybody(opt_in))
     assert missing.for_one(spec(), opt_in) is None
-    assert missing.for_one(spec(secure_runtime=True), opt_in) == missing.for_anybody()
-    assert missing.for_one(spec(), replace(opt_in, secure_always=True)) == missing.for_anybody()
+    assert missing.for_one(spec(secure_runtime=True), opt_in) == missing.for_anybody(opt_in)
+    assert missing.for_one(spec(), replace(opt_in, secure_always=True)) == missing.for_anybody(opt_in)

@@ -8,18 +8,18 @@ from pathlib import Path
 import docker.errors
 import pytest
 
+from manager.doctor.engine import check_engine
+from manager.doctor.findings import Verdict
 from manager.domain import errors
 from manager.domain.sandbox import EXECD_PORT, NamedVolume, SandboxSpec, VolumeMount
 from manager.runtime.base import LogQuery
 from manager.runtime.docker.runtime import DockerRuntime
 from tests.docker.harness import Events, http_get, make_settings
-from tests.docker.own_engine import OwnEngine
+from tests.docker.own_engine import FIRST_ID, OwnEngine
 
 pytestmark = pytest.mark.timeout(120)
 Started = Callable[..., Awaitable[tuple[DockerRuntime, Events]]]
 Spec = Callable[..., SandboxSpec]
-FIRST = 300000
-"""What root of a sandbox is outside."""
 TELL = ("sh", "-c", "cat /proc/self/uid_map; echo mine > /data/file && cat /data/file; exec sleep 600")
 
 
@@ -30,8 +30,8 @@ def remapped() -> Iterator[OwnEngine]:
         pytest.skip("needs root, dockerd and ip")
     engine = OwnEngine(**{"userns-remap": "nobody:nogroup"})
     engine.home.chmod(0o711)
-    engine.see("/etc/subuid", f"nobody:{FIRST}:65536\n")
-    engine.see("/etc/subgid", f"nobody:{FIRST}:65536\nnogroup:{FIRST}:65536\n")
+    engine.see("/etc/subuid", f"nobody:{FIRST_ID}:65536\n")
+    engine.see("/etc/subgid", f"nobody:{FIRST_ID}:65536\nnogroup:{FIRST_ID}:65536\n")
     engine.start()
     engine.build_images()
     yield engine
@@ -56,19 +56,22 @@ async def test_a_sandbox_whose_root_is_nobody(
     told: list[str] = []
     while len(told) < 2:
         told = [line.decode() async for line in await runtime.logs(made.id, LogQuery())]
-    assert told[0].split()[1:3] == ["0", str(FIRST)]
+    assert told[0].split()[1:3] == ["0", str(FIRST_ID)]
     assert told[1].endswith(" mine\n")
     assert await runtime.delete(made.id)
 
 
-async def test_host_mode_is_refused_with_the_engines_reason(
+async def test_host_mode_is_refused(
     remapped: OwnEngine, started: Started, images: tuple[str, str], instance: str, tmp_path: Path, spec: Spec
 ) -> None:
-    """Such an Engine shares no network of the host; nothing is left of the attempt."""
+    """Such an Engine shares no network of the host; the server is not ready, and nothing is made."""
     settings = make_settings(images[1], instance, tmp_path, docker={"host": remapped.url, "network_mode": "host"})
     runtime, _ = await started(settings)
     asked = spec()
-    with pytest.raises(errors.Failed, match="user namespaces"):
+    with pytest.raises(errors.Unavailable, match=r"user namespaces.*docker\.network_mode"):
         await runtime.create(asked, print)
+    assert "user namespaces" in str(runtime.degraded())
     with remapped.client() as client, pytest.raises(docker.errors.NotFound):
         client.inspect_container(f"sandbox-{asked.id}")
+    found = {finding.text: finding.verdict async for finding in check_engine(settings)}
+    assert [verdict for text, verdict in found.items() if "user namespaces" in text] == [Verdict.OK, Verdict.FAIL]

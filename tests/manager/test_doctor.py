@@ -233,6 +233,51 @@ async def test_a_secure_runtime_has_to_be_registered(engine: docker.DockerClient
     assert "runc" in found["secure runtime"].text
 
 
+@pytest.mark.timeout(60)
+async def test_the_other_spelling_of_a_secure_runtime_is_looked_up_too(engine: docker.DockerClient) -> None:
+    """docker_runtime puts every sandbox into it, so an Engine without it can make none."""
+    found = await _engine(secure_runtime={"type": "gvisor", "docker_runtime": "no-such-runtime"})
+
+    assert found["secure runtime"].verdict is Verdict.FAIL
+    assert "no-such-runtime" in found["secure runtime"].text
+
+
+@pytest.mark.timeout(60)
+async def test_an_apparmor_profile_needs_apparmor(engine: docker.DockerClient) -> None:
+    """An Engine without it would drop the profile in silence."""
+    found = await _engine(docker={"apparmor_profile": "docker-default"})
+    has_it = "name=apparmor" in engine.info()["SecurityOptions"]
+
+    assert found["apparmor"].verdict is (Verdict.OK if has_it else Verdict.FAIL)
+    assert "docker.apparmor_profile" in found["apparmor"].text
+    assert "apparmor" not in await _engine()
+
+
+@pytest.mark.timeout(60)
+async def test_a_seccomp_profile_is_read(engine: docker.DockerClient, tmp_path: Path) -> None:
+    """What the server would not start with is told by name."""
+    profile = tmp_path / "seccomp.json"
+    profile.write_text('{"defaultAction": "SCMP_ACT_ALLOW"}')
+    good = await _engine(docker={"seccomp_profile": str(profile)})
+    profile.write_text("{")
+    bad = await _engine(docker={"seccomp_profile": str(profile)})
+
+    assert (good["seccomp"].verdict, bad["seccomp"].verdict) == (Verdict.OK, Verdict.FAIL)
+    assert str(profile) in bad["seccomp"].text
+
+
+def test_an_empty_allow_list_is_told(tmp_path: Path) -> None:
+    """A sandbox may then mount whatever it likes of the Engine's host; with a list there is nothing to say."""
+    file = tmp_path / "sandbox.toml"
+    told = {}
+    for keys in ("", '[storage]\nallowed_host_paths = ["/srv"]\n'):
+        file.write_text(f'[runtime]\ntype = "docker"\nexecd_image = "execd"\n{keys}')
+        findings = check_configuration(load_settings(file, {}))
+        told[keys] = [item.verdict for item in findings if "storage.allowed_host_paths" in item.text]
+
+    assert list(told.values()) == [[Verdict.WARN], []]
+
+
 GATEWAY = {
     "ingress": {"mode": "gateway"},
     "ingress.gateway": {"address": "*.sandbox.test"},

@@ -11,29 +11,39 @@ from dataclasses import dataclass
 from typing import Any
 
 from manager.domain.sandbox import SandboxSpec
+from manager.runtime.docker.outlook import is_rootless
 from manager.runtime.docker.profile import Profile
 
 
 @dataclass(frozen=True, slots=True)
 class Lacking:
     """Why sandboxes cannot be made as configured, in words for an operator: `runtime` those that ask for the secure
-    runtime, `apparmor` any; None where nothing is missing."""
+    runtime, `host_network` those on the network of the host, `apparmor` any; None where nothing is missing."""
 
     runtime: str | None = None
     apparmor: str | None = None
+    host_network: str | None = None
 
-    def for_anybody(self) -> str | None:
+    def for_anybody(self, profile: Profile) -> str | None:
         """What some sandboxes cannot have."""
-        return self.apparmor or self.runtime
+        return self.apparmor or self._network(profile) or self.runtime
 
     def for_one(self, spec: SandboxSpec, profile: Profile) -> str | None:
         """What this sandbox cannot have."""
-        return self.apparmor or (self.runtime if spec.secure_runtime or profile.secure_always else None)
+        secured = spec.secure_runtime or profile.secure_always
+        return self.apparmor or self._network(profile) or (self.runtime if secured else None)
+
+    def _network(self, profile: Profile) -> str | None:
+        return self.host_network if profile.network_mode == "host" else None
 
 
 def lacking(info: Mapping[str, Any], profile: Profile) -> Lacking:
     """What the Engine that says this of itself lacks."""
-    return Lacking(_runtime(info, profile.secure_runtime), _apparmor(info, profile.security))
+    return Lacking(
+        runtime=_runtime(info, profile.secure_runtime),
+        apparmor=_apparmor(info, profile.security),
+        host_network=host_network_obstacle(info),
+    )
 
 
 def _runtime(info: Mapping[str, Any], name: str | None) -> str | None:
@@ -55,3 +65,13 @@ def _apparmor(info: Mapping[str, Any], security: tuple[str, ...]) -> str | None:
         f"the Docker Engine's host has no AppArmor, so docker.apparmor_profile = '{profiles[0]}' would confine "
         "nothing; remove the key, or use a host with AppArmor"
     )
+
+
+def host_network_obstacle(info: Mapping[str, Any]) -> str | None:
+    """Why containers of this Engine cannot share the network of its host; None when they can."""
+    remedy = "set docker.network_mode = 'bridge'"
+    if is_rootless(info):
+        return f"the Docker Engine is rootless: the network it calls 'host' cannot be dialled from here; {remedy}"
+    if "name=userns" in (info.get("SecurityOptions") or ()):
+        return f"the Docker Engine has user namespaces, which share no network with the host; {remedy}"
+    return None

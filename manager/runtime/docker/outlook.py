@@ -16,6 +16,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from manager.runtime.docker.status import LOOPBACK, Sight
 
@@ -24,6 +25,32 @@ EVERYWHERE = "0.0.0.0"
 HOST_NAMES = ("host.docker.internal", "gateway.docker.internal", "host.containers.internal")
 """Names that only containers know: the Engine's host, where it is a virtual machine whose gateway leads nowhere."""
 _DEFAULT_ROUTE = "00000000"
+_VIRTUAL_MACHINE = "Docker Desktop"
+
+
+@dataclass(slots=True)
+class Reach:
+    """Whether containers behind a gateway address are one hop away from here.
+
+    `apart` means that the Engine has a network namespace of its own: then none are, though this machine may have an
+    address like its gateway's, on the bridge of another Engine. It is known once the Engine has spoken.
+    """
+
+    apart: bool = False
+
+    def __call__(self, gateway: str) -> bool:
+        """The answer for one gateway address."""
+        return not self.apart and is_ours(gateway)
+
+
+def is_rootless(info: Mapping[str, Any]) -> bool:
+    """Whether the Engine that says this of itself runs without root, in user and network namespaces of its own."""
+    return "name=rootless" in (info.get("SecurityOptions") or ())
+
+
+def stands_apart(info: Mapping[str, Any]) -> bool:
+    """Whether the Engine's bridges are in another network namespace than the host's own programs. Pure."""
+    return is_rootless(info) or info.get("OperatingSystem") == _VIRTUAL_MACHINE
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +95,17 @@ class Outlook:
         )
 
 
-def outlook(remote_host: str | None, host_ip: str | None, place: Place) -> Outlook:
+def outlook(remote_host: str | None, host_ip: str | None, place: Place, reach: Reach) -> Outlook:
     """On another machine only published ports lead in; here container addresses may, and loopback does."""
     if remote_host:
         return Outlook(Sight(remote_host, lambda _: False), EVERYWHERE, remote=True)
     if not place.own_network:
-        return Outlook(Sight(LOOPBACK, is_ours), LOOPBACK)
+        return Outlook(Sight(LOOPBACK, reach), LOOPBACK)
     if host_ip in HOST_NAMES:
-        return Outlook(Sight(host_ip, is_ours, private=True), EVERYWHERE)
+        return Outlook(Sight(host_ip, reach, private=True), EVERYWHERE)
     if place.gateway is None:
-        return Outlook(Sight(LOOPBACK, is_ours, private=True), None, blind=True)
-    return Outlook(Sight(place.gateway, is_ours, private=True), None)
+        return Outlook(Sight(LOOPBACK, reach, private=True), None, blind=True)
+    return Outlook(Sight(place.gateway, reach, private=True), None)
 
 
 def find_place() -> Place:
@@ -116,7 +143,7 @@ def place_of(routes: str, paired: Mapping[str, bool]) -> Place:
 def is_ours(gateway: str) -> bool:
     """Whether this address is on an interface of this machine: then the containers behind it are one hop away.
 
-    False for an Engine in a virtual machine, a rootless one and for a server that runs in a container of its own.
+    False for a server that runs in a container of its own.
     """
     if not gateway:
         return False

@@ -28,7 +28,7 @@ from manager.runtime.docker.images import Images
 from manager.runtime.docker.legacy import Legacy
 from manager.runtime.docker.masking import masked
 from manager.runtime.docker.networks import Networks
-from manager.runtime.docker.outlook import find_place, outlook
+from manager.runtime.docker.outlook import Reach, find_place, outlook, stands_apart
 from manager.runtime.docker.own_container import own_container
 from manager.runtime.docker.pools import Pools
 from manager.runtime.docker.ports import Ports
@@ -67,7 +67,8 @@ class DockerRuntime:
         self._engine = Engine(environment, timeout=docker.api_timeout, silence=docker.pull_timeout, threads=threads)
         self._calls = Calls(self._engine)
         self._profile = profile(settings)
-        self._outlook = outlook(self._engine.address.remote_host, docker.host_ip, find_place())
+        self._reach = Reach()
+        self._outlook = outlook(self._engine.address.remote_host, docker.host_ip, find_place(), self._reach)
         view = self._outlook.sight
         legacy = Legacy(Path("~/.opensandbox").expanduser()) if docker.adopt_unowned else None
         self._census = Census(self._calls, docker.instance, legacy, view)
@@ -95,7 +96,7 @@ class DockerRuntime:
         self._freezer = Freezer(self._calls)
         self._making: set[str] = set()
         self._exposed = self._outlook.exposed
-        self._lacks = Lacking()
+        self._lacks: Lacking | None = None
         self._leftovers = Leftovers(self._calls, self._census, self._volumes, lambda: self._making, leftover_grace)
         self._grace = leftover_grace
         self._watch = Watch(self._calls, self._census, self._tidy, lambda: self._pools.disturbed())
@@ -121,17 +122,24 @@ class DockerRuntime:
 
     def degraded(self) -> str | None:
         """Why the Engine cannot be relied on at present, or None."""
-        return self._watch.trouble or self._lacks.for_anybody()
+        return self._watch.trouble or (self._lacks.for_anybody(self._profile) if self._lacks else None)
 
     async def _tidy(self) -> None:
         """After every (re)connection: what was left half-made goes, and execd is made ready for the first create."""
-        self._lacks = lacking(await self._calls.info(), self._profile)
+        await self._meet()
         self._volumes.seen_from(await own_container(self._calls))
         if self._outlook.exposed:
             self._exposed = not await self._tools.networks.within_reach(self._profile.network_mode)
         if await self._leftovers.remove() and (self._settled is None or self._settled.done()):
             self._settled = self._spawn(repeat_until_settled(self._leftovers, self._grace))
         self._spawn(self._warm_up())
+
+    async def _meet(self) -> Lacking:
+        """Learns what kind of Engine it is; what it lacks."""
+        info = await self._calls.info()
+        self._reach.apart = stands_apart(info)
+        self._lacks = lacking(info, self._profile)
+        return self._lacks
 
     async def _warm_up(self) -> None:
         try:
@@ -156,7 +164,8 @@ class DockerRuntime:
     async def create(self, spec: SandboxSpec, progress: Progress) -> Sandbox:
         """Creates and starts; the answer shows the state observed after the start."""
         self.check(spec)
-        if missing := self._lacks.for_one(spec, self._profile):
+        lacks = self._lacks or await self._meet()
+        if missing := lacks.for_one(spec, self._pools.tools(spec).profile):
             raise errors.Unavailable(START_FAILED, f"{missing}.")
         spec = self._pools.completed(spec)
         if await self._pools.claim(spec):
