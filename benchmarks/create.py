@@ -100,7 +100,7 @@ class Contest:
         choice, kit = await tools.networks.choose(tools.profile.network_mode), await tools.execd.kit(None)
         host = tools.profile.publish_on
         ports = (44772, 8080) if host else ()
-        with tools.ports.held(host or "", ports) as publish:
+        async with tools.ports.held(host or "", ports) as publish:
             extras = Extras(image=self.image, wiring=Wiring(choice.mode, publish), execd_volume=kit.volume)
             body = container_body(asked, tools.profile, extras)
             name = f"bare-{asked.id}"

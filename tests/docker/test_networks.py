@@ -14,8 +14,9 @@ import docker
 import pytest
 
 from manager.domain import errors
-from manager.domain.sandbox import EXECD_PORT, HTTP_PORT, SandboxSpec
-from manager.runtime.docker import create
+from manager.domain.sandbox import EXECD_PORT, HTTP_PORT, NamedVolume, SandboxSpec, VolumeMount
+from manager.runtime.docker import host_port
+from manager.runtime.docker.ports import probe_here, probe_there
 from manager.runtime.docker.runtime import DockerRuntime
 from manager.settings.model import Settings
 from tests.docker.harness import Events, free_port, http_get, make_settings
@@ -57,30 +58,74 @@ async def test_direct_mode_publishes_the_two_known_ports(started: Started, made:
     await runtime.delete(sandbox.id)
 
 
-async def test_host_mode_shares_the_hosts_network(started: Started, made: Made, spec: Spec) -> None:
-    """Ports inside are the host's, nothing is published."""
-    runtime, _ = await started(made(docker={"network_mode": "host"}))
+@pytest.fixture
+def execd_port(monkeypatch: pytest.MonkeyPatch) -> int:
+    """A port for execd: its own is every sandbox's on this machine, and among those that any connection may use."""
     port = free_port()
-    sandbox = await runtime.create(spec(env={"EXECD_PORT": str(port)}), print)
+    monkeypatch.setattr(host_port, "EXECD_PORT", port)
+    return port
+
+
+@pytest.fixture
+async def on_the_host(started: Started, made: Made) -> DockerRuntime:
+    """A runtime whose sandboxes share the network of the host."""
+    return (await started(made(docker={"network_mode": "host"})))[0]
+
+
+async def test_host_mode_shares_the_hosts_network(on_the_host: DockerRuntime, spec: Spec, execd_port: int) -> None:
+    """Ports inside are the host's, nothing is published."""
+    sandbox = await on_the_host.create(spec(env={"EXECD_PORT": str(execd_port)}), print)
     assert sandbox.addresses.host_network
-    assert (await http_get((str(sandbox.addresses.dial_host), port), "/ping"))[0] == 200
-    await runtime.delete(sandbox.id)
+    assert (await http_get((str(sandbox.addresses.dial_host), execd_port), "/ping"))[0] == 200
+    await on_the_host.delete(sandbox.id)
 
 
 async def test_a_second_sandbox_in_host_mode_is_a_conflict(
-    started: Started, made: Made, spec: Spec, monkeypatch: pytest.MonkeyPatch
+    on_the_host: DockerRuntime, spec: Spec, execd_port: int
 ) -> None:
-    """Its execd would not start, and whoever called it would reach the first sandbox's."""
-    runtime, _ = await started(made(docker={"network_mode": "host"}))
+    """Its execd would not start, and whoever called it would reach the first's; when that is deleted there is room."""
+    env = {"EXECD_PORT": str(execd_port)}
+    first, second = spec(env=env), spec(env=env)
+    await on_the_host.create(first, print)
+    for _ in ("while execd starts", "when it listens"):
+        with pytest.raises(errors.Conflict, match=rf"port {execd_port} .* taken, by sandbox {first.id}") as raised:
+            await on_the_host.create(second, print)
+        assert raised.value.code == "DOCKER::HOST_PORT_IN_USE"
+        assert await on_the_host.get(second.id) is None
+        await http_get(("127.0.0.1", execd_port), "/ping")
+    await on_the_host.delete(first.id)
+    await on_the_host.create(second, print)
+    assert (await http_get(("127.0.0.1", execd_port), "/ping"))[0] == 200
+    await on_the_host.delete(second.id)
+
+
+async def test_of_creates_in_host_mode_at_once_one_succeeds(
+    on_the_host: DockerRuntime, spec: Spec, execd_port: int
+) -> None:
+    """The others are told; one that fails leaves the port to the next."""
+    missing = VolumeMount("v", "/v", NamedVolume("no-such-volume", create_if_not_exists=False))
+    with pytest.raises(errors.Invalid):
+        await on_the_host.create(spec(volumes=(missing,)), print)
+    asked = [spec(env={"EXECD_PORT": str(execd_port)}) for _ in range(3)]
+    made = await asyncio.gather(*(on_the_host.create(one, print) for one in asked), return_exceptions=True)
+    assert sorted(type(one).__name__ for one in made) == ["Conflict", "Conflict", "Sandbox"]
+    assert len(await on_the_host.list()) == 1
+    for one in asked:
+        await on_the_host.delete(one.id)
+
+
+async def test_in_host_mode_a_port_of_a_stranger_is_a_conflict(
+    on_the_host: DockerRuntime, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sandbox of another server, or any program."""
     taken = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
-    # Execd's own port lies among those that any connection of this machine may be using.
-    monkeypatch.setattr(create, "EXECD_PORT", taken.sockets[0].getsockname()[1])
+    monkeypatch.setattr(host_port, "EXECD_PORT", taken.sockets[0].getsockname()[1])
+    asked = spec()
     async with taken:
-        asked = spec()
         with pytest.raises(errors.Conflict) as raised:
-            await runtime.create(asked, print)
+            await on_the_host.create(asked, print)
     assert raised.value.code == "DOCKER::HOST_PORT_IN_USE"
-    assert await runtime.get(asked.id) is None
+    assert await on_the_host.get(asked.id) is None
 
 
 @pytest.fixture
@@ -119,10 +164,9 @@ async def test_a_taken_port_means_another_one(started: Started, made: Made, spec
     runtime, _ = await started(made(ingress={"mode": "direct", "gateway": {}}, docker={"publish_host": "127.0.0.1"}))
     first = await runtime.create(spec(), print)
     taken = [port for _, port in first.addresses.published.values()]
-    ports = runtime._tools.ports
     others = [free_port(), free_port()]
     picks = iter([*taken, *others])
-    ports._take = lambda host: next(picks)  # type: ignore[method-assign]
+    runtime._tools.ports._take = lambda host: next(picks)  # type: ignore[method-assign]
     second = await runtime.create(spec(), print)
     assert {port for _, port in second.addresses.published.values()} == set(others)
     for sandbox in (first, second):
@@ -130,8 +174,8 @@ async def test_a_taken_port_means_another_one(started: Started, made: Made, spec
 
 
 @contextlib.contextmanager
-def crowded(free: int) -> Iterator[range]:
-    """A range of ports of which all but so many are in use, as by connections that ended a moment ago."""
+def crowded(free: int, *, answering: bool = False) -> Iterator[range]:
+    """A range of ports of which all but so many are in use: by programs that answer there, or outgoing connections."""
     first = free_port()
     ports = range(first, first + CROWD)
     with contextlib.ExitStack() as held:
@@ -139,6 +183,8 @@ def crowded(free: int) -> Iterator[range]:
             sock = held.enter_context(socket.socket())
             with contextlib.suppress(OSError):  # in use already
                 sock.bind(("0.0.0.0", port))
+                if answering:
+                    sock.listen()
         yield ports
 
 
@@ -148,24 +194,36 @@ def in_direct_mode(ports: range) -> dict[str, dict[str, Any]]:
     return {"ingress": {"mode": "direct", "gateway": {}}, "docker": {"publish_host": "127.0.0.1", **span}}
 
 
-async def test_among_ports_that_are_taken_the_free_ones_are_found(started: Started, made: Made, spec: Spec) -> None:
-    """Where only the Engine sees which are: on another machine, whose own connections use ports of the range."""
-    with crowded(CROWD * 9 // 10) as ports:
+PROBES = {"here": probe_here(), "there": probe_there(lambda host: host)}
+"""How ports are looked at beside the Engine, and from another machine, whose own connections use some too."""
+
+
+@pytest.mark.parametrize(
+    ("probe", "free", "answering"),
+    [("here", 3, True), ("here", 3, False), ("there", 3, True), ("there", CROWD * 9 // 10, False)],
+)
+async def test_among_ports_that_are_taken_the_free_ones_are_found(
+    started: Started, made: Made, spec: Spec, *, probe: str, free: int, answering: bool
+) -> None:
+    """However few they are, where we can see which."""
+    with crowded(free, answering=answering) as ports:
         runtime, _ = await started(made(**in_direct_mode(ports)))
-        runtime._tools.ports._probe = False
+        runtime._tools.ports._probe = PROBES[probe]
         sandbox = await runtime.create(spec(), print)
         assert all(port in ports for _, port in sandbox.addresses.published.values())
         assert (await http_get(sandbox.addresses.published[EXECD_PORT], "/ping"))[0] == 200
         await runtime.delete(sandbox.id)
 
 
-@pytest.mark.parametrize("probe", [True, False])
-async def test_a_range_without_a_free_port_says_so(started: Started, made: Made, spec: Spec, *, probe: bool) -> None:
+@pytest.mark.parametrize(("probe", "answering"), [("here", False), ("there", False), ("there", True)])
+async def test_a_range_without_a_free_port_says_so(
+    started: Started, made: Made, spec: Spec, *, probe: str, answering: bool
+) -> None:
     """The message names the keys, and nothing is left."""
     asked = spec()
-    with crowded(0) as ports:
+    with crowded(0, answering=answering) as ports:
         runtime, _ = await started(made(**in_direct_mode(ports)))
-        runtime._tools.ports._probe = probe
+        runtime._tools.ports._probe = PROBES[probe]
         with pytest.raises(errors.Failed, match="port_range_min") as raised:
             await runtime.create(asked, print)
     assert raised.value.code == "DOCKER::SANDBOX_START_FAILED"

@@ -17,6 +17,7 @@ from manager.runtime.docker.egress import PORTS as EGRESS_PORTS
 from manager.runtime.docker.egress import Egress, Sidecar
 from manager.runtime.docker.execd import Execd, Kit, archive_at
 from manager.runtime.docker.failures import copy_error, start_error
+from manager.runtime.docker.host_port import HostPort
 from manager.runtime.docker.images import Images
 from manager.runtime.docker.networks import Choice, Networks
 from manager.runtime.docker.outlook import Outlook
@@ -36,7 +37,7 @@ from manager.runtime.docker.spec import (
 )
 from manager.runtime.docker.undo import Undo
 from manager.runtime.docker.volumes import Volumes
-from manager.runtime.docker.way_in import UNREACHABLE, find_way_in, knock
+from manager.runtime.docker.way_in import UNREACHABLE, find_way_in
 
 log = logging.getLogger(__name__)
 Json = dict[str, Any]
@@ -44,7 +45,6 @@ T = TypeVar("T")
 
 INVALID = "SANDBOX::INVALID_PARAMETER"
 SNAPSHOT_GONE = "SNAPSHOT::NOT_FOUND"
-PORT_TAKEN = "DOCKER::HOST_PORT_IN_USE"
 PORT_ATTEMPTS = 8
 """Containers made before the ports of the range count as taken."""
 PUBLISHED = (EXECD_PORT, HTTP_PORT)
@@ -63,6 +63,7 @@ class Tools:
     execd: Execd
     networks: Networks
     ports: Ports
+    host_port: HostPort
     volumes: Volumes
     egress: Egress
     profile: Profile
@@ -125,8 +126,14 @@ class Creation:
         spec, tools = self._spec, self._tools
         choice, kit, image = await self._prepare()
         self._go_on()
-        if choice.mode == "host":
-            await self._find_free_host()
+        if choice.mode != "host":
+            return await self._made(choice, kit, image)
+        async with tools.host_port.held(spec.id):
+            return await self._made(choice, kit, image)
+
+    async def _made(self, choice: Choice, kit: Kit, image: str) -> str:
+        """The container, started, on the network that was chosen."""
+        spec, tools = self._spec, self._tools
         host = self._publish_on(choice)
         self._warn_of_idle_settings()
         mounted = await tools.volumes.prepare(spec, self._undo)
@@ -153,15 +160,6 @@ class Creation:
         idle = [key for key in self._spec.env if key.startswith(EGRESS_ENV_PREFIX)]
         if idle and self._spec.network_policy is None:
             log.warning("sandbox %s: without networkPolicy nobody reads %s", self._spec.id, ", ".join(sorted(idle)))
-
-    async def _find_free_host(self) -> None:
-        """In host mode sandboxes share ports: a second execd would not start, and its callers would reach the first."""
-        if await knock(self._tools.outlook.sight.engine_host, EXECD_PORT) is not None:
-            return
-        message = (
-            f"docker.network_mode = 'host': port {EXECD_PORT} of the Engine's host is taken, as by another sandbox"
-        )
-        raise errors.Conflict(PORT_TAKEN, f"{message}. Delete that first, or use network_mode = 'bridge'.")
 
     async def _start_policed(self, extras: Extras, kit: Kit, host: str | None) -> str:
         """The sidecar with its policy in force first, then the sandbox in the sidecar's network."""
@@ -225,7 +223,7 @@ class Creation:
             return await step({})
         attempt = 1
         while True:
-            with self._tools.ports.held(host, inside) as publish:
+            async with self._tools.ports.held(host, inside) as publish:
                 try:
                     return await step(publish)
                 except errors.Failed as error:

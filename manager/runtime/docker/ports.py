@@ -1,71 +1,109 @@
-"""Host ports for publishing: picked at random in the configured range, held until the create that asked is over.
+"""Host ports for publishing: looked for from a random one of the configured range on, held until their create is over.
 
-Where we cannot see which ports are free, because the Engine is on another machine or we are in a container, the Engine
-is given what follows a port picked at random. It takes one that it has not given away itself; whether another program
-uses it shows when the container starts, and then another random port is next.
+The whole range is walked, so that a create succeeds as long as a port is free. Where the Engine's ports are this
+machine's we bind them to see; elsewhere a port at which somebody answers is taken, and the Engine is given what follows
+one at which nobody does, since an outgoing connection may use it all the same: it takes one that it can have.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import random
 import socket
-from collections.abc import Iterator, Sequence
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from manager.domain import errors
 
 EXHAUSTED = "DOCKER::SANDBOX_START_FAILED"
-TRIES = 500
-"""Ports tried before the range counts as full; at 20 000 ports of which half are taken the odds against are nil."""
+ANSWER_LIMIT = 1.0
+"""Seconds for which a port of another machine is asked; one that does not answer at all may be free."""
+WALK_LIMIT = 10.0
+"""Seconds spent on asking; after that the Engine is left to find out."""
 
-LEFT_TO_THE_ENGINE = 40
-"""Least number of ports it is given to choose from, where the range has as many."""
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """How a port is looked at: `is_free(address, port)` blocks for `ANSWER_LIMIT` at most; `exact`: it is sure."""
+
+    is_free: Callable[[str, int], bool]
+    exact: bool
 
 
 class Ports:
     """Allocates ports of one range."""
 
-    def __init__(self, ports: range, *, probe: bool) -> None:
-        """`probe` says whether the Engine's ports are this machine's, so that we can tell which are free."""
+    def __init__(self, ports: range, probe: Probe) -> None:
         self._ports = ports
         self._probe = probe
         self._held: set[int] = set()
+        self._lock = threading.Lock()
 
-    @contextlib.contextmanager
-    def held(self, host: str, inside: Sequence[int]) -> Iterator[dict[int, tuple[str, str]]]:
+    @contextlib.asynccontextmanager
+    async def held(self, host: str, inside: Sequence[int]) -> AsyncIterator[dict[int, tuple[str, str]]]:
         """Port inside → (host, port or range) to publish it on; nobody else is given a port while the context lasts.
 
         Raises Failed when no free port is found.
         """
-        if not self._probe:
-            first = random.choice(self._ports[: max(1, len(self._ports) - LEFT_TO_THE_ENGINE)])
-            yield dict.fromkeys(inside, (host, f"{first}-{self._ports.stop - 1}"))
-            return
         taken: list[int] = []
         try:
             for _ in inside:
-                taken.append(self._take(host))
-            yield {port: (host, str(number)) for port, number in zip(inside, taken, strict=True)}
+                taken.append(await asyncio.to_thread(self._take, host))
+            yield {port: (host, self._spelled(number)) for port, number in zip(inside, taken, strict=True)}
         finally:
             self._held.difference_update(taken)
 
+    def _spelled(self, port: int) -> str:
+        return str(port) if self._probe.exact else f"{port}-{self._ports.stop - 1}"
+
     def _take(self, host: str) -> int:
-        for _ in range(TRIES):
-            port = random.choice(self._ports)
-            if port not in self._held and _free(host, port):
+        """On a thread: a full range of 20 000 takes some tenths of a second."""
+        deadline = time.monotonic() + WALK_LIMIT
+        for port in self._walk():
+            with self._lock:
+                if port in self._held:
+                    continue
                 self._held.add(port)
+            if self._probe.is_free(host, port) or (not self._probe.exact and time.monotonic() > deadline):
                 return port
+            self._held.discard(port)
         span = f"{self._ports.start} to {self._ports.stop - 1}"
         raise errors.Failed(EXHAUSTED, f"No host port from {span} is free; widen docker.port_range_min and _max.")
 
+    def _walk(self) -> Iterator[int]:
+        first = random.randrange(len(self._ports))
+        yield from self._ports[first:]
+        yield from self._ports[:first]
 
-def _free(host: str, port: int) -> bool:
+
+def probe_here() -> Probe:
+    """For an Engine whose ports are this machine's."""
+    return Probe(_can_be_bound, exact=True)
+
+
+def probe_there(dials: Callable[[str], str]) -> Probe:
+    """For an Engine elsewhere; `dials` tells where a port is dialled that is published on an address."""
+    return Probe(lambda host, port: not _is_answered(dials(host), port), exact=False)
+
+
+def _can_be_bound(host: str, port: int) -> bool:
     # Without SO_REUSEADDR: a port with a connection in TIME_WAIT is refused to the Engine's proxy now and then.
     with socket.socket() as probe:
         try:
             probe.bind((host, port))
         except OSError:
             return False
+    return True
+
+
+def _is_answered(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), ANSWER_LIMIT).close()
+    except OSError:
+        return False
     return True
 
 

@@ -24,6 +24,7 @@ from manager.runtime.docker.events import Watch
 from manager.runtime.docker.execd import Execd
 from manager.runtime.docker.failures import START_FAILED, query_error
 from manager.runtime.docker.freezing import Freezer
+from manager.runtime.docker.host_port import HostPort
 from manager.runtime.docker.images import Images
 from manager.runtime.docker.legacy import Legacy
 from manager.runtime.docker.masking import masked
@@ -31,7 +32,7 @@ from manager.runtime.docker.networks import Networks
 from manager.runtime.docker.outlook import Reach, find_place, outlook, stands_apart
 from manager.runtime.docker.own_container import own_container
 from manager.runtime.docker.pools import Pools
-from manager.runtime.docker.ports import Ports
+from manager.runtime.docker.ports import Ports, probe_here, probe_there
 from manager.runtime.docker.profile import profile
 from manager.runtime.docker.snapshots import Snapshots, image_of
 from manager.runtime.docker.status import LOOPBACK, network_owner
@@ -86,7 +87,8 @@ class DockerRuntime:
             images=images,
             execd=self._execd,
             networks=Networks(self._calls, view, own=None if docker.inter_container else docker.network_name),
-            ports=Ports(self._profile.ports, probe=view.engine_host == LOOPBACK),
+            ports=Ports(self._profile.ports, probe_here() if view.engine_host == LOOPBACK else probe_there(view.dials)),
+            host_port=HostPort(self._calls, view.engine_host),
             volumes=self._volumes,
             egress=self._egress,
             profile=self._profile,
