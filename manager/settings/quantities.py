@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from decimal import Decimal
@@ -31,6 +32,11 @@ def _check(values: dict[str, str]) -> dict[str, str]:
     for value in values.values():
         quantity(value)
     return values
+
+
+def whole(values: Mapping[str, str], name: str, unit: int = 1) -> int:
+    """The amount called `name` in `unit`ths, rounded up; 0 when there is none."""
+    return math.ceil(quantity(values[name]) * unit) if name in values else 0
 
 
 Quantities = Annotated[dict[str, str], AfterValidator(_check)]

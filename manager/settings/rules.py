@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from manager.settings.problem import Problem
-from manager.settings.quantities import above_limit
+from manager.settings.quantities import above_limit, quantity
 from manager.settings.spellings import SPELLINGS, Path, leaves_alone
 from manager.settings.text import dotted
 from manager.settings.values import ADDRESS_WORDS, parse_wildcard, split_address
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from manager.settings.model import Settings
 
 _LEAST_PORT_SPAN: Final = 100
+_DOCKER_RESOURCES: Final = ("cpu", "memory")
 _PUBLIC_PATH: Final = re.compile(r"(?:/[A-Za-z0-9._~-]+)+/?$")
 
 
@@ -172,6 +173,18 @@ def _secure_runtime(settings: Settings) -> Iterator[Problem]:
         yield Problem("secure_runtime.oci_runtime_name", text)
 
 
+def _sidecar_resources(settings: Settings) -> Iterator[Problem]:
+    if settings.runtime.type != "docker":
+        return
+    for table, values in (("requests", settings.egress.requests), ("limits", settings.egress.limits)):
+        for name, text in values.items():
+            key = dotted(("egress", table, name))
+            if name not in _DOCKER_RESOURCES:
+                yield Problem(key, 'has no meaning with runtime.type = "docker", which knows cpu and memory; remove it')
+            elif not quantity(text):
+                yield Problem(key, "must be more than nothing; remove it if there is no limit", _quote(text))
+
+
 def _egress(settings: Settings) -> Iterator[Problem]:
     egress = settings.egress
     for name in above_limit(egress.requests, egress.limits):
@@ -223,5 +236,6 @@ _RULES: Final[tuple[Callable[[Settings], Iterator[Problem]], ...]] = (
     _signing,
     _secure_runtime,
     _egress,
+    _sidecar_resources,
     _services,
 )

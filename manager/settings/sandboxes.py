@@ -62,8 +62,10 @@ class EgressSettings(Table):
         None, doc="Where the sidecar sends its metrics"
     )
     readiness_timeout_seconds: float = option(30.0, above=0, doc="Longest wait for the sidecar, in seconds")
-    requests: Quantities = option(dict, doc="Resources the sidecar asks for (Kubernetes)")
-    limits: Quantities = option(dict, doc="Resources the sidecar is held to (Kubernetes)")
+    requests: Quantities = option(
+        dict, doc="Resources the sidecar asks for; with Docker its weight when cpu is scarce, and memory left to it"
+    )
+    limits: Quantities = option(dict, doc="Resources the sidecar is held to; with Docker cpu and memory")
     upstream_proxy: UpstreamProxySettings = option(UpstreamProxySettings, doc="Proxy between the sidecar and the world")
 
 

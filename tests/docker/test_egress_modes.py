@@ -28,6 +28,11 @@ DENIED, OTHER = (f"{TARGET.replace('.', '-')}.{domain}.test" for domain in ("den
 """Names of this host, to the stand-in."""
 DENY_BOTH = NetworkPolicy("allow", (NetworkRule("deny", "*.denied.test"), NetworkRule("deny", f"{TARGET}/32")))
 ALLOW_ONE = NetworkPolicy("deny", (NetworkRule("allow", OTHER),))
+READ_LIMIT = """
+import os
+places = ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory.max")
+print(open(next(filter(os.path.exists, places))).read())
+"""
 WITHOUT_IPV6 = """#!/bin/sh
 # runc on a kernel without IPv6: the switch that is asked for is not there, which it tells in its log.
 log= bundle= previous=
@@ -107,6 +112,18 @@ async def test_a_kernel_without_ipv6_needs_none_switched_off(
     assert sidecar is not None
     assert not sidecar["HostConfig"].get("Sysctls")
     assert "IPv6 cannot be switched off here" in caplog.text
+    await runtime.delete(sandbox.id)
+
+
+async def test_the_sidecar_is_held_to_its_limits(
+    started: Started, made: Made, spec: Spec, egress_image: str, engine: docker.APIClient
+) -> None:
+    """As its kernel sees them, not those of the sandbox."""
+    egress = {"image": egress_image, "mode": "dns", "limits": {"memory": "96Mi", "cpu": "500m"}}
+    runtime, _ = await started(made(egress={**egress, "requests": {"memory": "48Mi"}}))
+    sandbox = await runtime.create(spec(network_policy=NetworkPolicy(), resource_limits={"memory": "128Mi"}), print)
+    told = engine.exec_create(f"sandbox-egress-{sandbox.id}", ["python3", "-c", READ_LIMIT])
+    assert engine.exec_start(told["Id"]).decode().split() == [str(96 * 1024**2)]
     await runtime.delete(sandbox.id)
 
 

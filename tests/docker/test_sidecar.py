@@ -94,6 +94,16 @@ def test_the_upstream_proxy_with_its_credential_and_authority() -> None:
     assert mount in made["HostConfig"]["Mounts"]
 
 
+def test_resources_of_the_sidecar() -> None:
+    """Limits hold it, requests are its share when others want all; what is not said is not asked of the Engine."""
+    host = body(spec(), limits={"cpu": "0.5", "memory": "64Mi"}, requests={"cpu": "250m", "memory": "32M"})[
+        "HostConfig"
+    ]
+    assert (host["NanoCpus"], host["Memory"]) == (500_000_000, 64 * 1024**2)
+    assert (host["CpuShares"], host["MemoryReservation"]) == (256, 32_000_000)
+    assert not {"NanoCpus", "Memory", "CpuShares", "MemoryReservation"} & body(spec())["HostConfig"].keys()
+
+
 def test_where_metrics_of_the_sidecar_go() -> None:
     """egress.otlp_endpoint, in the name that exporters read."""
     assert variables(body(spec(), otlp_endpoint="http://c:4318"))["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http://c:4318"

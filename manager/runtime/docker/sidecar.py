@@ -11,6 +11,7 @@ from manager.domain.sandbox import NetworkPolicy, SandboxSpec
 from manager.runtime.docker import labels
 from manager.runtime.docker.profile import Profile
 from manager.runtime.docker.spec import ARCHIVE_FOLDER, EGRESS_ENV_PREFIX, TRANSPARENT, Wiring
+from manager.settings.quantities import whole
 from manager.settings.sandboxes import EgressSettings
 
 Json = dict[str, Any]
@@ -37,6 +38,9 @@ REQUESTABLE = frozenset(
 UPSTREAM_CA = "/etc/ssl/certs/opensandbox-upstream-extra-ca.pem"
 """Where the sidecar finds the certificate authority of the configured proxy."""
 _NO_IPV6 = {f"net.ipv6.conf.{scope}.disable_ipv6": "1" for scope in ("all", "default", "lo")}
+_NANO = 1_000_000_000
+_SHARES = 1024
+"""The weight of one processor, as the kernel counts it."""
 _TRUTHY = frozenset({"1", "true", "yes", "y", "on"})
 
 
@@ -105,6 +109,7 @@ def sidecar_body(
         "CapAdd": ["NET_ADMIN"],
         "Mounts": [*mounts, _read_only(authority, UPSTREAM_CA)] if authority else mounts,
         "PortBindings": wiring.bindings(),
+        **sidecar_resources(settings),
     }
     if not ipv6:
         host["Sysctls"] = _NO_IPV6
@@ -115,6 +120,17 @@ def sidecar_body(
         "ExposedPorts": wiring.exposed(),
         "HostConfig": host,
     }
+
+
+def sidecar_resources(settings: EgressSettings) -> Json:
+    """What the sidecar is held to, and what is left to it when the others want all."""
+    found = {
+        "NanoCpus": whole(settings.limits, "cpu", _NANO),
+        "Memory": whole(settings.limits, "memory"),
+        "CpuShares": whole(settings.requests, "cpu", _SHARES),
+        "MemoryReservation": whole(settings.requests, "memory"),
+    }
+    return {key: amount for key, amount in found.items() if amount}
 
 
 def _read_only(source: str, target: str) -> Json:

@@ -47,6 +47,11 @@ DOCKER_CONFLICTS = [
         '[egress.requests]\ncpu = "2"\n[egress.limits]\ncpu = "1500m"',
         'egress.requests.cpu = "2": must not exceed the same name of egress.limits',
     ),
+    (
+        '[egress.limits]\nephemeral-storage = "1Gi"',
+        'egress.limits.ephemeral-storage: has no meaning with runtime.type = "docker"',
+    ),
+    ('[egress.requests]\nmemory = "0"', 'egress.requests.memory = "0": must be more than nothing'),
     ('[egress.upstream_proxy]\nurl = "http://proxy:3128"', 'egress.upstream_proxy: needs egress.mode = "dns+nft"'),
     (UPSTREAM + 'authorization = "x"', "egress.upstream_proxy.url: is required"),
     (UPSTREAM + 'url = "http://u:p@proxy"', "egress.upstream_proxy.url: must be http://host[:port]"),
