@@ -6,6 +6,7 @@ import subprocess
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from opensandbox import Sandbox, SandboxManager
 from tests.clients.flavours import ASYNC, SYNC, Flavour
 from tests.clients.modes import MODES, Mode
 from tests.clients.names import NameServer, PortTaken
-from tests.clients.programs_run import Programs
+from tests.clients.programs_run import Programs, installed
 from tests.conftest import IMAGE_BUILDER, end_server
 from tests.server_process import SANDBOX_IMAGE, ServerProcess, free_port
 
@@ -155,6 +156,12 @@ async def shared(clients: Clients, shared_in: Callable[..., str]) -> AsyncIterat
 def place() -> str:
     """A folder in a shared sandbox that is one test's own; it does not exist yet."""
     return f"/root/{uuid.uuid4().hex}"
+
+
+@pytest.fixture(scope="session")
+def tools() -> Path:
+    """Where the released Python programs are."""
+    return installed("tools")
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from tests.server_process import ServerProcess
 ROOT = Path(__file__).parent.parent.parent
 PROGRAMS = Path(__file__).parent / "programs"
 RUN_SECONDS = 90
+END_SECONDS = 20
 
 
 def installed(name: str) -> Path:
@@ -46,5 +49,22 @@ class Programs:
 
     def run(self, *command: str | Path) -> str:
         """Runs a program whose home is the server's folder; returns its output."""
-        home = self.server.config.parent
-        return run(*(self.names.asked_by(command, home) if self.names else command), HOME=str(home))
+        return run(*self._seen(command), HOME=str(self._home))
+
+    @contextmanager
+    def started(self, *command: str | Path) -> Iterator[subprocess.Popen[str]]:
+        """Starts a program in the same surroundings; it ends with the block, when its standard input does."""
+        pipe, environment = subprocess.PIPE, {**os.environ, "HOME": str(self._home)}
+        with subprocess.Popen(self._seen(command), stdin=pipe, stdout=pipe, text=True, env=environment) as process:
+            try:
+                yield process
+                process.communicate(timeout=END_SECONDS)
+            finally:
+                process.kill()
+
+    @property
+    def _home(self) -> Path:
+        return self.server.config.parent
+
+    def _seen(self, command: Sequence[str | Path]) -> Sequence[str | Path]:
+        return self.names.asked_by(command, self._home) if self.names else command

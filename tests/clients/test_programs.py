@@ -1,4 +1,4 @@
-"""Released programs around the SDK, unchanged: the command line, the MCP server, the interpreter, the npm package,
+"""Released programs around the SDK, unchanged: the MCP server, the interpreter, the npm package,
 older SDKs.
 
 Each is installed from its registry by a hash-pinned lock into an environment of its own and run as a process.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from playwright._impl._driver import compute_driver_executable
 
 from tests.clients.modes import MODES
 from tests.clients.programs_run import PROGRAMS, Programs, installed
-from tests.server_process import SANDBOX_IMAGE
+from tests.server_process import SANDBOX_IMAGE, ServerProcess, free_port
 
 NODE_MAJOR = 20
 OLD_SDKS = ["0.1.0", "0.1.5", "0.1.10", "0.1.16", "1.1.0"]
@@ -32,59 +31,37 @@ CODE_RUNS = [
 pytestmark = pytest.mark.timeout(300)
 
 
-@pytest.fixture(scope="module")
-def tools() -> Path:
-    """Where the released Python programs are."""
-    return installed("tools")
-
-
-@pytest.fixture
-def osb(tools: Path, programs: Programs) -> Callable[..., Any]:
-    """Calls the command line; its JSON output is parsed."""
-
-    def call(*arguments: str, parse: bool = True) -> Any:
-        proxy = "--use-server-proxy" if programs.mode.use_server_proxy else "--no-use-server-proxy"
-        server = programs.server
-        output = programs.run(
-            tools / "osb", "--domain", server.address, "--api-key", server.api_key, proxy, "--no-color", *arguments
-        )
-        return json.loads(output) if parse else output
-
-    return call
-
-
-def test_command_line(osb: Callable[..., Any], tmp_path: Path) -> None:
-    """Create, run, files, lists, renew, pause, resume, diagnostics, kill."""
-    sandbox_id = osb("sandbox", "create", "-i", SANDBOX_IMAGE, "-t", "10m", "-m", "by=osb", "-o", "json")["id"]
-    assert osb("command", "run", sandbox_id, "-o", "raw", "--", "echo", "said", parse=False).strip() == "said"
-    (tmp_path / "up").write_text("text")
-    osb("file", "upload", sandbox_id, str(tmp_path / "up"), "/root/up", parse=False)
-    osb("file", "download", sandbox_id, "/root/up", str(tmp_path / "down"), parse=False)
-    assert (tmp_path / "down").read_text() == "text"
-    assert osb("sandbox", "metrics", sandbox_id, "-o", "json")["cpu_count"] > 0
-    listed = osb("sandbox", "list", "-m", "by=osb", "-s", "running", "-o", "json")
-    assert sandbox_id in json.dumps(listed)
-    osb("sandbox", "renew", sandbox_id, "-t", "20m", parse=False)
-    osb("sandbox", "pause", sandbox_id, parse=False)
-    assert osb("sandbox", "get", sandbox_id, "-o", "json")["status"]["state"] == "Paused"
-    osb("sandbox", "resume", sandbox_id, parse=False)
-    assert sandbox_id in osb("devops", "inspect", sandbox_id, parse=False)
-    assert osb("devops", "summary", sandbox_id, parse=False)
-    osb("sandbox", "kill", sandbox_id, parse=False)
-    assert sandbox_id not in json.dumps(osb("sandbox", "list", "-m", "by=osb", "-o", "json"))
-
-
-def test_mcp_server(tools: Path, programs: Programs) -> None:
-    """An agent's tool calls create a sandbox, work in it and kill it."""
+def mcp(tools: Path, programs: Programs, transport: str) -> Any:
+    """What an agent was told that used every tool over that transport."""
     server = programs.server
     proxy = ["--use-server-proxy"] if programs.mode.use_server_proxy else []
     arguments = ["--domain", server.address, "--api-key", server.api_key, *proxy]
-    drive = tools / "python", PROGRAMS / "drive_mcp.py"
-    said = json.loads(programs.run(*drive, SANDBOX_IMAGE, tools / "opensandbox-mcp", *arguments))
+    drive = tools / "python", PROGRAMS / "drive_mcp.py", transport, SANDBOX_IMAGE
+    return json.loads(programs.run(*drive, tools / "opensandbox-mcp", *arguments))
+
+
+def worked(said: Any, server: ServerProcess) -> None:
+    """Every tool did what it says."""
+    assert said["called"] == said["tools"]
+    assert said["state"] == "Running"
     assert "said" in json.dumps(said["command"])
-    assert "text" in json.dumps(said["file"])
+    assert "/root/d/b" in json.dumps(said["found"])
+    assert "one three" in json.dumps(said["file"])
     assert said["id"] in json.dumps(said["list"])
+    assert said["metrics"]["cpu_count"] > 0
+    assert said["health"]["healthy"] is True
     assert server.call("GET", f"/v1/sandboxes/{said['id']}")[0] == 404
+
+
+def test_mcp_server(tools: Path, programs: Programs) -> None:
+    """An agent's tool calls create a sandbox, work in it and kill it, over standard input and output."""
+    worked(mcp(tools, programs, "stdio"), programs.server)
+
+
+@pytest.mark.parametrize("mode", [MODES["header"]], ids=str, indirect=True)
+def test_mcp_server_over_http(tools: Path, programs: Programs) -> None:
+    """The same over HTTP; how the agent reaches the MCP server has nothing to do with how that reaches sandboxes."""
+    worked(mcp(tools, programs, f"http:{free_port()}"), programs.server)
 
 
 def test_code_interpreter(tools: Path, programs: Programs) -> None:

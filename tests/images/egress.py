@@ -5,7 +5,8 @@ In both modes the namespace asks this program for names, through the resolv.conf
 does not exist, an allowed one stands for the address that its first label spells (`172-17-0-1.example.test`). In mode
 dns+nft rules on addresses hold as well, as routes of the namespace: `deny` targets get one that refuses; with a default
 of deny everything but the local network, `allow` targets and the addresses of allowed names is refused.
-The API is the sidecar's: `/healthz` and `/policy` on port 18080, behind a token.
+The API is the sidecar's: `/healthz`, `/policy` and `/credential-vault` on port 18080, behind a token. The vault keeps
+and shows what it is given, without its secrets; nothing here puts a credential into a request.
 """
 
 import ipaddress
@@ -14,6 +15,7 @@ import os
 import socket
 import struct
 import threading
+import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 PORT = 18080
@@ -160,6 +162,73 @@ def merged(rules):
     return [rule for rule in POLICY.get("egress", ()) if rule["target"] not in first] + list(first.values())
 
 
+class Refused(Exception):
+    """An answer of the vault that is not a success."""
+
+
+class Vault:
+    """Credentials and bindings by name; every change is a revision, and one that cannot be made whole changes nothing."""
+
+    def __init__(self):
+        self.revision, self.kept = 0, None
+
+    def shown(self, kind, name):
+        item = self.kept[kind][name]
+        if kind == "credentials":
+            return {"name": name, "sourceType": item["source"]["type"], "revision": item["revision"]}
+        auth = {key: item["auth"][key] for key in ("type", "name") if item["auth"].get(key)}
+        return {"name": name, "revision": item["revision"], "match": item["match"], "auth": auth}
+
+    def state(self, kinds=("credentials", "bindings")):
+        return {"revision": self.revision, **{kind: [self.shown(kind, name) for name in self.kept[kind]] for kind in kinds}}
+
+    def change(self, wanted):
+        if wanted.get("expectedRevision", self.revision) != self.revision:
+            raise Refused(409, "REVISION_CONFLICT", f"the revision is {self.revision}")
+        changed = {kind: dict(items) for kind, items in self.kept.items()}
+        for kind, items in changed.items():
+            asked = wanted.get(kind) or {}
+            for name in asked.get("delete") or ():
+                if items.pop(name, None) is None:
+                    raise Refused(404, "NOT_FOUND", f"{kind}: {name}")
+            for verb in ("add", "replace"):
+                for item in asked.get(verb) or ():
+                    if (item["name"] in items) == (verb == "add"):
+                        raise Refused(409, "CONFLICT", f"{kind}: {verb} {item['name']}")
+                    items[item["name"]] = {**item, "revision": self.revision + 1}
+        for binding in changed["bindings"].values():
+            if binding["auth"].get("credential", None) not in (None, *changed["credentials"]):
+                raise Refused(400, "INVALID", f"binding {binding['name']}: no such credential")
+        self.revision, self.kept = self.revision + 1, changed
+
+    def answer(self, method, path, body):
+        """What one request is answered: status and value."""
+        if method == "POST":
+            if self.kept is not None:
+                raise Refused(409, "CONFLICT", "there is a vault already")
+            self.kept = {"credentials": {}, "bindings": {}}
+            try:
+                self.change({kind: {"add": body.get(kind)} for kind in self.kept})
+            except Refused:
+                self.kept = None
+                raise
+            return 201, self.state()
+        if self.kept is None:
+            raise Refused(404, "NOT_FOUND", "there is no vault")
+        if method == "DELETE":
+            self.kept = None
+            return 200, {"status": "ok"}
+        if method == "PATCH":
+            self.change(body)
+        kind, _, name = path.removeprefix("/credential-vault").strip("/").partition("/")
+        if kind and kind not in self.kept or name and name not in self.kept[kind]:
+            raise Refused(404, "NOT_FOUND", path)
+        return 200, self.shown(kind, name) if name else self.state((kind,)) if kind else self.state()
+
+
+VAULT = Vault()
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -184,8 +253,18 @@ class Handler(BaseHTTPRequestHandler):
             with LOCK:
                 self.change(body)
             self.answer(200, {"status": "ok", "mode": MODE, "policy": POLICY})
+        elif self.path.startswith("/credential-vault"):
+            self.answer(*self.vault(body))
         else:
             self.answer(404, {"code": "NOT_FOUND", "message": self.path})
+
+    def vault(self, body):
+        try:
+            with LOCK:
+                return VAULT.answer(self.command, urllib.parse.unquote(self.path), body)
+        except Refused as refused:
+            status, code, message = refused.args
+            return status, {"code": code, "message": message}
 
     def change(self, body):
         if self.command in ("PUT", "POST"):
