@@ -232,5 +232,9 @@ class Reload:
 
 def _settle() -> None:
     """What start-up has made lives as long as the process: the collector need not look at it again."""
+    # Once is enough. A full collection holds the loop for some 50 ms among 10 000 sandboxes, but it comes only when
+    # 70 000 more objects live than at the last one, that is with every 9 000 sandboxes more than there ever were: none
+    # in 20 000 API calls, none in 60 000 creates and deletes, since nothing of ours dies in a cycle. To freeze again
+    # and again would save that pause and keep for ever what happens to be half-way then.
     gc.collect()
     gc.freeze()
