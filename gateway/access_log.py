@@ -57,3 +57,15 @@ class AccessLog:
             "aborted": aborted,
         }
         log.info("%s", json.dumps(line))
+
+    def write_refused(self, *, request_id: bytes, peer: bytes, status: int, code: str) -> None:
+        """The line of what was no request: who sent it and how it was refused, and nothing of the bytes themselves."""
+        if self._sample < 1.0 and random.random() >= self._sample:
+            return
+        line = {
+            "request_id": request_id.decode("latin-1"),
+            "client": peer.decode("latin-1"),
+            "status": status,
+            "code": code,
+        }
+        log.info("%s", json.dumps(line))

@@ -326,8 +326,14 @@ class ClientConnection(asyncio.Protocol):
         if self._exchange.request is not None:
             self._exchange.fail(error)
         else:
-            self._plane.counters.refused(error.code)
-            self.refuse(error, None, self._plane.ids.new(), keep=False)
+            plane = self._plane
+            request_id = plane.ids.new()
+            plane.counters.refused(error.code)
+            if plane.access_log is not None:
+                plane.access_log.write_refused(
+                    request_id=request_id, peer=self.peer, status=error.status.value, code=error.code
+                )
+            self.refuse(error, None, request_id, keep=False)
 
     # What the exchange asks of its client (exchange.Client).
 

@@ -121,6 +121,43 @@ def test_refused(caplog: pytest.LogCaptureFixture) -> None:
     assert line["upstream_ms"] is None
 
 
+@pytest.mark.parametrize(
+    ("raw", "status", "code"),
+    [
+        (b"GET /secret\r\n\r\n", 400, "GATEWAY::BAD_REQUEST"),
+        (b"\x16\x03\x01secret\r\n\r\n", 400, "GATEWAY::BAD_REQUEST"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nHost: secret\r\n\r\n", 400, "GATEWAY::BAD_REQUEST"),
+        (b"GET /" + b"secret" * 4_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414, "GATEWAY::URI_TOO_LONG"),
+        (b"SECRET / HTTP/1.1\r\nHost: x\r\n\r\n", 501, "GATEWAY::UNKNOWN_METHOD"),
+        (b"GET /" + b"secret" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 431, "GATEWAY::HEAD_TOO_LARGE"),
+    ],
+)
+def test_what_was_no_request(caplog: pytest.LogCaptureFixture, raw: bytes, status: int, code: str) -> None:
+    """Who sent it and how it was refused, under the id that the client was told; never the bytes."""
+    caplog.set_level(logging.INFO, "gateway.access")
+    world = World()
+    world.plane.access_log = AccessLog()
+    client = world.connect()
+    client.arrive(raw)
+    (line,) = lines(caplog)
+    assert line.pop("request_id").encode() in client.sent
+    assert line == {"client": "192.0.2.7", "status": status, "code": code}
+
+
+def test_a_request_that_never_came_whole(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever is cut off for being slow has a line; whoever only connects has none."""
+    caplog.set_level(logging.INFO, "gateway.access")
+    world = World()
+    world.plane.access_log = AccessLog()
+    for raw in (b"GET /secret HT", b""):
+        client = world.connect()
+        client.arrive(raw)
+        world.pass_time(world.plane.limits.head_timeout + 5)
+        client.lose()
+    (line,) = lines(caplog)
+    assert (line["status"], line["code"]) == (408, "GATEWAY::HEAD_TIMEOUT")
+
+
 def test_aborted(caplog: pytest.LogCaptureFixture) -> None:
     """A client that left before the end is said to have."""
     served(caplog, GET, OK[:-1])
