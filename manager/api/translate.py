@@ -33,6 +33,7 @@ def create_request(body: CreateSandboxRequest) -> CreateRequest:
         metadata=body.metadata,
         extensions=body.extensions,
         resource_limits=body.resource_limits or {},
+        resource_requests=body.resource_requests or {},
         volumes=tuple(_volume(volume) for volume in body.volumes),
         network_policy=network_policy(body.network_policy),
         credential_proxy=body.credential_proxy is not None and body.credential_proxy.enabled,

@@ -1,4 +1,4 @@
-"""Resource limits in the notations clients use, as numbers a runtime understands. Pure.
+"""Resource limits and requests in the notations clients use, as numbers a runtime understands. Pure.
 
 Memory takes decimal (`k`, `M`, `GB`) and binary suffixes (`Ki`, `MiB`) in either case; a bare number is bytes, and a
 small `m` is mega, not Kubernetes' milli: nobody asks for thousandths of a byte. Keys other than these are ignored.
@@ -15,6 +15,8 @@ from decimal import Decimal, InvalidOperation
 from manager.domain.errors import Invalid
 
 INVALID = "SANDBOX::INVALID_PARAMETER"
+LIMITS, REQUESTS = "resourceLimits", "resourceRequests"
+"""The two fields that hold amounts, as messages name them."""
 ALL_GPUS = -1
 _INT64 = 2**63 - 1
 _NANO = 1_000_000_000
@@ -33,33 +35,46 @@ class Limits:
 
 def parse_limits(limits: Mapping[str, str]) -> Limits:
     """The limits of a request. Raises Invalid naming the field for anything that is not a positive amount."""
-    return Limits(
-        nano_cpus=cpu_nanos(limits["cpu"]) if "cpu" in limits else None,
-        memory=memory_bytes(limits["memory"]) if "memory" in limits else None,
-        gpus=gpu_count(limits["gpu"]) if "gpu" in limits else None,
+    return Limits(*_amounts(limits, LIMITS), gpus=gpu_count(limits["gpu"]) if "gpu" in limits else None)
+
+
+def parse_requests(requests: Mapping[str, str], limits: Limits) -> Limits:
+    """What is to be had even when others want it too. Raises Invalid, also for more than the limit."""
+    asked = Limits(*_amounts(requests, REQUESTS))
+    for key, amount, most in (("cpu", asked.nano_cpus, limits.nano_cpus), ("memory", asked.memory, limits.memory)):
+        if amount is not None and most is not None and amount > most:
+            raise Invalid(INVALID, f"{REQUESTS}.{key}: '{requests[key]}' is more than {LIMITS}.{key} allows.")
+    return asked
+
+
+def _amounts(amounts: Mapping[str, str], field: str) -> tuple[int | None, int | None]:
+    cpu, memory = amounts.get("cpu"), amounts.get("memory")
+    return (
+        None if cpu is None else cpu_nanos(cpu, field),
+        None if memory is None else memory_bytes(memory, field),
     )
 
 
-def memory_bytes(text: str) -> int:
+def memory_bytes(text: str, field: str = LIMITS) -> int:
     """`512Mi`, `1.5G`, `1024` as bytes. Raises Invalid."""
     match = _MEMORY.fullmatch(text)
     if match is None or (match[3] and not match[2]):
-        raise _invalid("memory", text)
+        raise _invalid(f"{field}.memory", text)
     base = 1024 if match[3] else 1000
-    return _positive("memory", text, Decimal(match[1]) * base ** _POWERS[match[2].lower()])
+    return _positive(f"{field}.memory", text, Decimal(match[1]) * base ** _POWERS[match[2].lower()])
 
 
-def cpu_nanos(text: str) -> int:
+def cpu_nanos(text: str, field: str = LIMITS) -> int:
     """`2`, `0.5` or `500m` as billionths of a core. Raises Invalid."""
     stripped = text.strip()
     milli = stripped.endswith("m")
     try:
         cores = Decimal(stripped[:-1] if milli else stripped)
     except InvalidOperation:
-        raise _invalid("cpu", text) from None
+        raise _invalid(f"{field}.cpu", text) from None
     if not (stripped.isascii() and cores.is_finite()):
-        raise _invalid("cpu", text)
-    return _positive("cpu", text, cores * (_NANO // 1000 if milli else _NANO))
+        raise _invalid(f"{field}.cpu", text)
+    return _positive(f"{field}.cpu", text, cores * (_NANO // 1000 if milli else _NANO))
 
 
 def gpu_count(text: str) -> int:
@@ -72,11 +87,11 @@ def gpu_count(text: str) -> int:
     return int(stripped)
 
 
-def _positive(key: str, text: str, amount: Decimal) -> int:
+def _positive(field: str, text: str, amount: Decimal) -> int:
     if not 1 <= amount <= _INT64:
-        raise _invalid(key, text)
+        raise _invalid(field, text)
     return math.floor(amount)
 
 
-def _invalid(key: str, text: str) -> Invalid:
-    return Invalid(INVALID, f"Invalid resourceLimits.{key}: '{text}'; must resolve to a positive resource limit.")
+def _invalid(field: str, text: str) -> Invalid:
+    return Invalid(INVALID, f"Invalid {field}: '{text}'; must resolve to a positive resource limit.")

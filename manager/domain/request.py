@@ -26,6 +26,7 @@ class CreateRequest:
     metadata: Mapping[str, str] = field(default_factory=dict)
     extensions: Mapping[str, str] = field(default_factory=dict)
     resource_limits: Mapping[str, str] = field(default_factory=dict)
+    resource_requests: Mapping[str, str] = field(default_factory=dict)
     volumes: tuple[VolumeMount, ...] = ()
     network_policy: NetworkPolicy | None = None
     credential_proxy: bool = False

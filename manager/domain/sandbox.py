@@ -119,8 +119,8 @@ class SandboxSpec:
     """What a caller asked for, validated and normalised; what a runtime creates from.
 
     `env` values of None remove the key from the configured environment. `expires_at` None means manual cleanup.
-    `resource_limits` holds the wire notation (`{"cpu": "500m", "memory": "512Mi"}`); `secure_token` is set when the
-    sandbox is secured.
+    `resource_limits` holds the wire notation (`{"cpu": "500m", "memory": "512Mi"}`), `resource_requests` what is to be
+    had when others want it too, in the same; `secure_token` is set when the sandbox is secured.
     """
 
     id: str
@@ -135,6 +135,7 @@ class SandboxSpec:
     metadata: Mapping[str, str] = field(default_factory=dict)
     extensions: Mapping[str, str] = field(default_factory=dict)
     resource_limits: Mapping[str, str] = field(default_factory=dict)
+    resource_requests: Mapping[str, str] = field(default_factory=dict)
     volumes: tuple[VolumeMount, ...] = ()
     network_policy: NetworkPolicy | None = None
     credential_proxy: bool = False

@@ -25,14 +25,12 @@ class Codes:
         self.internal = f"{prefix}::SANDBOX_START_FAILED"
         self.invalid_entrypoint = f"{prefix}::INVALID_ENTRYPOINT"
         self.endpoint_unavailable = f"{prefix}::NETWORK_MODE_ENDPOINT_UNAVAILABLE"
-        # These two say DOCKER on every runtime, since that is what clients of every runtime have always been sent.
-        self.invalid_port = "DOCKER::INVALID_PORT"
-        self.invalid_expiration = "DOCKER::INVALID_EXPIRATION"
+        self.invalid_port = f"{prefix}::INVALID_PORT"
+        self.invalid_expiration = f"{prefix}::INVALID_EXPIRATION"
 
 
 INVALID_PARAMETER = "SANDBOX::INVALID_PARAMETER"
 INVALID_METADATA_LABEL = "SANDBOX::INVALID_METADATA_LABEL"
-RESERVED_METADATA_LABEL = "INVALID_METADATA_LABEL"
 INVALID_METADATA_FORMAT = "INVALID_METADATA_FORMAT"
 API_NOT_SUPPORTED = "SANDBOX::API_NOT_SUPPORTED"
 UNSUPPORTED_POOL_REF = "SANDBOX::UNSUPPORTED_POOL_REF"

@@ -147,6 +147,7 @@ class Creation:
             metadata=request.metadata,
             extensions=request.extensions,
             resource_limits=request.resource_limits,
+            resource_requests=request.resource_requests,
             volumes=request.volumes,
             network_policy=request.network_policy,
             credential_proxy=request.credential_proxy,

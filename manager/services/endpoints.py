@@ -126,7 +126,7 @@ class Endpoints:
     def _proxied(self, sandbox: Sandbox, port: int, caller: Caller) -> str:
         base = public_base(self._settings)
         if base is not None:
-            return base + format_proxy(sandbox.id, port)
+            return base + format_proxy(sandbox.id, port, version=caller.versioned and not base.endswith("/v1"))
         return caller.host + format_proxy(sandbox.id, port, version=caller.versioned)
 
     def _direct(self, sandbox: Sandbox, port: int, caller: Caller) -> str:

@@ -17,7 +17,7 @@ from manager.runtime.base import Runtime
 from manager.services.access import check_limits, limits_in
 from manager.services.capacity import Capacity
 from manager.services.clock import Clock
-from manager.services.codes import INVALID_METADATA_LABEL, RESERVED_METADATA_LABEL, Codes
+from manager.services.codes import INVALID_METADATA_LABEL, Codes
 from manager.services.filters import Page, Paging, SandboxFilter, page_in_slices
 from manager.services.inventory import Ending, Inventory
 from manager.services.tallies import Tallies
@@ -238,7 +238,7 @@ def _check_size(metadata: Mapping[str, str]) -> None:
 def _check_patch(patch: Mapping[str, str | None]) -> None:
     for key, value in patch.items():
         if labels.is_reserved(key):
-            raise Invalid(RESERVED_METADATA_LABEL, f"Metadata key '{key[:80]}' is reserved (opensandbox.io/ prefix).")
+            raise Invalid(INVALID_METADATA_LABEL, f"Metadata key '{key[:80]}' is reserved (opensandbox.io/ prefix).")
         if value is None:
             continue
         problem = labels.first_problem({key: value})

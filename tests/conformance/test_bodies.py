@@ -24,6 +24,7 @@ REPORT MKACTIVITY CHECKOUT MERGE M-SEARCH NOTIFY SUBSCRIBE UNSUBSCRIBE PURGE MKC
 METHODS = family("methods", [Case(method, method.encode()) for method in WORDS.split()])
 
 
+@pytest.mark.defect(2)
 @in_each_form
 @every(METHODS)
 async def test_method(world: World, case: Case, form: Form) -> None:
@@ -34,6 +35,7 @@ async def test_method(world: World, case: Case, form: Form) -> None:
     assert world.backend.seen[0].raw_head.startswith(case.raw + b" /x HTTP/1.1\r\n")
 
 
+@pytest.mark.defect(2)
 @in_each_form
 @pytest.mark.parametrize("method", [b"GET", b"HEAD", b"DELETE", b"OPTIONS"])
 async def test_body_with_any_method(world: World, form: Form, method: bytes) -> None:

@@ -70,6 +70,7 @@ KEPT = family(
 )
 
 
+@pytest.mark.defect(2)
 @in_each_form
 @every(KEPT)
 async def test_kept(world: World, case: Case, form: Form) -> None:
@@ -112,6 +113,7 @@ REMOVED = family(
 )
 
 
+@pytest.mark.defect(14)
 @in_each_form
 @every(REMOVED)
 async def test_removed(world: World, case: Case, form: Form) -> None:
@@ -128,6 +130,7 @@ async def test_old_header_is_removed(world: World) -> None:
     assert own_lines(message) == []
 
 
+@pytest.mark.defect(14)
 @in_each_form
 async def test_forwarded(world: World, form: Form) -> None:
     """The sandbox is told who asked, how, and under which address; a prefix only where one was taken away."""

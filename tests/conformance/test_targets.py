@@ -49,6 +49,7 @@ TARGETS = [
 ]
 
 
+@pytest.mark.defect(2)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("target", TARGETS)
 async def test_target(world: World, form: Form, target: bytes) -> None:

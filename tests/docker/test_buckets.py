@@ -88,6 +88,7 @@ def running(script: str) -> tuple[str, ...]:
     return ("sh", "-c", script)
 
 
+@pytest.mark.request_field("volumes.ossfs.bucket", "volumes.ossfs.version")
 @pytest.mark.parametrize("version", ["1.0", "2.0"])
 async def test_a_bucket_is_there_as_a_directory(
     mounting: DockerRuntime, spec: Spec, store: Path, engine: docker.APIClient, version: str
@@ -107,6 +108,7 @@ async def test_a_bucket_is_there_as_a_directory(
     assert (store / "my-data" / "new").read_text() == "new\n"
 
 
+@pytest.mark.request_field("volumes.ossfs.accessKeyId", "volumes.ossfs.accessKeySecret")
 async def test_credentials_go_to_the_program_alone(
     mounting: DockerRuntime, spec: Spec, store: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -233,6 +235,7 @@ def test_an_engine_elsewhere_cannot_see_our_mounts() -> None:
         Buckets("/mnt", "i", local=False).check(DATA)
 
 
+@pytest.mark.request_field("volumes.ossfs.endpoint", "volumes.ossfs.options")
 def test_what_the_programs_are_told() -> None:
     """Version 1.0 as options and a password file, 2.0 as a file of flags; a scheme is added where there is none."""
     first = replace(BUCKET, version="1.0", options=("ro", "max_stat_cache_size=0"))

@@ -92,6 +92,7 @@ async def test_what_an_operator_leaves_is_left(inside: Inside) -> None:
     assert status["NoNewPrivs"] == 0
 
 
+@pytest.mark.defect(15)
 async def test_a_seccomp_profile_from_a_file(inside: Inside, tmp_path: Path) -> None:
     """A call that it forbids fails inside, also for root."""
     profile = tmp_path / "profile.json"
@@ -102,6 +103,7 @@ async def test_a_seccomp_profile_from_a_file(inside: Inside, tmp_path: Path) -> 
     assert "touched" in told
 
 
+@pytest.mark.request_field("extensions.bootstrap.execd.isolation")
 async def test_isolation_may_make_namespaces_and_others_may_not(inside: Inside) -> None:
     """The extension gives what execd needs for it, to the sandbox that asks."""
     assert await inside(*UNSHARE) == "-1"

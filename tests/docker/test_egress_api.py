@@ -125,6 +125,7 @@ def test_the_endpoint_of_the_sidecar_comes_with_its_token(serve: Serve, mode: st
     assert AUTH not in locate(server, path, EXECD_PORT)[1]
 
 
+@pytest.mark.defect(13)
 def test_the_token_survives_the_server_and_is_shown_to_nobody(serve: Serve) -> None:
     """A killed server still speaks to the sidecars it has started; list, get, inspect and log are silent about it."""
     server = serve("gateway")

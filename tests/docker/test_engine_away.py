@@ -107,6 +107,7 @@ def test_threads_for_blocking_work(settings: Settings, threads: int, sizes: set[
     assert {lane.size for lane in workers} == {1} | sizes
 
 
+@pytest.mark.defect(11)
 async def test_hanging_pulls_leave_short_calls_free(
     started: Started, settings: Settings, images: tuple[str, str]
 ) -> None:

@@ -142,6 +142,7 @@ async def test_followed_logs_end_when_nobody_reads(runtime: DockerRuntime, spec:
     await eventually(lambda: next(w for w in workers.values() if w.name == "stream").busy == 1)
 
 
+@pytest.mark.defect(13)
 async def test_inspect_hides_secrets(runtime: DockerRuntime, spec: Spec) -> None:
     """Neither a token in the environment nor the access token appears anywhere."""
     made = await runtime.create(spec(env={"API_TOKEN": "hush-1", "PLAIN": "seen"}, secure_token="hush-2"), print)
@@ -150,6 +151,7 @@ async def test_inspect_hides_secrets(runtime: DockerRuntime, spec: Spec) -> None
     assert "hush" not in shown
 
 
+@pytest.mark.defect(11)
 async def test_list_asks_the_engine_once(runtime: DockerRuntime, spec: Spec) -> None:
     """A list of sandboxes that have not changed is one call, however many there are."""
     await asyncio.gather(*(runtime.create(spec(), print) for _ in range(3)))

@@ -64,6 +64,7 @@ def asked(runtime: DockerRuntime, spec: Spec, **changes: Any) -> SandboxSpec:
     return spec(id=runtime.reserve(REF) or "cold", **fields)
 
 
+@pytest.mark.request_field("extensions.poolRef")
 async def test_a_pooled_create_takes_what_waits(warm: DockerRuntime, spec: Spec) -> None:
     """The container has run all along, and says what its request says."""
     waiting = stock(warm)
@@ -145,12 +146,14 @@ async def test_stop_drains_the_pool(
     assert left == []
 
 
+@pytest.mark.request_field("extensions.poolRef")
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
         ({"image": "other:1"}, "image.uri"),
         ({"entrypoint": ("sleep", "1")}, "entrypoint"),
         ({"resource_limits": {"memory": "1Gi"}}, "resourceLimits"),
+        ({"resource_requests": {"memory": "64Mi"}}, "resourceRequests"),
         ({"env": {"A": "b"}}, "env"),
         ({"network_policy": NetworkPolicy()}, "networkPolicy"),
         ({"secure_runtime": True}, "secureRuntime"),

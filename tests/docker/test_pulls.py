@@ -134,6 +134,9 @@ class Screen:
             os.close(self._master)  # the last program has left the terminal
 
 
+@pytest.mark.request_field(
+    "image.auth.username", "image.auth.password", "image.imageAuthUsername", "image.imageAuthPassword"
+)
 @pytest.mark.parametrize(
     "spelling",
     [
@@ -227,6 +230,7 @@ async def test_a_hanging_registry_keeps_nobody_else_waiting(
     assert any(image in line for line in second)
 
 
+@pytest.mark.request_field("platform.os", "platform.arch")
 async def test_the_platform_that_is_asked_for(
     runtime: DockerRuntime, engine: docker.APIClient, images: tuple[str, str], registry: str, spec: Spec
 ) -> None:

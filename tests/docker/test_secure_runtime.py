@@ -102,6 +102,7 @@ def through_the_gateway(server: ServerProcess, sandbox_id: str, **options: Any) 
     return server.call("GET", "/version", headers={"OpenSandbox-Ingress-To": f"{sandbox_id}-{PAGE_PORT}"}, **options)
 
 
+@pytest.mark.request_field("secureRuntime")
 @pytest.mark.parametrize(
     ("spelling", "asked", "gvisors"),
     [("oci_runtime_name", True, True), ("oci_runtime_name", False, False), ("docker_runtime", False, True)],

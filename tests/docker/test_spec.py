@@ -43,17 +43,20 @@ def test_environment_order() -> None:
     made = environment(spec(env={"A": "request", "B": None, "OPENSANDBOX_ID": "forged"}), PROFILE, EXTRAS)
     assert made == [
         "A=request",
+        "B",
         "C=config",
         "OPENSANDBOX_ID=s1",
+        "EXECD_INIT",
         "EXECD=/.opensandbox/execd",
         "EXECD_ENVS=/tmp/.opensandbox.env",
+        "OPENSANDBOX_EGRESS_MITMPROXY_TRANSPARENT",
     ]
 
 
 def test_variables_of_the_sidecar_stay_out() -> None:
     """What configures the egress sidecar is not the sandbox's to see."""
     made = environment(spec(env={"OPENSANDBOX_EGRESS_LOG_LEVEL": "debug"}), PROFILE, EXTRAS)
-    assert not any(entry.startswith("OPENSANDBOX_EGRESS_") for entry in made)
+    assert not any(entry.startswith("OPENSANDBOX_EGRESS_") for entry in made if "=" in entry)
 
 
 def test_host_config_carries_limits_and_privileges() -> None:
@@ -85,6 +88,7 @@ def test_without_a_volume_execd_is_where_it_is_copied_to() -> None:
     assert "Mounts" not in body["HostConfig"]
 
 
+@pytest.mark.defect(5)
 def test_ports_are_published_only_where_told() -> None:
     """Nothing is exposed without publishing."""
     wiring = Wiring("bridge", {44772: ("127.0.0.1", "40001")})
@@ -120,6 +124,7 @@ def test_secure_runtime_on_request_only() -> None:
     assert container_body(spec(), always, EXTRAS)["HostConfig"]["Runtime"] == "runsc"
 
 
+@pytest.mark.defect(1)
 def test_every_label_that_is_read_is_written() -> None:
     """So that a label of the image can never speak for the sandbox."""
     made = labels.sandbox_labels(spec(), "i", entrypoint=("a",))
@@ -173,6 +178,40 @@ def test_a_seccomp_file_is_sent_as_its_content(tmp_path: Any) -> None:
     assert security_options(False, None, "unconfined") == ("seccomp=unconfined",)
 
 
+@pytest.mark.parametrize(
+    ("requests", "limits", "host"),
+    [
+        ({}, {}, {}),
+        ({"cpu": "250m"}, {}, {"CpuShares": 256}),
+        ({"cpu": "1m"}, {}, {"CpuShares": 2}),
+        ({"cpu": "1000"}, {}, {"CpuShares": 262144}),
+        ({"memory": "64Mi", "disk": "lots"}, {"memory": "64Mi"}, {"MemoryReservation": 64 * 1024**2}),
+    ],
+)
+def test_what_is_to_be_had_when_others_want_it(
+    requests: dict[str, str], limits: dict[str, str], host: dict[str, int]
+) -> None:
+    """Shares within what the kernel takes, and a soft limit."""
+    made = container_body(spec(resource_requests=requests, resource_limits=limits), PROFILE, EXTRAS)["HostConfig"]
+    assert {key: made[key] for key in ("CpuShares", "MemoryReservation") if key in made} == host
+
+
+@pytest.mark.parametrize(
+    ("requests", "limits", "field"),
+    [
+        ({"cpu": "2"}, {"cpu": "1"}, r"resourceRequests\.cpu"),
+        ({"memory": "2Gi"}, {"memory": "1Gi"}, r"resourceRequests\.memory"),
+        ({"cpu": "0"}, {}, r"resourceRequests\.cpu"),
+        ({"memory": "lots"}, {}, r"resourceRequests\.memory"),
+    ],
+)
+def test_requests_that_make_no_sense(requests: dict[str, str], limits: dict[str, str], field: str) -> None:
+    """Refused by name."""
+    with pytest.raises(errors.Invalid, match=field):
+        container_body(spec(resource_requests=requests, resource_limits=limits), PROFILE, EXTRAS)
+
+
+@pytest.mark.defect(15)
 @pytest.mark.parametrize("content", [None, "", "{", "[]", "{}", '"unconfined"'])
 def test_a_seccomp_file_that_is_no_profile_is_refused_at_start(tmp_path: Any, content: str | None) -> None:
     """By name: the Engine would refuse every single sandbox for it, or take what is not meant."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +14,9 @@ import pytest
 
 from manager.domain.sandbox import NamedVolume, Sandbox, SandboxSpec, SandboxState, VolumeMount
 from manager.runtime.base import Departure
+from manager.runtime.docker.labels import EXPIRES_AT, INSTANCE, METADATA, SANDBOX_LABELS, VOLUMES
 from manager.runtime.docker.runtime import DockerRuntime
+from manager.runtime.docker.spec import OWN_VARIABLES
 from manager.settings.model import Settings
 from tests.docker.conftest import remove_all
 from tests.docker.harness import Events, eventually, make_settings
@@ -22,6 +25,11 @@ pytestmark = pytest.mark.timeout(60)
 Started = Callable[..., Awaitable[tuple[DockerRuntime, Events]]]
 Spec = Callable[..., SandboxSpec]
 LABEL = "opensandbox.io/"
+EARLIER_LABELS = [
+    f"{LABEL}{name}"
+    for name in ("http-port", "embedding-proxy-port", "ossfs-mounts", "access-renew-extend-seconds", "extensions.a")
+]
+"""Those of the released server that we do not use."""
 
 
 async def test_running_sandboxes_are_adopted_as_they_are(runtime: DockerRuntime, started: Started, spec: Spec) -> None:
@@ -68,6 +76,7 @@ async def test_what_may_still_be_in_the_making_is_left(
     engine.remove_container(made["Id"])
 
 
+@pytest.mark.defect(12)
 async def test_another_servers_sandboxes_are_not_ours(
     runtime: DockerRuntime,
     started: Started,
@@ -145,6 +154,7 @@ async def test_servers_that_fill_the_same_volume_take_turns(
     assert await runtime._calls.list_containers(["opensandbox.io/helper", f"opensandbox.io/instance={instance}"]) == []
 
 
+@pytest.mark.defect(1)
 async def test_snapshot_restore_carries_nothing_of_the_source(runtime: DockerRuntime, spec: Spec) -> None:
     """Files come back; metadata, expiry, tokens and volumes of the source do not."""
     source = await runtime.create(
@@ -163,6 +173,7 @@ async def test_snapshot_restore_carries_nothing_of_the_source(runtime: DockerRun
     assert not await runtime.has_snapshot(image)
 
 
+@pytest.mark.defect(1)
 async def test_a_snapshot_image_has_none_of_our_labels(runtime: DockerRuntime, sandbox: Sandbox) -> None:
     """Whatever is created from it elsewhere is not mistaken for a sandbox of ours."""
     image = await runtime.snapshot(sandbox.id, sandbox.id)
@@ -170,6 +181,57 @@ async def test_a_snapshot_image_has_none_of_our_labels(runtime: DockerRuntime, s
     assert details is not None
     said = {key for key, value in details["Config"]["Labels"].items() if key.startswith(LABEL) and value}
     assert said == {f"{LABEL}snapshot"}
+    await runtime.delete_snapshot(image)
+
+
+@pytest.fixture
+def hostile_image(engine: docker.APIClient, images: tuple[str, str], instance: str) -> Iterator[str]:
+    """What a snapshot could bring: every label and every variable of ours with something of another sandbox in it."""
+    poison = {**dict.fromkeys((*SANDBOX_LABELS, *EARLIER_LABELS), "poison"), VOLUMES: json.dumps([f"{instance}-other"])}
+    poison |= {EXPIRES_AT: "2020-01-01T00:00:00+00:00", METADATA: '{"who": "source"}', "who": "source"}
+    lines = [f"LABEL {name}={json.dumps(value)}" for name, value in poison.items()]
+    lines += [f"ENV {name}=poison" for name in OWN_VARIABLES]
+    source = engine.create_container(images[0], "true")
+    engine.commit(source["Id"], repository=f"{instance}-hostile", tag="1", changes=lines)
+    engine.remove_container(source["Id"])
+    yield f"{instance}-hostile:1"
+    engine.remove_image(f"{instance}-hostile:1")
+
+
+@pytest.mark.defect(1)
+async def test_nothing_that_an_image_says_counts(
+    runtime: DockerRuntime, started: Started, spec: Spec, engine: docker.APIClient, instance: str, hostile_image: str
+) -> None:
+    """Each of our labels, and each variable that we set, is the request's own; the source's volume is left alone."""
+    engine.create_volume(f"{instance}-other", labels={INSTANCE: instance, VOLUMES: "server"})
+    asked = spec(image=hostile_image, snapshot_id="s", expires_at=None, entrypoint=("sleep", "600"))
+    made = await runtime.create(asked, print)
+    _, events = await started()
+    for found in (made, *(box for box in (await events.synced()).sandboxes if box.id == made.id)):
+        assert (found.id, found.snapshot_id, found.entrypoint) == (asked.id, "s", asked.entrypoint)
+        assert (found.metadata, found.extensions, found.platform) == ({}, {}, None)
+        assert (found.expires_at, found.manual_cleanup, found.created_at) == (None, True, asked.created_at)
+        assert (found.secure_token, found.egress_token) == (None, None)
+    ran = engine.exec_create(f"sandbox-{made.id}", ["cat", "/proc/1/environ"])
+    assert b"poison" not in engine.exec_start(ran["Id"])
+    assert await runtime.delete(made.id)
+    assert await runtime._calls.inspect_volume(f"{instance}-other") is not None
+
+
+async def test_what_a_snapshot_keeps_of_the_environment(
+    runtime: DockerRuntime, spec: Spec, engine: docker.APIClient
+) -> None:
+    """Variables of the source's request come back, unless the new one takes them away; nothing that we set does."""
+    source = await runtime.create(spec(env={"KEPT": "1", "TAKEN": "1"}, secure_token="t0ken"), print)
+    image = await runtime.snapshot(source.id, source.id)
+    config = (await runtime._calls.inspect_image(image) or {})["Config"]
+    assert not [entry for entry in config["Env"] if entry.partition("=")[0] in OWN_VARIABLES and entry[-1] != "="]
+    assert "t0ken" not in str(config)
+    made = await runtime.create(spec(image=image, snapshot_id=source.id, env={"TAKEN": None}), print)
+    ran = engine.exec_create(f"sandbox-{made.id}", ["cat", "/proc/1/environ"])
+    seen = dict(entry.split("=", 1) for entry in engine.exec_start(ran["Id"]).decode().split("\0") if entry)
+    assert (seen["KEPT"], seen.get("TAKEN"), seen["OPENSANDBOX_ID"]) == ("1", None, made.id)
+    await asyncio.gather(runtime.delete(source.id), runtime.delete(made.id))
     await runtime.delete_snapshot(image)
 
 

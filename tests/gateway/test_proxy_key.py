@@ -35,6 +35,7 @@ def locked() -> World:
     return world
 
 
+@pytest.mark.defect(3)
 @pytest.mark.parametrize("upgrade", [b"", SOCKET])
 @pytest.mark.parametrize("credential", BAD)
 def test_refused(credential: bytes, upgrade: bytes) -> None:

@@ -94,7 +94,7 @@ class HostBackend(Wire):
 
 
 class ClaimBackend(Wire):
-    """A volume of the runtime: a Docker volume, a PersistentVolumeClaim."""
+    """A volume of the runtime: a Docker volume, a PersistentVolumeClaim. The last three mean something there only."""
 
     claim_name: ClaimName
     create_if_not_exists: bool = True
@@ -177,7 +177,11 @@ class CreateSandboxRequest(Wire):
         default=None, description="Lifetime in seconds; null or absent means until it is deleted.", examples=[3600]
     )
     resource_limits: dict[str, str] | None = Field(default=None, examples=[{"cpu": "500m", "memory": "512Mi"}])
-    resource_requests: dict[str, str] | None = Field(default=None, description="Kubernetes only.")
+    resource_requests: dict[str, str] | None = Field(
+        default=None,
+        description="What is to be had when others want it too. With Docker: shares of CPU, a soft limit of memory.",
+        examples=[{"cpu": "250m", "memory": "256Mi"}],
+    )
     env: dict[str, str | None] = Field(default_factory=dict, description="null removes a configured variable.")
     metadata: dict[str, str] = Field(default_factory=dict, examples=[{"team": "search"}])
     lifecycle: LifecycleHooks | None = None

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from manager.domain import errors
-from manager.domain.quantities import parse_limits
+from manager.domain.quantities import parse_limits, parse_requests
 from manager.domain.sandbox import EXECD_PORT, HTTP_PORT, SandboxSpec
 from manager.runtime.base import Progress
 from manager.runtime.docker.calls import Calls
@@ -78,7 +78,7 @@ def check(spec: SandboxSpec, profile: Profile, volumes: Volumes, egress: Egress)
     if spec.platform is not None and spec.platform.os != "linux":
         raise errors.Unsupported("SANDBOX::API_NOT_SUPPORTED", f"platform.os: '{spec.platform.os}' is not supported.")
     entrypoint(spec)
-    parse_limits(spec.resource_limits)
+    parse_requests(spec.resource_requests, parse_limits(spec.resource_limits))
     volumes.check(spec.volumes)
     egress.check(spec)
     if spec.secure_runtime and profile.secure_runtime is None:

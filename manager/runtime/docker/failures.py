@@ -11,14 +11,15 @@ START_FAILED = "DOCKER::SANDBOX_START_FAILED"
 COPY_FAILED = "DOCKER::SANDBOX_BOOTSTRAP_INSTALL_FAILED"
 QUERY_FAILED = "DOCKER::SANDBOX_QUERY_FAILED"
 _LIMITS = (
-    ("range of cpus", "cpu"),
-    ("cpu.cfs_quota_us", "cpu"),
-    ("cpu.max", "cpu"),
-    ("minimum memory", "memory"),
-    ("memory limit too low", "memory"),
-    ("could not select device driver", "gpu"),
+    ("range of cpus", "resourceLimits.cpu"),
+    ("cpu.cfs_quota_us", "resourceLimits.cpu"),
+    ("cpu.max", "resourceLimits.cpu"),
+    ("memory reservation", "resourceRequests.memory"),
+    ("minimum memory", "resourceLimits.memory"),
+    ("memory limit too low", "resourceLimits.memory"),
+    ("could not select device driver", "resourceLimits.gpu"),
 )
-"""What is said of limits that only the Engine and its kernel can judge: the cores, the least shares, the devices."""
+"""What is said of amounts that only the Engine and its kernel can judge: the cores, the least shares, the devices."""
 NO_SUCH_ADDRESS = (
     "The Engine's host does not have that address: change docker.publish_host in direct mode; in gateway mode run the "
     "server with the host's network, or set docker.host_ip = 'host.docker.internal' on Docker Desktop."
@@ -32,9 +33,9 @@ def start_error(error: errors.ManagerError) -> errors.ManagerError:
     text = said(error)
     if full := _disk_full(text):
         return full
-    for fragment, name in _LIMITS:
+    for fragment, field in _LIMITS:
         if fragment in text.lower():
-            return errors.Invalid(INVALID, f"resourceLimits.{name}: the Engine cannot give this: {text}")
+            return errors.Invalid(INVALID, f"{field}: the Engine cannot give this: {text}")
     hint = ""
     if "bootstrap.sh" in text or "/bin/sh" in text:
         hint = " The image needs /bin/sh."

@@ -49,9 +49,6 @@ SANDBOX_LABELS = (
 )  # fmt: skip
 """Every label that is read from a container: all of them are always written."""
 
-SECRET_LABELS = frozenset({SECURE_TOKEN, EGRESS_TOKEN})
-"""Labels never shown to anybody."""
-
 
 @dataclass(frozen=True, slots=True)
 class Facts:

@@ -1,25 +1,23 @@
-"""The Engine's description of a container, fit to be shown: everything that may be a secret is masked. Pure."""
+"""The Engine's description of a container, fit to be shown: what may be a secret is masked, our notes are left out."""
 
 from __future__ import annotations
 
 import copy
 from typing import Any
 
-from manager.runtime.docker.labels import SECRET_LABELS
+from manager.runtime.docker.labels import PREFIX
 
 MASK = "***"
 _SECRET_WORDS = ("SECRET", "TOKEN", "PASSWORD", "PASSWD", "KEY", "CREDENTIAL", "AUTH")
 
 
 def masked(details: dict[str, Any]) -> dict[str, Any]:
-    """A copy without secrets: environment values by the name of their key, and our tokens."""
+    """A copy without secrets: environment values by the name of their key, and none of our labels, some are tokens."""
     shown = copy.deepcopy(details)
     config = shown.get("Config") or {}
     config["Env"] = [_mask_variable(entry) for entry in config.get("Env") or ()]
     labels = config.get("Labels") or {}
-    for name in SECRET_LABELS & labels.keys():
-        if labels[name]:
-            labels[name] = MASK
+    config["Labels"] = {name: value for name, value in labels.items() if not name.startswith(PREFIX)}
     return shown
 
 

@@ -53,6 +53,7 @@ def pool_spec(spec: SandboxSpec, name: str, pool: PoolSettings) -> SandboxSpec:
         "image.uri": spec.image not in (None, pool.image),
         "entrypoint": bool(spec.entrypoint) and spec.entrypoint not in (DEFAULT_ENTRYPOINT, pool.entrypoint),
         "resourceLimits": bool(spec.resource_limits) and dict(spec.resource_limits) != pool.resource_limits,
+        "resourceRequests": bool(spec.resource_requests),
         "env": bool(spec.env),
         "volumes": bool(spec.volumes),
         "networkPolicy": spec.network_policy is not None,

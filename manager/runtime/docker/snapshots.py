@@ -8,12 +8,15 @@ from manager.domain import errors
 from manager.domain.sandbox import SandboxState
 from manager.runtime.docker.calls import Calls
 from manager.runtime.docker.census import Census
+from manager.runtime.docker.images import said
 from manager.runtime.docker.labels import SANDBOX_LABELS, SNAPSHOT
+from manager.runtime.docker.spec import OWN_VARIABLES
 from manager.runtime.docker.status import status_of
 
 REPOSITORY = "opensandbox-snapshots"
 CREATE_FAILED = "SNAPSHOT::RUNTIME_CREATE_FAILED"
 DELETE_CONFLICT = "SNAPSHOT::DELETE_CONFLICT"
+REMOVE_FAILED = "DOCKER::SNAPSHOT_IMAGE_REMOVE_FAILED"
 INVALID_SOURCE = "SNAPSHOT::INVALID_SOURCE_STATE"
 
 
@@ -39,12 +42,15 @@ class Snapshots:
         return image_of(snapshot_id)
 
     async def remove(self, image: str) -> None:
-        """Removes the image; none is fine. Raises Conflict while a container uses it."""
+        """Removes the image; none is fine. Raises Conflict while a container uses it, Failed when the Engine cannot."""
         try:
             await self._calls.remove_image(image)
         except errors.Conflict as error:
             message = "A sandbox still uses this snapshot; delete the sandbox first."
             raise errors.Conflict(DELETE_CONFLICT, message) from error
+        except errors.Failed as error:
+            message = f"The image of the snapshot could not be removed: {said(error)}"
+            raise errors.Failed(REMOVE_FAILED, message) from error
 
     async def exists(self, image: str) -> bool:
         """Whether the image is on the Engine."""
@@ -57,11 +63,15 @@ def image_of(snapshot_id: str) -> str:
 
 
 def changes(command: list[str], instance: str) -> list[str]:
-    """Dockerfile lines that blank what a commit keeps and containers inherit: the source's labels, entrypoint, id."""
+    """Dockerfile lines that blank what a commit keeps and containers inherit: the source's labels, entrypoint, ours.
+
+    The variables of the request stay, as programs in the file system may have been set up with them.
+    """
     labels = " ".join(f'{name}=""' for name in SANDBOX_LABELS)
+    variables = " ".join(f'{name}=""' for name in OWN_VARIABLES)
     return [
         f"LABEL {labels} {SNAPSHOT}={json.dumps(instance)}",
         "ENTRYPOINT []",
         f"CMD {json.dumps(command)}",
-        'ENV OPENSANDBOX_ID="" EXECD="" EXECD_ENVS=""',
+        f"ENV {variables}",
     ]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from manager.domain import errors
-from manager.domain.quantities import parse_limits
+from manager.domain.quantities import parse_limits, parse_requests
 from manager.domain.sandbox import SandboxSpec
 from manager.runtime.docker.labels import sandbox_labels
 from manager.runtime.docker.profile import Profile
@@ -29,8 +29,11 @@ ISOLATION_FOLDER = "/var/lib/execd/isolation"
 EGRESS_ENV_PREFIX = "OPENSANDBOX_EGRESS_"
 TRANSPARENT = EGRESS_ENV_PREFIX + "MITMPROXY_TRANSPARENT"
 """Whether the sidecar reads what the sandbox sends: both sides have to know."""
+OWN_VARIABLES = ("OPENSANDBOX_ID", "EXECD", "EXECD_ENVS", "EXECD_INIT", TRANSPARENT)
+"""What we tell a sandbox: none of it is ever taken from an image, which may be a snapshot of another sandbox."""
 DEFAULT_ENTRYPOINT = ("tail", "-f", "/dev/null")
 INVALID_ENTRYPOINT = "DOCKER::INVALID_ENTRYPOINT"
+CORE_SHARES, LEAST_SHARES, MOST_SHARES = 1024, 2, 262144
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,24 +124,33 @@ def entrypoint(spec: SandboxSpec) -> tuple[str, ...]:
 
 
 def environment(spec: SandboxSpec, profile: Profile, extras: Extras) -> list[str]:
-    """Configured variables, then the request's (None removes one), then ours; the sidecar's stay out."""
+    """Configured variables, then the request's, then ours; the sidecar's stay out.
+
+    One that is None is gone from the image's too: a name without a value is how the Engine is told that.
+    """
     merged: dict[str, str | None] = {**profile.env, **spec.env}
     merged = {key: value for key, value in merged.items() if not key.startswith(EGRESS_ENV_PREFIX)}
     if profile.execd_as_init:
         merged["EXECD_INIT"] = "1"
+    merged.setdefault("EXECD_INIT", None)
     merged["OPENSANDBOX_ID"] = spec.id
     merged["EXECD"] = f"{EXECD_MOUNT if extras.execd_volume else ARCHIVE_FOLDER}/execd"
     merged["EXECD_ENVS"] = EXECD_ENVS if extras.execd_volume else f"{ARCHIVE_FOLDER}/.env"
+    merged[TRANSPARENT] = _transparent(spec)
+    return [key if value is None else f"{key}={value}" for key, value in merged.items()]
+
+
+def _transparent(spec: SandboxSpec) -> str | None:
+    """Without a sidecar the sandbox would wait for an authority that never comes, so there it is told nothing."""
     if spec.credential_proxy:
-        merged[TRANSPARENT] = "true"
-    elif spec.network_policy is not None:
-        merged[TRANSPARENT] = spec.env.get(TRANSPARENT)
-    return [f"{key}={value}" for key, value in merged.items() if value is not None]
+        return "true"
+    return spec.env.get(TRANSPARENT) if spec.network_policy is not None else None
 
 
 def host_config(spec: SandboxSpec, profile: Profile, extras: Extras) -> Json:
     """Limits, privileges, network and mounts."""
     limits = parse_limits(spec.resource_limits)
+    requests = parse_requests(spec.resource_requests, limits)
     mounts = list(extras.mounts)
     if extras.execd_volume:
         mounts.append({"Type": "volume", "Source": extras.execd_volume, "Target": EXECD_MOUNT, "ReadOnly": True})
@@ -147,6 +159,8 @@ def host_config(spec: SandboxSpec, profile: Profile, extras: Extras) -> Json:
         "PortBindings": extras.wiring.bindings(),
         "Memory": limits.memory,
         "NanoCpus": limits.nano_cpus,
+        "MemoryReservation": requests.memory,
+        "CpuShares": cpu_shares(requests.nano_cpus),
         "PidsLimit": profile.pids,
         "Ulimits": [{"Name": name, "Soft": soft, "Hard": hard} for name, soft, hard in profile.ulimits] or None,
         "DeviceRequests": [{"Count": limits.gpus, "Capabilities": [["gpu"]]}] if limits.gpus else None,
@@ -156,6 +170,11 @@ def host_config(spec: SandboxSpec, profile: Profile, extras: Extras) -> Json:
         **privileges(spec, profile),
     }
     return {key: value for key, value in config.items() if value is not None}
+
+
+def cpu_shares(nanos: int | None) -> int | None:
+    """The weight of so many billionths of a core when cores are scarce: 1024 for each, as Kubernetes has it."""
+    return None if nanos is None else min(max(nanos * CORE_SHARES // 10**9, LEAST_SHARES), MOST_SHARES)
 
 
 def privileges(spec: SandboxSpec, profile: Profile) -> Json:

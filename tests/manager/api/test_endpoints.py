@@ -130,13 +130,24 @@ async def test_through_the_server(open_api: OpenApi) -> None:
     assert bare[1]["endpoint"] == f"{host}/sandboxes/{made['id']}/proxy/80"
 
 
+@pytest.mark.defect(4)
 async def test_eip(open_api: OpenApi) -> None:
     """A public base is used whole for proxied addresses and as a bare host for direct ones."""
     api = await open_api(server={"eip": "https://pub.example.com:444/osb/"})
     made = await api.create()
     assert (await endpoint(api, made["id"], "8080"))["endpoint"] == "pub.example.com:40002"
     proxied = await endpoint(api, made["id"], "8080?use_server_proxy=true")
-    assert proxied["endpoint"] == f"pub.example.com:444/osb/sandboxes/{made['id']}/proxy/8080"
+    assert proxied["endpoint"] == f"pub.example.com:444/osb/v1/sandboxes/{made['id']}/proxy/8080"
+
+
+@pytest.mark.defect(4)
+@pytest.mark.parametrize(("eip", "asked"), [("pub", "/v1"), ("pub/v1/", "/v1"), ("pub/v1", "")])
+async def test_the_version_in_proxied_addresses(open_api: OpenApi, eip: str, asked: str) -> None:
+    """As the caller spells it, and once where the public base has it already."""
+    api = await open_api(server={"eip": eip})
+    made = await api.create()
+    _, body = await api.call("GET", f"{asked}/sandboxes/{made['id']}/endpoints/80?use_server_proxy=true")
+    assert body["endpoint"] == f"pub/v1/sandboxes/{made['id']}/proxy/80"
 
 
 async def test_the_egress_token(open_api: OpenApi) -> None:
@@ -210,6 +221,7 @@ def test_direct_addresses(addresses: Addresses, port: int, expected: str | None)
     assert direct_address(sandbox, port, "pub") == expected
 
 
+@pytest.mark.defect(4)
 @pytest.mark.parametrize(
     ("address", "host"),
     [

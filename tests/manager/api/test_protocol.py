@@ -17,7 +17,7 @@ from manager.api.routes import ROUTES
 from manager.domain import errors
 from manager.domain.sandbox import SandboxState
 from tests.manager.api.conftest import Api, OpenApi, plain
-from tests.manager.fake_runtime import running
+from tests.manager.fake_runtime import FakeRuntime, running
 
 JSON = {"Content-Type": "application/json"}
 DEEP = b'{"env":' + b'{"a":' * 40 + b"1" + b"}" * 41
@@ -260,3 +260,26 @@ async def test_slashes_that_lead_nowhere(api: Api, path: str) -> None:
     """404 as without it."""
     async with api.client.get(path, allow_redirects=False) as response:
         assert (response.status, "Location" in response.headers) == (404, False)
+
+
+@pytest.mark.defect(10)
+async def test_codes_carry_the_name_of_the_runtime(open_api: OpenApi) -> None:
+    """On a cluster nothing is called by the name of an Engine."""
+    runtime = FakeRuntime()
+    runtime.name = "kubernetes"
+    api = await open_api(runtime)
+    made = await api.create()
+    path = f"/sandboxes/{made['id']}"
+    asked = [
+        await api.call("GET", f"{path}/endpoints/0"),
+        await api.call("POST", f"{path}/renew-expiration", json={"expiresAt": "2020-01-01T00:00:00Z"}),
+        await api.call("GET", "/sandboxes/nobody"),
+        await api.call("POST", f"{path}/resume"),
+    ]
+    codes = [body["code"] for _, body in asked]
+    assert codes == [
+        "KUBERNETES::INVALID_PORT",
+        "KUBERNETES::INVALID_EXPIRATION",
+        "KUBERNETES::SANDBOX_NOT_FOUND",
+        "KUBERNETES::SANDBOX_NOT_PAUSED",
+    ]

@@ -139,6 +139,21 @@ async def test_a_snapshot_in_use_stays(api: Api) -> None:
     assert (await api.call("DELETE", f"/snapshots/{made['id']}"))[0] == 204
 
 
+@pytest.mark.defect(6)
+async def test_an_image_that_cannot_be_removed(open_api: OpenApi) -> None:
+    """500 in the envelope with the runtime's code; the snapshot is Ready as before, says why, and can be restored."""
+    api = await open_api()
+    made = await settled(api, (await snapshot(api, (await api.create())["id"]))["id"])
+    api.house.runtime.fail("delete_snapshot", Failed("DOCKER::SNAPSHOT_IMAGE_REMOVE_FAILED", "device busy"))
+    status, body = await api.call("DELETE", f"/snapshots/{made['id']}")
+    assert (status, body) == (500, {"code": "DOCKER::SNAPSHOT_IMAGE_REMOVE_FAILED", "message": "device busy"})
+    api = await open_api(api.house.runtime)
+    shown = (await api.call("GET", f"/snapshots/{made['id']}"))[1]["status"]
+    assert (shown["state"], shown["reason"], shown["message"]) == ("Ready", "snapshot_delete_failed", "device busy")
+    await api.create(image=None, entrypoint=None, snapshotId=made["id"])
+    assert (await api.call("DELETE", f"/snapshots/{made['id']}"))[0] == 204
+
+
 async def test_pausing_waits_for_nobody_during_a_snapshot(api: Api) -> None:
     """409 that names the snapshot."""
     source = await api.create()

@@ -99,6 +99,7 @@ async def test_ports_methods_and_paths(door: Door) -> None:
     assert await door.visit(box, "/api", port=9090) == 403
 
 
+@pytest.mark.request_field("extensions.access.pause.after.idle.seconds")
 async def test_waking_by_a_request(door: Door) -> None:
     """Requests that come while it sleeps are answered when it has woken, with one resume for all of them."""
     box = await door.make(access_pause_after_idle_seconds="60")

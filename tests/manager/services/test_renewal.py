@@ -53,6 +53,7 @@ async def expiry(house: House, sandbox_id: str) -> timedelta:
     return sandbox.expires_at - START
 
 
+@pytest.mark.request_field("extensions.access.renew.extend.seconds")
 async def test_use_extends(house: House, renewal: Renewal, steady: Steady) -> None:
     """So many seconds after the last use, on disk too."""
     sandbox = await house.services.creation.create(wish(timeout=60, extensions=OPTED))

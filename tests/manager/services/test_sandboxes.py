@@ -24,6 +24,8 @@ async def made(house: House, **changes: object) -> Sandbox:
     return await house.services.creation.create(wish(**changes))
 
 
+@pytest.mark.defect(2)
+@pytest.mark.defect(11)
 async def test_get_asks_memory_only(house: House) -> None:
     """While events are live the runtime is not bothered."""
     sandbox = await made(house)
@@ -186,16 +188,17 @@ async def test_patched_metadata_survives_a_restart(tmp_path: Path) -> None:
         assert [item.metadata for item in page.items] == [{"b": "2", "c": "3"}]
 
 
+@pytest.mark.defect(9)
 @pytest.mark.parametrize(
     ("patch", "code"),
     [
-        ({"opensandbox.io/x": None}, "INVALID_METADATA_LABEL"),
+        ({"opensandbox.io/x": None}, "SANDBOX::INVALID_METADATA_LABEL"),
         ({"bad key": "x"}, "SANDBOX::INVALID_METADATA_LABEL"),
         ({"a": "bad value"}, "SANDBOX::INVALID_METADATA_LABEL"),
     ],
 )
 async def test_patches_that_are_refused(house: House, patch: dict[str, str | None], code: str) -> None:
-    """Reserved keys carry the code without prefix, as clients know it."""
+    """A reserved key has the same code as any other bad one, prefix and all, as a create does."""
     sandbox = await made(house)
     with pytest.raises(Invalid) as refused:
         await house.services.sandboxes.patch_metadata(sandbox.id, patch)
