@@ -223,12 +223,16 @@ def test_deletion_leaves_nothing(bridged: Composed, engine: docker.APIClient) ->
     assert left(engine, bridged.name) == []
 
 
-def test_direct_endpoints_name_the_host_that_was_asked(serve: Serve) -> None:
-    """Without docker.host_ip: the container's own address would mean nothing to the caller."""
-    server = serve(bridge=True, ingress={"mode": "direct"})
+@pytest.mark.parametrize(("table", "host"), [({}, "127.0.0.1"), ({"docker": {"host_ip": "localhost"}}, "localhost")])
+def test_direct_endpoints_name_the_host_that_was_asked_or_is_configured(
+    serve: Serve, table: dict[str, Any], host: str
+) -> None:
+    """docker.host_ip where it is set; the container's own address would mean nothing to the caller."""
+    server = serve(bridge=True, ingress={"mode": "direct"}, **table)
     made = create(server)
     published, relayed = endpoint(server, made, HTTP), endpoint(server, made, OTHER)
-    assert published.startswith("127.0.0.1:")
+    assert published.startswith(f"{host}:")
+    assert relayed.startswith(f"{host}:")
     assert relayed.endswith(f"/proxy/{OTHER}")
     assert listing(server.address, f"/v1/sandboxes/{made['id']}/proxy/{HTTP}/")
     assert listing(published)

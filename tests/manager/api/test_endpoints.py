@@ -43,6 +43,18 @@ async def test_direct(open_api: OpenApi) -> None:
     assert await endpoint(api, made["id"], "3000") == {"endpoint": "127.0.0.1:40001/proxy/3000"}
 
 
+@pytest.mark.parametrize("host_ip", ["192.0.2.7", "sandboxes.example.com"])
+async def test_docker_host_ip_is_the_host_of_endpoints_in_a_container(
+    open_api: OpenApi, monkeypatch: pytest.MonkeyPatch, host_ip: str
+) -> None:
+    """There the server's own addresses mean nothing to clients."""
+    monkeypatch.setenv("container", "docker")
+    api = await open_api(server={"host": "127.0.0.1"}, docker={"host_ip": host_ip, "network_mode": "bridge"})
+    made = await api.create()
+    assert await endpoint(api, made["id"], "8080") == {"endpoint": f"{host_ip}:40002"}
+    assert await endpoint(api, made["id"], "3000") == {"endpoint": f"{host_ip}:40001/proxy/3000"}
+
+
 @pytest.mark.parametrize(
     ("mode", "address", "expected", "headers"),
     [
