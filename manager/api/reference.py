@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from html import escape
 from typing import Any
 
-SECURITY_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+SECURITY_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 """What a browser may do with the page: nothing but show it."""
 
 _STYLE = """
@@ -29,6 +29,7 @@ def page(document: dict[str, Any]) -> str:
         [
             f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            '<link rel="icon" href="data:,">',  # else a browser asks for one, which the policy forbids
             f"<style>{_STYLE}</style><h1>{title} {escape(info['version'])}</h1>",
             f"<p>{escape(info['description'])} The machine-readable form is ",
             '<a href="/openapi.json">/openapi.json</a>.</p>',

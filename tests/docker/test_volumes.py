@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+import subprocess
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import docker
@@ -14,6 +15,7 @@ from manager.domain import errors
 from manager.domain.sandbox import HostVolume, NamedVolume, SandboxSpec, VolumeMount
 from manager.runtime.docker.runtime import DockerRuntime
 from tests.docker.harness import Events, free_port, make_settings
+from tests.docker.own_engine import OwnEngine
 
 pytestmark = pytest.mark.timeout(60)
 Started = Callable[..., Awaitable[tuple[DockerRuntime, Events]]]
@@ -66,20 +68,78 @@ async def test_read_only_is_read_only(run: Run, data: Path) -> None:
     assert not (data / "file").exists()
 
 
-@pytest.mark.parametrize("path", ["/", "/etc", "/var/run", "/var/lib/docker/volumes"])
-async def test_places_that_are_never_mounted(allowing: DockerRuntime, spec: Spec, path: str) -> None:
-    """Refused before anything is made."""
+NEVER = [
+    "/", "/run", "/var", "/var/lib", "/var/run/docker.sock", "/run/docker/containerd", "/var/lib/docker/volumes",
+    "/proc", "/proc/1/root", "/proc/self/cwd", "/sys/kernel", "/dev/../proc",
+]  # fmt: skip
+
+
+def refused(runtime: DockerRuntime, spec: Spec, path: str | Path) -> str:
+    """The code with which a host path is refused, before anything is made."""
     with pytest.raises(errors.Invalid) as raised:
-        allowing.check(spec(volumes=(VolumeMount("data", "/mnt", HostVolume(path)),)))
-    assert raised.value.code == "VOLUME::HOST_PATH_NOT_ALLOWED"
+        runtime.check(spec(volumes=(VolumeMount("data", "/mnt", HostVolume(str(path))),)))
+    return raised.value.code
+
+
+async def test_what_is_not_on_the_list_is_not_mounted(allowing: DockerRuntime, spec: Spec) -> None:
+    """Whatever it is."""
+    assert refused(allowing, spec, "/etc") == "VOLUME::HOST_PATH_NOT_ALLOWED"
+
+
+@pytest.mark.parametrize("path", NEVER)
+async def test_places_that_are_never_mounted(runtime: DockerRuntime, spec: Spec, path: str) -> None:
+    """Not even with an empty allow-list, which allows the rest: nor what holds them, nor other ways to them."""
+    expected = "VOLUME::INVALID_HOST_PATH" if ".." in path else "VOLUME::HOST_PATH_NOT_ALLOWED"
+    assert refused(runtime, spec, path) == expected
 
 
 async def test_our_own_state_is_never_mounted(runtime: DockerRuntime, spec: Spec, tmp_path: Path) -> None:
-    """Not even with an empty allow-list, which allows the rest."""
+    """Neither the directory of the store, nor one that holds it, nor a link to either."""
     runtime.check(spec(volumes=(VolumeMount("data", "/mnt", HostVolume(str(tmp_path / "x"))),)))
-    for path in (tmp_path / "state", tmp_path):
-        with pytest.raises(errors.Invalid):
-            runtime.check(spec(volumes=(VolumeMount("data", "/mnt", HostVolume(str(path))),)))
+    (tmp_path / "links").mkdir()
+    for target in (tmp_path / "state", tmp_path, Path("/run"), Path("/")):
+        link = tmp_path / "links" / (target.name or "root")
+        link.symlink_to(target)
+        for path in (target, link):
+            assert refused(runtime, spec, path) == "VOLUME::HOST_PATH_NOT_ALLOWED"
+
+
+@pytest.fixture
+def shown_elsewhere(tmp_path: Path) -> Iterator[Path]:
+    """A directory at which a mount shows the one that holds the server's state."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    source, alias = tmp_path / "state", tmp_path / "alias"
+    (source / "deep").mkdir(parents=True, exist_ok=True)
+    alias.mkdir()
+    subprocess.run(["mount", "--bind", str(source), str(alias)], check=True)
+    yield alias
+    subprocess.run(["umount", str(alias)], check=True)
+
+
+async def test_a_mount_of_our_state_elsewhere_is_no_way_to_it(
+    runtime: DockerRuntime, spec: Spec, shown_elsewhere: Path
+) -> None:
+    """No link is followed there: the directory itself is the same."""
+    for path in (shown_elsewhere, shown_elsewhere / "deep"):
+        assert refused(runtime, spec, path) == "VOLUME::HOST_PATH_NOT_ALLOWED"
+
+
+async def test_the_engines_data_is_never_mounted_wherever_it_is(
+    started: Started, images: tuple[str, str], instance: str, tmp_path: Path, spec: Spec
+) -> None:
+    """The Engine says where it is."""
+    if not OwnEngine.possible():
+        pytest.skip("needs root, dockerd and ip")
+    engine = OwnEngine()
+    engine.start()
+    try:
+        runtime, _ = await started(make_settings(images[1], instance, tmp_path, docker={"host": engine.url}))
+        for path in (engine.home / "data" / "volumes", engine.home):
+            assert refused(runtime, spec, path) == "VOLUME::HOST_PATH_NOT_ALLOWED"
+        await runtime.stop()
+    finally:
+        engine.close()
 
 
 async def test_a_link_out_of_the_allowed_directory_is_refused(allowing: DockerRuntime, spec: Spec, data: Path) -> None:

@@ -106,6 +106,14 @@ def test_an_open_api_is_a_loud_warning(server: Server, config: Path, capsys: pyt
     assert any(line.startswith("WARNING: server.api_key is empty") for line in _lines(capsys))
 
 
+def test_an_empty_allow_list_is_a_warning(server: Server, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every directory of the Engine's host may be mounted then; the log names the key."""
+    config.write_text(MINIMAL)
+    run_command(["--config", str(config)], server.run)
+
+    assert "storage.allowed_host_paths is empty: a sandbox may mount any directory" in capsys.readouterr().out
+
+
 def test_a_key_is_no_warning(server: Server, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With a key nothing is said of it, least of all the key."""
     config.write_text(MINIMAL + '[server]\napi_key = "correct horse"\n[storage]\nallowed_host_paths = ["/srv"]\n')

@@ -24,6 +24,7 @@ from manager.runtime.docker.events import Watch
 from manager.runtime.docker.execd import Execd
 from manager.runtime.docker.failures import START_FAILED, query_error
 from manager.runtime.docker.freezing import Freezer
+from manager.runtime.docker.host_places import host_rules
 from manager.runtime.docker.host_port import HostPort
 from manager.runtime.docker.images import Images
 from manager.runtime.docker.legacy import Legacy
@@ -36,7 +37,7 @@ from manager.runtime.docker.ports import Ports, probe_here, probe_there
 from manager.runtime.docker.profile import profile
 from manager.runtime.docker.snapshots import Snapshots, image_of
 from manager.runtime.docker.status import LOOPBACK, network_owner
-from manager.runtime.docker.volumes import HostRules, Volumes
+from manager.runtime.docker.volumes import Volumes
 from manager.settings.model import Settings
 
 log = logging.getLogger(__name__)
@@ -44,8 +45,6 @@ T = TypeVar("T")
 
 NOT_FOUND = "DOCKER::SANDBOX_NOT_FOUND"
 DELETE_FAILED = "DOCKER::SANDBOX_DELETE_FAILED"
-NEVER_MOUNTED = ("/var/run/docker.sock", "/run/docker.sock", "/run/containerd", "/var/lib/docker", "/proc", "/sys")
-"""Places of the Engine's host with which a sandbox would own it."""
 INVALID_PARAMETER = "SANDBOX::INVALID_PARAMETER"
 NOT_ALONE = (
     "secureAccess: this server reaches sandboxes only through published ports, which others reach too and without a "
@@ -140,6 +139,7 @@ class DockerRuntime:
         """Learns what kind of Engine it is; what it lacks."""
         info = await self._calls.info()
         self._reach.apart = stands_apart(info)
+        self._volumes.protect(str(info.get("DockerRootDir") or "/var/lib/docker"))
         self._lacks = lacking(info, self._profile)
         return self._lacks
 
@@ -306,16 +306,3 @@ async def _answered(question: Awaitable[T], what: str) -> T:
         return await question
     except errors.Failed as error:
         raise query_error(error, what) from error
-
-
-def host_rules(settings: Settings, engine: Engine) -> HostRules:
-    """What of the host may be mounted: never the Engine's socket and data, nor what this server remembers."""
-    url = engine.address.url
-    sockets = [url.removeprefix("unix://")] if url.startswith("unix://") else []
-    store = os.path.expanduser(settings.store.path)
-    own = os.path.dirname(store).rstrip("/") or store
-    return HostRules(
-        allowed=tuple(os.path.normpath(path) for path in settings.storage.allowed_host_paths),
-        protected=(*sockets, *NEVER_MOUNTED, own),
-        local=engine.address.remote_host is None,
-    )

@@ -12,9 +12,10 @@ from typing import Any
 
 from manager.domain import errors
 from manager.domain.sandbox import BucketVolume, HostVolume, NamedVolume, SandboxSpec, VolumeMount
-from manager.domain.volumes import check_host_place, check_mounts, within
+from manager.domain.volumes import check_mounts, within
 from manager.runtime.docker.buckets import Buckets
 from manager.runtime.docker.calls import Calls
+from manager.runtime.docker.host_places import HostRules
 from manager.runtime.docker.labels import INSTANCE, VOLUME_FOR, VOLUMES
 from manager.runtime.docker.undo import Undo
 
@@ -30,15 +31,6 @@ BAD_SUB_PATH = "VOLUME::INVALID_SUB_PATH"
 
 
 @dataclass(frozen=True, slots=True)
-class HostRules:
-    """What of the Engine's host may be mounted; `local` says whether its file system is the one we see."""
-
-    allowed: tuple[str, ...]
-    protected: tuple[str, ...]
-    local: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Mounted:
     """The mounts of one container, and the volumes that are removed with it."""
 
@@ -51,7 +43,7 @@ class Volumes:
 
     def __init__(self, calls: Calls, rules: HostRules, instance: str, buckets: Buckets) -> None:
         self._calls = calls
-        self._rules = self._configured = rules
+        self._rules = rules
         self._own: frozenset[str] = frozenset()
         self._instance = instance
         self.buckets = buckets
@@ -62,9 +54,14 @@ class Volumes:
             return
         own = [mount for mount in container.get("Mounts") or () if mount.get("Type") == "volume"]
         self._own = frozenset(str(mount.get("Name")) for mount in own)
-        protected = (*self._configured.protected, *(str(mount["Source"]) for mount in own))
-        self._rules = replace(self._rules, local=False, protected=protected)
+        self._rules = replace(self._rules, local=False)
+        self.protect(*(str(mount["Source"]) for mount in own))
         self.buckets.local = False
+
+    def protect(self, *places: str) -> None:
+        """These places of the host are never mounted, nor what holds them."""
+        new = [place for place in places if place not in self._rules.protected]
+        self._rules = replace(self._rules, protected=(*self._rules.protected, *new))
 
     def check(self, volumes: Sequence[VolumeMount]) -> None:
         """Raises Invalid for what can be known without asking the Engine."""
@@ -111,14 +108,7 @@ class Volumes:
     def _host_path(self, volume: VolumeMount, source: HostVolume) -> str:
         """The real path that is mounted, allowed both as written and with every link followed."""
         path = posixpath.join(source.path, posixpath.normpath(volume.sub_path)) if volume.sub_path else source.path
-        protected = (*self._rules.protected, *self.buckets.places())
-        check_host_place(volume.name, path, self._rules.allowed, protected)
-        if not self._rules.local:
-            return path
-        real = os.path.realpath(path)
-        allowed = [os.path.realpath(prefix) for prefix in self._rules.allowed]
-        check_host_place(volume.name, real, allowed, [os.path.realpath(place) for place in protected])
-        return real
+        return self._rules.real_path(volume.name, path, self.buckets.places())
 
     def _host(self, volume: VolumeMount, source: HostVolume, undo: Undo) -> Json:
         path = self._host_path(volume, source)

@@ -12,7 +12,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from manager.api.routes import ROUTES
 from tests.manager.api.conftest import Api, OpenApi
 
-LOADING = re.compile(r"""<(?:script|img|iframe|object|embed)|\ssrc=|href=["'](?![#/])|@import|url\(""")
+LOADING = re.compile(r"""<(?:script|img|iframe|object|embed)|\ssrc=|href=["'](?![#/]|data:)|@import|url\(""")
 """What makes a browser run or fetch something."""
 
 
