@@ -9,19 +9,38 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright._impl._driver import compute_driver_executable
 
-from tests.clients.modes import MODES
+from tests.clients import older
+from tests.clients.modes import MODES, Mode
+from tests.clients.names import NameServer
 from tests.clients.programs_run import PROGRAMS, Programs, installed
 from tests.server_process import SANDBOX_IMAGE, ServerProcess, free_port
 
 NODE_MAJOR = 20
-OLD_SDKS = ["0.1.0", "0.1.5", "0.1.10", "0.1.16", "1.1.0"]
-ALL_STEPS = ["create", "info", "endpoint", "ping", "command", "files", "metrics", "renew", "pause", "resume", "kill"]
+RESULTS = json.loads(older.RESULTS.read_text())
+NODE_SAYS = {
+    "stdout": ["said"],
+    "stderr": ["wrong"],
+    "streamed": ["ready", "done"],
+    "running": True,
+    "session": ["/usr"],
+    "file": "text ünïcode",
+    "large": True,
+    "found": ["/root/a.txt"],
+    "state": "Running",
+    "connected": ["found"],
+    "renewed": True,
+    "paused": "Paused",
+    "resumed": "Running",
+    "kept": "text ünïcode",
+    "restored": "text ünïcode",
+}
 CODE_RUNS = [
     {"stdout": "said\n", "result": ["21"], "error": None, "count": 1},
     {"stdout": "", "result": ["40"], "error": None, "count": 2},
@@ -107,20 +126,26 @@ def package(node: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_npm_package(node: str, package: Path, programs: Programs) -> None:
-    """The JavaScript SDK's core calls."""
+    """The JavaScript SDK: commands, streams, files, the life cycle, lists and snapshots."""
     server = programs.server
     output = programs.run(node, package / "drive.mjs", server.address, server.api_key, SANDBOX_IMAGE, programs.proxy)
     said = json.loads(output)
-    assert (said["state"], said["paused"], said["resumed"]) == ("Running", "Paused", "Running")
-    assert (said["stdout"], said["stderr"], said["file"]) == (["said"], ["wrong"], "text ünïcode")
-    assert said["endpoint"]
+    sandbox_id, endpoint = said.pop("id"), said.pop("endpoint")
+    assert endpoint
+    assert said.pop("processors") > 0
+    assert said.pop("patched").items() >= {"by": "node", "new": "1"}.items()
+    assert said == NODE_SAYS | {"listed": [sandbox_id]}
 
 
-@pytest.mark.parametrize("mode", [MODES["direct"], MODES["uri"], MODES["wildcard"]], ids=str, indirect=True)
-@pytest.mark.parametrize("release", OLD_SDKS)
-def test_older_sdk(release: str, programs: Programs) -> None:
-    """The core calls of an older release; docs/compatibility.md tells the same in a table."""
+@pytest.mark.parametrize("release", older.locked())
+def test_older_sdk(release: str, name_server: NameServer, server_of: Callable[[Mode], ServerProcess]) -> None:
+    """An older release does what the table in docs/compatibility.md says, in both flavours and every mode."""
     python = installed(f"sdk-{release}") / "python"
-    server = programs.server
-    steps = json.loads(programs.run(python, PROGRAMS / "drive_sdk.py", server.address, server.api_key, SANDBOX_IMAGE))
-    assert steps == dict.fromkeys(ALL_STEPS, "ok")
+    assert older.drive(python, name_server, server_of) == RESULTS[release]
+
+
+def test_the_table_of_older_releases_is_what_they_did() -> None:
+    """The page says what the runs said, and knows every release that is driven here."""
+    page = older.PAGE.read_text()
+    assert older.page_with(RESULTS, page) == page
+    assert set(older.locked()) < set(RESULTS)

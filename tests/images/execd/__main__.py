@@ -15,7 +15,9 @@ else:
     import commands  # noqa: F401  each of these adds its routes
     import files  # noqa: F401
     import health  # noqa: F401
+    import identity  # noqa: F401
     import interpreter  # noqa: F401
+    import isolated  # noqa: F401
     import sessions  # noqa: F401
     import web
 

@@ -59,6 +59,16 @@ def route(method, pattern):
     return register
 
 
+def dispatch(request, path):
+    """Lets the first route that knows the path answer."""
+    for method, pattern, function in ROUTES:
+        match = pattern.match(path)
+        if match and method == request.command:
+            function(request, *match.groups())
+            return
+    raise not_found("route")
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -80,27 +90,21 @@ class Handler(BaseHTTPRequestHandler):
         if proxied:
             path = proxied[2] or "/"
         try:
-            self.dispatch(path)
+            dispatch(self, path)
         except ConnectionError:
             self.close_connection = True
         except Problem as problem:
             self.problem(problem)
         except FileNotFoundError as error:
             self.problem(Problem(404, "FILE_NOT_FOUND", str(error)))
+        except PermissionError as error:
+            self.problem(Problem(403, "PERMISSION_DENIED", str(error)))
         except (KeyError, TypeError, ValueError) as error:
             self.problem(Problem(400, "INVALID_REQUEST", repr(error)))
         except OSError as error:
             self.problem(Problem(500, "RUNTIME_ERROR", str(error)))
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = any_method
-
-    def dispatch(self, path):
-        for method, pattern, function in ROUTES:
-            match = pattern.match(path)
-            if match and method == self.command:
-                function(self, *match.groups())
-                return
-        raise not_found("route")
 
     # --- reading and answering
 
