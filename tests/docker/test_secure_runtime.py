@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from manager.domain import errors
 from manager.domain.sandbox import EXECD_PORT, SandboxSpec, SandboxState
 from manager.runtime.docker.runtime import DockerRuntime
 from manager.settings.model import Settings
-from tests.docker.harness import Events, http_get, make_settings
+from tests.docker.harness import Events, eventually, http_get, make_settings
 from tests.docker.own_engine import OwnEngine
 from tests.server_process import SANDBOX_IMAGE, ServerProcess, wait_until
 
@@ -65,6 +66,29 @@ async def test_a_sandbox_on_another_kernel(started: Started, opt_in: Settings, s
     await runtime.resume(made.id)
     await events.state(made.id, SandboxState.RUNNING)
     assert await runtime.delete(made.id)
+
+
+def processes_of(container_id: str) -> list[str]:
+    """Command lines of this machine that name the container."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found.append(entry.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return [line for line in found if container_id in line]
+
+
+async def test_a_paused_sandbox_on_another_kernel_is_deleted_at_once_and_whole(
+    started: Started, opt_in: Settings, spec: Spec
+) -> None:
+    """Its kernel takes no signal while it is frozen; what would stay are the processes that carry it."""
+    runtime, _ = await started(opt_in)
+    made = await runtime.create(spec(secure_runtime=True), print)
+    details = await runtime._calls.inspect_container(f"sandbox-{made.id}")
+    assert details is not None
+    assert processes_of(details["Id"])
+    await runtime.pause(made.id)
+    assert await runtime.delete(made.id)
+    await eventually(lambda: not processes_of(details["Id"]))
 
 
 async def test_others_stay_on_the_hosts_kernel(started: Started, opt_in: Settings, spec: Spec) -> None:

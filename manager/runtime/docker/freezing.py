@@ -19,6 +19,8 @@ NOT_RUNNING = "DOCKER::SANDBOX_NOT_RUNNING"
 NOT_PAUSED = "DOCKER::SANDBOX_NOT_PAUSED"
 PAUSE_FAILED = "DOCKER::SANDBOX_PAUSE_FAILED"
 RESUME_FAILED = "DOCKER::SANDBOX_RESUME_FAILED"
+_ON_THIS_KERNEL = (None, "", "runc", "io.containerd.runc.v2", "io.containerd.runtime.v1.linux")
+"""Runtimes whose sandboxes are processes of the host."""
 _REFUSALS = (errors.Failed, errors.Conflict, errors.NotFound)
 """What the Engine says of a container that cannot be changed; anything else is about the Engine."""
 
@@ -48,6 +50,16 @@ class Freezer:
             with contextlib.suppress(errors.ManagerError):
                 await self._calls.unpause(details["Id"])
             raise _of_sidecar(error, PAUSE_FAILED, f"pause sandbox {sandbox_id}") from error
+
+    async def let_die(self, details: Json) -> None:
+        """Thaws what is to be removed if nothing can end it frozen.
+
+        The kernel ends frozen processes of its own; a sandbox on another kernel, as gVisor's, takes no signal then: the
+        Engine waits ten seconds for it and leaves its processes behind.
+        """
+        if details["State"].get("Paused") and details["HostConfig"].get("Runtime") not in _ON_THIS_KERNEL:
+            with contextlib.suppress(errors.ManagerError):
+                await self._calls.unpause(details["Id"])
 
     async def resume(self, sandbox_id: str, details: Json) -> None:
         """Sidecar first: the policy is in force before the sandbox's first packet. Raises Conflict, Failed."""

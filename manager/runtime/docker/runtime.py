@@ -225,6 +225,7 @@ class DockerRuntime:
                 return False
             if self._census.is_stock(sandbox_id, details["Config"]["Labels"]):
                 return False
+            await self._freezer.let_die(details)
             await self._calls.remove_container(details["Id"])
             if network_owner(details):
                 await self._egress.remove(sandbox_id)
