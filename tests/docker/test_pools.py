@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,16 @@ import docker
 import pytest
 
 from manager.domain import errors
-from manager.domain.sandbox import EXECD_PORT, NetworkPolicy, SandboxSpec, SandboxState
+from manager.domain.sandbox import (
+    EXECD_PORT,
+    NamedVolume,
+    NetworkPolicy,
+    Platform,
+    SandboxSpec,
+    SandboxState,
+    VolumeMount,
+)
+from manager.runtime.docker import pools
 from manager.runtime.docker.runtime import DockerRuntime
 from manager.settings.model import Settings
 from tests.docker.conftest import remove_all
@@ -146,6 +156,45 @@ async def test_stop_drains_the_pool(
     assert left == []
 
 
+async def test_another_image_under_the_same_name_drains_the_pool(
+    started: Started,
+    pooled: Callable[..., Settings],
+    images: tuple[str, str],
+    engine: docker.APIClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Noticed while the server runs: what waits is of yesterday's image."""
+    monkeypatch.setattr(pools, "LOOK_EVERY", 0.1)
+    repository = f"opensandbox-test/pool-{uuid.uuid4().hex[:8]}"
+    engine.tag(images[0], repository, "1")
+    runtime, _ = await started(pooled(image=f"{repository}:1"))
+    old = set(await full(runtime))
+    source = engine.create_container(images[0], "true")["Id"]
+    engine.commit(source, repository=repository, tag="1", changes=["LABEL changed=yes"])
+    engine.remove_container(source)
+    await eventually(lambda: len(new := set(stock(runtime)) - old) == 2 and new)
+    assert not old & set(stock(runtime))
+    for sandbox_id in old:
+        assert await runtime._calls.inspect_container(f"sandbox-{sandbox_id}") is None
+    await runtime.stop()
+    engine.remove_image(f"{repository}:1", force=True)
+
+
+async def test_a_pool_has_its_own_network_volumes_entrypoint_and_limits(
+    started: Started, pooled: Callable[..., Settings], spec: Spec, tmp_path: Path, engine: docker.APIClient
+) -> None:
+    """As its containers have run with them all along."""
+    (tmp_path / "note").write_text("")
+    keys = {"network_mode": "none", "volumes": [f"{tmp_path}/note:/note:ro"], "entrypoint": ["sleep", "601"]}
+    runtime, _ = await started(pooled(size=1, **keys))
+    await full(runtime, 1)
+    made = await runtime.create(asked(runtime, spec, resource_limits={"memory": "0.25Gi"}), print)
+    shown = engine.inspect_container(f"sandbox-{made.id}")
+    assert (shown["HostConfig"]["NetworkMode"], shown["HostConfig"]["Binds"]) == ("none", keys["volumes"])
+    assert (shown["Config"]["Cmd"], shown["HostConfig"]["Memory"]) == (keys["entrypoint"], 256 * 1024**2)
+    assert await runtime.delete(made.id)
+
+
 @pytest.mark.request_field("extensions.poolRef")
 @pytest.mark.parametrize(
     ("changes", "field"),
@@ -153,8 +202,14 @@ async def test_stop_drains_the_pool(
         ({"image": "other:1"}, "image.uri"),
         ({"entrypoint": ("sleep", "1")}, "entrypoint"),
         ({"resource_limits": {"memory": "1Gi"}}, "resourceLimits"),
+        ({"resource_limits": {"memory": "256Mi", "cpu": "1"}}, "resourceLimits"),
         ({"resource_requests": {"memory": "64Mi"}}, "resourceRequests"),
         ({"env": {"A": "b"}}, "env"),
+        ({"env": {"A": None}}, "env"),
+        ({"volumes": (VolumeMount("v", "/v", NamedVolume("v")),)}, "volumes"),
+        ({"snapshot_id": "s"}, "snapshotId"),
+        ({"platform": Platform("linux", "amd64")}, "platform"),
+        ({"extensions": {**REF, "bootstrap.execd.isolation": "enable"}}, "extensions"),
         ({"network_policy": NetworkPolicy()}, "networkPolicy"),
         ({"secure_runtime": True}, "secureRuntime"),
         ({"extensions": {"poolRef": "none"}}, "poolRef"),

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from manager.domain import errors
+from manager.domain.quantities import parse_limits
 from manager.domain.sandbox import SandboxSpec
 from manager.runtime.docker import labels
 from manager.runtime.docker.calls import Calls
@@ -52,7 +53,7 @@ def pool_spec(spec: SandboxSpec, name: str, pool: PoolSettings) -> SandboxSpec:
     differing = {
         "image.uri": spec.image not in (None, pool.image),
         "entrypoint": bool(spec.entrypoint) and spec.entrypoint not in (DEFAULT_ENTRYPOINT, pool.entrypoint),
-        "resourceLimits": bool(spec.resource_limits) and dict(spec.resource_limits) != pool.resource_limits,
+        "resourceLimits": bool(spec.resource_limits) and _other_limits(spec.resource_limits, pool.resource_limits),
         "resourceRequests": bool(spec.resource_requests),
         "env": bool(spec.env),
         "volumes": bool(spec.volumes),
@@ -68,6 +69,11 @@ def pool_spec(spec: SandboxSpec, name: str, pool: PoolSettings) -> SandboxSpec:
     return replace(
         spec, image=pool.image, entrypoint=tuple(pool.entrypoint), resource_limits=dict(pool.resource_limits)
     )
+
+
+def _other_limits(asked: Mapping[str, str], pool: Mapping[str, str]) -> bool:
+    """By amount: "512Mi" and "0.5Gi" are the same."""
+    return parse_limits(asked) != parse_limits(pool)
 
 
 class Pools:
