@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import logging
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -83,6 +84,37 @@ async def test_credentials_of_the_user(
     (tmp_path / "config.json").write_text(json.dumps({"auths": {registry: {"auth": token}}}))
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     assert await pulls(runtime, spec(image=private))
+
+
+HELPER = """#!/bin/sh
+# Keeps nothing: whoever asks for the test's registry is told, and all others are not known.
+read -r server
+[ "$1" = get ] && [ "$server" = {registry} ] || {{ echo "credentials not found in native keychain"; exit 1; }}
+echo '{{"ServerURL": "{registry}", "Username": "{user}", "Secret": "{password}"}}'
+"""
+
+
+@pytest.mark.parametrize("form", ["credHelpers", "credsStore"])
+async def test_credentials_of_a_helper_of_the_users(
+    runtime: DockerRuntime,
+    spec: Spec,
+    private: str,
+    registry: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    form: str,
+) -> None:
+    """A program that keeps passwords for `docker`, for one registry or for all."""
+    program = tmp_path / "docker-credential-tests"
+    program.write_text(HELPER.format(registry=registry, user=USER, password=PASSWORD))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    names = {"credHelpers": {registry: "tests"}, "credsStore": "tests"}
+    (tmp_path / "config.json").write_text(json.dumps({form: names[form]}))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    asked = spec(image=private)
+    assert await pulls(runtime, asked)
+    await runtime.delete(asked.id)
 
 
 async def test_one_pull_for_many_creates(runtime: DockerRuntime, spec: Spec, private: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sqlite3
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,27 @@ async def test_the_network_is_looked_at(engine: docker.DockerClient, mode: str, 
     found = await _engine(docker={"network_mode": mode})
 
     assert found["network"].verdict is verdict
+
+
+@pytest.fixture
+def neighbourly(engine: docker.DockerClient) -> Iterator[str]:
+    """A network as `docker network create` makes it, on which containers reach each other."""
+    network = engine.networks.create(f"opensandbox-test-{uuid.uuid4().hex[:8]}")
+    yield str(network.name)
+    network.remove()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("key", ["network_mode", "network_name"])
+async def test_a_network_on_which_sandboxes_reach_each_other_is_told(neighbourly: str, key: str) -> None:
+    """With the command that makes a better one; who wants it so hears nothing."""
+    mode = {"network_mode": "bridge", key: neighbourly}
+    found = await _engine(docker=mode)
+    meant = await _engine(docker={**mode, "inter_container": True})
+
+    assert (found["network"].verdict, meant["network"].verdict) == (Verdict.WARN, Verdict.OK)
+    assert "reach each other" in found["network"].text
+    assert "enable_icc=false" in str(found["network"].remedy)
 
 
 @pytest.mark.timeout(60)
