@@ -1,33 +1,43 @@
 """The life of sandboxes against a model: random operations, restarts, deaths and time, and after each step all agree.
 
-What callers are shown, what the runtime has and what the gateway routes must be what a dict of states says.
+What callers are shown, what the runtime has and what the gateway routes must be what a dict of states says. Operations
+come one by one, several at once on one sandbox, and while a create or a snapshot takes its time.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
 from gateway.table import RouteState
 from manager.domain.errors import Conflict, Failed, Invalid, NotFound
 from manager.domain.sandbox import SandboxState, SandboxStatus
+from manager.domain.snapshot import SnapshotState
 from manager.services.filters import Paging, SandboxFilter
+from manager.services.sandboxes import Sandboxes
+from manager.services.snapshots import SnapshotFilter
 from tests.manager.fake_runtime import FakeRuntime
-from tests.manager.harness import House, MovedClock, open_house, until, wish
+from tests.manager.harness import DEADLINE, House, MovedClock, open_house, until, wish
 
 T = TypeVar("T")
 
 TIMEOUT = 600
+MEMORY = "/dev/shm"
+"""Where a file system in memory is: these tests ask nothing of the disk, and write thousands of times."""
+WISHES = ["pause", "resume", "delete", "patch"]
 ROUTED = {
     SandboxState.RUNNING: RouteState.RUNNING,
     SandboxState.PAUSED: RouteState.PAUSED,
@@ -41,19 +51,23 @@ class Known:
 
     state: SandboxState
     expires_at: datetime | None
+    metadata: dict[str, str] = field(default_factory=dict)
 
 
 class Life(RuleBasedStateMachine):
     """Sandboxes, operated at random."""
 
     boxes = Bundle("boxes")
+    snapshots = Bundle("snapshots")
 
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
-        self.directory = tempfile.TemporaryDirectory()
+        self.directory = tempfile.TemporaryDirectory(dir=MEMORY if os.access(MEMORY, os.W_OK) else None)
         self.clock, self.runtime = MovedClock(), FakeRuntime()
         self.model: dict[str, Known] = {}
+        self.kept: set[str] = set()
+        """Snapshots that there are."""
         self.stack = AsyncExitStack()
         self.house: House
 
@@ -97,6 +111,125 @@ class Life(RuleBasedStateMachine):
         """A create fails: nothing exists afterwards."""
         self.runtime.fail("create", Failed("X", "no space"))
         self.expect(Failed, self.house.services.creation.create(wish()))
+
+    @rule(target=boxes, end=st.sampled_from(["runs", "fails", "is deleted", "is cut off"]), told=st.booleans())
+    def create_slowly(self, end: str, told: bool) -> Any:
+        """A create takes its time: it is Pending, can only be deleted, and a server that stops leaves none."""
+        return self.run(self._create_slowly(end, told=told))
+
+    async def _create_slowly(self, end: str, *, told: bool) -> Any:
+        house, gate, asked = self.house, self.runtime.hold("create"), self.runtime.calls["create"]
+        if end == "fails":
+            self.runtime.fail("create", Failed("X", "no space"))
+        pending = await house.services.creation.begin(wish(), told=told)
+        await until(lambda: self.runtime.calls["create"] > asked)
+        assert (await house.services.sandboxes.get(pending.id)).status.state is SandboxState.PENDING
+        await self.refused(Conflict, house.services.sandboxes.pause(pending.id))
+        if end == "is deleted":
+            await house.services.sandboxes.delete(pending.id)
+            await self.refused(NotFound, house.services.sandboxes.get(pending.id))
+        elif end == "is cut off":
+            del self.runtime.gates["create"]
+            house.services.creation._work[pending.id].cancel()
+            await self.stack.aclose()
+            await self._open()
+            return multiple()
+        gate.set()
+        await until(lambda: not house.services.creation._work)
+        if end != "runs":
+            return multiple()
+        self.model[pending.id] = Known(SandboxState.RUNNING, self.clock() + timedelta(seconds=TIMEOUT))
+        return pending.id
+
+    @rule(box=boxes, wishes=st.lists(st.sampled_from(WISHES), min_size=2, max_size=5))
+    def at_once(self, box: str, wishes: list[str]) -> None:
+        """Several operations on one sandbox at the same time: what succeeds makes a legal life."""
+        outcomes = self.run(self._at_once(box, wishes))
+        done = Counter(name for name, outcome in zip(wishes, outcomes, strict=True) if outcome is None)
+        for outcome in outcomes:
+            assert outcome is None or isinstance(outcome, Conflict | NotFound), outcome
+        known = self.model.get(box)
+        if known is None:
+            assert not done
+            return
+        assert done["delete"] == ("delete" in wishes)
+        if done["delete"]:
+            del self.model[box]
+            return
+        steps = done["pause"] - done["resume"]
+        assert abs(steps) <= 1
+        if steps:
+            assert known.state is (SandboxState.RUNNING if steps > 0 else SandboxState.PAUSED)
+            known.state = SandboxState.PAUSED if steps > 0 else SandboxState.RUNNING
+        if done["patch"]:
+            known.metadata["at"] = "once"
+
+    async def _at_once(self, box: str, wishes: list[str]) -> list[BaseException | None]:
+        sandboxes = self.house.services.sandboxes
+        gates = [self.runtime.hold(operation) for operation in ("pause", "resume", "delete")]
+        begun = [asyncio.create_task(_operation(sandboxes, name, box)) for name in wishes]
+        await asyncio.wait(begun, timeout=0)
+        for gate in gates:
+            gate.set()
+        async with asyncio.timeout(DEADLINE):
+            return await asyncio.gather(*begun, return_exceptions=True)
+
+    @rule(box=boxes, key=st.sampled_from("ab"), value=st.sampled_from([None, "", "x"]))
+    def patch(self, box: str, key: str, value: str | None) -> None:
+        """Metadata changes in every state."""
+        work, known = self.house.services.sandboxes.patch_metadata(box, {key: value}), self.model.get(box)
+        if known is None:
+            self.expect(NotFound, work)
+            return
+        self.run(work)
+        known.metadata.pop(key, None)
+        known.metadata.update({} if value is None else {key: value})
+
+    @rule(target=snapshots, box=boxes, fails=st.booleans())
+    def snapshot(self, box: str, fails: bool) -> Any:
+        """Possible while it runs; a pause meanwhile is refused, and a snapshot that fails stays to say so."""
+        known = self.model.get(box)
+        if known is None or known.state is not SandboxState.RUNNING:
+            self.expect(NotFound if known is None else Conflict, self.house.services.snapshots.create(box, None))
+            return multiple()
+        return self.run(self._snapshot(box, SnapshotState.FAILED if fails else SnapshotState.READY))
+
+    async def _snapshot(self, box: str, outcome: SnapshotState) -> str:
+        services, gate, asked = self.house.services, self.runtime.hold("snapshot"), self.runtime.calls["snapshot"]
+        if outcome is SnapshotState.FAILED:
+            self.runtime.fail("snapshot", Failed("X", "no space"))
+        made = await services.snapshots.create(box, None)
+        await until(lambda: self.runtime.calls["snapshot"] > asked)
+        await self.refused(Conflict, services.sandboxes.pause(box))
+        await self.refused(Conflict, services.snapshots.delete(made.id))
+        gate.set()
+        await until(lambda: services.snapshots.get(made.id).state is outcome)
+        self.kept.add(made.id)
+        return made.id
+
+    @rule(target=boxes, snapshot=snapshots)
+    def restore(self, snapshot: str) -> Any:
+        """Possible from one that is ready."""
+        work = self.house.services.creation.create(wish(image=None, snapshot_id=snapshot, timeout=None))
+        if snapshot not in self.kept:
+            self.expect(NotFound, work)
+        elif self.house.services.snapshots.get(snapshot).state is not SnapshotState.READY:
+            self.expect(Conflict, work)
+        else:
+            box = self.run(work)
+            self.model[box.id] = Known(SandboxState.RUNNING, None)
+            return box.id
+        return multiple()
+
+    @rule(snapshot=snapshots)
+    def delete_snapshot(self, snapshot: str) -> None:
+        """Possible once."""
+        work = self.house.services.snapshots.delete(snapshot)
+        if snapshot not in self.kept:
+            self.expect(NotFound, work)
+            return
+        self.run(work)
+        self.kept.discard(snapshot)
 
     @rule(box=boxes)
     def pause(self, box: str) -> None:
@@ -183,8 +316,12 @@ class Life(RuleBasedStateMachine):
 
     def expect(self, kind: type[Exception], work: Coroutine[Any, Any, Any]) -> None:
         """The work is refused."""
+        self.run(self.refused(kind, work))
+
+    async def refused(self, kind: type[Exception], work: Coroutine[Any, Any, Any]) -> None:
+        """The same on the loop."""
         try:
-            self.run(work)
+            await work
         except kind:
             return
         raise AssertionError(f"{kind.__name__} was expected")
@@ -206,16 +343,27 @@ class Life(RuleBasedStateMachine):
         if not hasattr(self, "house"):
             return
         page = self.run(self.house.services.sandboxes.list(SandboxFilter(), Paging(1, 200)))
-        shown = {box.id: (box.status.state, box.expires_at) for box in page.items if box.uid}
-        assert shown == {box: (known.state, known.expires_at) for box, known in self.model.items()}
+        shown = {box.id: Known(box.status.state, box.expires_at, dict(box.metadata)) for box in page.items if box.uid}
+        assert shown == self.model
+        assert {
+            snapshot.id for snapshot in self.house.services.snapshots.list(SnapshotFilter(), Paging(1, 200)).items
+        } == self.kept
+        assert len(self.house.services.sandboxes._turns) == 0
         assert set(self.runtime.sandboxes) == set(self.model)
         routes = {route.id.decode(): route.state for route in self.house.table}
         assert routes == {box: ROUTED[known.state] for box, known in self.model.items()}
 
 
-TestLife = Life.TestCase
+async def _operation(sandboxes: Sandboxes, name: str, box: str) -> None:
+    if name == "patch":
+        await sandboxes.patch_metadata(box, {"at": "once"})
+    else:
+        await getattr(sandboxes, name)(box)
+
+
+TestLife = pytest.mark.timeout(120)(Life.TestCase)
 TestLife.settings = settings(
-    max_examples=40,
+    max_examples=80,
     stateful_step_count=25,
     deadline=None,
     derandomize=True,
