@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Final
 
@@ -11,6 +12,8 @@ from manager.domain.errors import Invalid, ManagerError
 from manager.runtime.docker.abilities import host_network_obstacle, lacking
 from manager.runtime.docker.calls import Calls, Json
 from manager.runtime.docker.engine import Engine
+from manager.runtime.docker.instance import instance_of
+from manager.runtime.docker.labels import ID, INSTANCE
 from manager.runtime.docker.networks import gateways
 from manager.runtime.docker.outlook import Outlook, Reach, find_place, is_rootless, outlook, stands_apart
 from manager.runtime.docker.own_container import own_container
@@ -47,6 +50,7 @@ async def check_engine(settings: Settings) -> AsyncIterator[Finding]:
         yield await _image(calls, "execd image", settings.runtime.execd_image)
         if settings.egress.image:
             yield await _image(calls, "egress image", settings.egress.image)
+        yield await _instances(calls, instance_of(settings))
         reach = Reach(stands_apart(info))
         seen = outlook(engine.address.remote_host, docker.host_ip, find_place(), reach)
         yield await _network(calls, settings, info, seen)
@@ -109,6 +113,17 @@ async def _image(calls: Calls, name: str, image: str) -> Finding:
         return ok(name, f"{image} is on the Engine")
     remedy = f"docker pull {image}; otherwise the first sandbox that needs it waits for the pull"
     return warn(name, f"{image} is not on the Engine", remedy)
+
+
+async def _instances(calls: Calls, own: str) -> Finding:
+    """How many sandboxes are this server's, and whether there are some of others, as of one that is no more."""
+    found = Counter(entry["Labels"][INSTANCE] for entry in await calls.list_containers([ID, INSTANCE]))
+    mine = found.pop(own, 0)
+    text = f"{own}: {mine} sandboxes on this Engine are this server's"
+    if not found:
+        return ok("instance", text)
+    others = ", ".join(f"{name} ({count})" for name, count in sorted(found.items()))
+    return ok("instance", f"{text}; those of others need their server, or its docker.instance set here: {others}")
 
 
 async def _network(calls: Calls, settings: Settings, info: Json, seen: Outlook) -> Finding:

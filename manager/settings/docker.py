@@ -39,8 +39,8 @@ def _ipv4(text: str) -> str:
         raise ValueError("must be an IPv4 address") from None
 
 
-def _instance(text: str) -> str:
-    if _INSTANCE.fullmatch(text) is None:
+def _instance(text: str | None) -> str | None:
+    if text is not None and _INSTANCE.fullmatch(text) is None:
         raise ValueError(
             "must be 1 to 63 letters, digits, '-', '_' or '.', beginning and ending with a letter or digit"
         )
@@ -116,8 +116,10 @@ class DockerSettings(Table):
         dict, secret=True, doc="Environment variables of every sandbox; a request may override or remove them"
     )
     sandbox_binds: tuple[str, ...] = option((), doc='Bind mounts of every sandbox in the notation of "docker run -v"')
-    instance: Annotated[str, AfterValidator(_instance)] = option(
-        "default", doc="Which sandboxes of an Engine are this server's, when several servers share one"
+    instance: Annotated[str | None, OrNone, AfterValidator(_instance)] = option(
+        None,
+        shown="follows from store.path",
+        doc="Which sandboxes of an Engine are this server's, when several servers share one",
     )
     adopt_unowned: bool = option(
         False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import sqlite3
 import uuid
@@ -244,6 +245,20 @@ async def test_a_network_on_which_sandboxes_reach_each_other_is_told(neighbourly
     assert (found["network"].verdict, meant["network"].verdict) == (Verdict.WARN, Verdict.OK)
     assert "reach each other" in found["network"].text
     assert "enable_icc=false" in str(found["network"].remedy)
+
+
+@pytest.mark.timeout(60)
+def test_sandboxes_of_other_servers_are_told(start_server: StartServer) -> None:
+    """A server that has moved finds the name under which it left them."""
+    server = start_server()
+    body = {"image": {"uri": SANDBOX_IMAGE}, "entrypoint": ["sleep", "600"], "resourceLimits": {}}
+    assert server.call("POST", "/v1/sandboxes", body)[0] == 202
+    mine = asyncio.run(_engine(docker={"instance": server.instance}))["instance"]
+    other = asyncio.run(_engine(docker={"instance": "another"}))["instance"]
+
+    assert mine.text.startswith(f"{server.instance}: 1 sandboxes")
+    assert other.text.startswith("another: 0 sandboxes")
+    assert f"{server.instance} (1)" in other.text
 
 
 @pytest.mark.timeout(60)

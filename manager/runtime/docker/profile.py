@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from manager.domain import errors
+from manager.runtime.docker.instance import instance_of
 from manager.settings.model import Settings
 
 BAD_PROFILE = "DOCKER::INVALID_SECURITY_PROFILE"
@@ -38,7 +39,7 @@ def profile(settings: Settings) -> Profile:
     docker = settings.docker
     runtime = settings.secure_runtime
     return Profile(
-        instance=docker.instance,
+        instance=instance_of(settings),
         network_mode=docker.network_mode,
         publish_on=None if settings.ingress.mode == "gateway" else docker.publish_host,
         ports=range(docker.port_range_min, docker.port_range_max + 1),

@@ -67,19 +67,20 @@ class DockerRuntime:
         self._engine = Engine(environment, timeout=docker.api_timeout, silence=docker.pull_timeout, threads=threads)
         self._calls = Calls(self._engine)
         self._profile = profile(settings)
+        instance = self._profile.instance
         self._reach = Reach()
         self._outlook = outlook(self._engine.address.remote_host, docker.host_ip, find_place(), self._reach)
         view = self._outlook.sight
         legacy = Legacy(Path("~/.opensandbox").expanduser()) if docker.adopt_unowned else None
-        self._census = Census(self._calls, docker.instance, legacy, view)
+        self._census = Census(self._calls, instance, legacy, view)
         registries = {
             host: RegistryAuth(entry.username, entry.password.get_secret_value())
             for host, entry in docker.registries.items()
         }
         images = Images(self._calls, registries, limit=docker.pull_limit)
-        self._execd = Execd(self._calls, images, settings.runtime.execd_image, docker.instance)
-        buckets = Buckets(settings.storage.ossfs_mount_root, docker.instance, local=not self._outlook.remote)
-        self._volumes = Volumes(self._calls, host_rules(settings, self._engine), docker.instance, buckets)
+        self._execd = Execd(self._calls, images, settings.runtime.execd_image, instance)
+        buckets = Buckets(settings.storage.ossfs_mount_root, instance, local=not self._outlook.remote)
+        self._volumes = Volumes(self._calls, host_rules(settings, self._engine), instance, buckets)
         self._egress = Egress(self._calls, images, settings.egress, self._profile, view)
         self._tools = Tools(
             calls=self._calls,
