@@ -17,19 +17,20 @@ EXECD_PORT = 44772
 RENEWED = timedelta(hours=2)
 TOLERANCE = timedelta(seconds=30)
 PATIENCE = timedelta(seconds=2)
+POLL = timedelta(milliseconds=50)
 
 
-async def test_from_create_to_kill(clients: Clients) -> None:
-    """Create comes back with a sandbox whose execd answers; after kill it is unknown, and nothing answers."""
+async def test_from_create_to_destroy(clients: Clients) -> None:
+    """Create comes back with a sandbox whose execd answers; destroyed, it is unknown, and nothing answers."""
     impatient = clients.config(request_timeout=PATIENCE, retry_policy=RetryPolicy.disabled())
     sandbox = await clients.create(env={"FROM_CREATE": "a"})
     assert (await sandbox.get_info()).status.state == "Running"
     assert (await sandbox.commands.run("echo $FROM_CREATE")).text.strip() == "a"
     other = await clients.flavour.sandbox.connect(sandbox.id, connection_config=impatient)
-    assert await other.is_healthy()
-    await sandbox.kill()
+    await other.check_ready(PATIENCE, POLL)
+    await sandbox.destroy()
     with pytest.raises(SandboxApiException) as refused:
-        await sandbox.get_info()
+        await other.get_info()
     assert refused.value.status_code == 404
     assert not await other.is_healthy()
     await other.close()
@@ -92,6 +93,8 @@ async def test_metrics(shared: Sandbox) -> None:
 
 
 async def test_diagnostics(shared: Sandbox) -> None:
-    """Logs of the sandbox in the form the SDK reads."""
+    """Logs and events of the sandbox in the form the SDK reads."""
     logs = await shared.get_diagnostic_logs("container")
     assert SAID in (logs.content or "")
+    events = await shared.get_diagnostic_events("runtime")
+    assert "Running" in (events.content or "")

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from opensandbox import Sandbox
 from opensandbox.exceptions import SandboxApiException
-from opensandbox.models.sandboxes import NetworkPolicy, NetworkRule, SandboxEndpoint
+from opensandbox.models.sandboxes import CredentialProxyConfig, NetworkPolicy, NetworkRule, SandboxEndpoint
 
 from tests.clients.conftest import Clients
 from tests.clients.modes import MODES, LocalNames
@@ -24,6 +24,13 @@ EXECD_PORT = 44772
 TOKEN_HEADER = "OpenSandbox-Secure-Access"
 ACCESS_SECONDS = 300
 CONNECT_SECONDS = 5
+SECRET = "never-shown"
+TOKEN: dict[str, object] = {"name": "token", "source": {"type": "inline", "value": SECRET}}
+BINDING: dict[str, object] = {
+    "name": "api",
+    "match": {"schemes": ["https"], "hosts": ["api.example.test"]},
+    "auth": {"type": "bearer", "credential": "token"},
+}
 SIGNATURE = re.compile(r"[0-9a-f]{8}(?=k\b)")
 """Eight digits and the id of the key."""
 GATEWAY_MODES = [mode for mode in MODES.values() if mode.route]
@@ -126,7 +133,7 @@ async def reaches(sandbox: Sandbox, host: str, port: int) -> bool:
 
 
 async def test_network_policy_holds_and_changes(clients: Clients, host: str, listener: int) -> None:
-    """A denied address is out of reach from the start, is reached once a patch allows it, and rules can be removed."""
+    """A denied address is out of reach from the start, is reached once a patch allows it; rules go, or all change."""
     denied = NetworkRule(action="deny", target=f"{host}/32")
     sandbox = await clients.create(network_policy=NetworkPolicy(defaultAction="allow", egress=[denied]))
     assert (await sandbox.get_egress_policy()).egress == [denied]
@@ -135,6 +142,33 @@ async def test_network_policy_holds_and_changes(clients: Clients, host: str, lis
     assert await reaches(sandbox, host, listener)
     await sandbox.delete_egress_rules([denied.target])
     assert not (await sandbox.get_egress_policy()).egress
+    # The SDK has no call that replaces a policy whole; what the API does is what the SDK sees.
+    whole = {"defaultAction": "allow", "egress": [{"action": "deny", "target": denied.target}]}
+    status, answer = clients.server.call("PUT", f"/v1/sandboxes/{sandbox.id}/networkpolicy", whole)
+    assert status == 200, answer
+    assert (await sandbox.get_egress_policy()).egress == [denied]
+    assert not await reaches(sandbox, host, listener)
+
+
+async def test_credential_vault(clients: Clients) -> None:
+    """Credentials and bindings are made, changed by revision and deleted, and no secret comes back."""
+    policy, proxy = NetworkPolicy(defaultAction="allow"), CredentialProxyConfig(enabled=True)
+    vault = (await clients.create(network_policy=policy, credential_proxy=proxy)).credential_vault
+    made = await vault.create(credentials=[TOKEN], bindings=[BINDING])
+    assert made.bindings[0].match is not None
+    assert (made.revision, made.bindings[0].match.hosts) == (1, ["api.example.test"])
+    changed = await vault.patch(expected_revision=1, credentials={"add": [{**TOKEN, "name": "other"}]})
+    assert changed == await vault.get()
+    assert changed.credentials == await vault.list_credentials()
+    assert await vault.get_credential("other") in changed.credentials
+    assert [await vault.get_binding("api")] == await vault.list_bindings() == changed.bindings
+    assert SECRET not in repr([made, changed])
+    with pytest.raises(SandboxApiException) as refused:
+        await vault.patch(expected_revision=1, credentials={"delete": ["other"]})
+    assert refused.value.status_code == 409
+    await vault.delete()
+    with pytest.raises(SandboxApiException):
+        await vault.get()
 
 
 @pytest.fixture

@@ -34,6 +34,10 @@ async def test_text_comes_back_as_it_went(shared: Sandbox, place: str) -> None:
     assert await files.read_file(f"{place}/a.txt") == TEXT
     assert await files.read_file(f"{place}/a.txt", range_header="bytes=0-4") == "first"
     assert await files.read_file(f"{place}/a.txt", offset=2, limit=1) == "second ünïcode"
+    assert await files.read_bytes(f"{place}/a.txt") == TEXT.encode()
+    await files.delete_files([f"{place}/a.txt"])
+    with pytest.raises(SandboxApiException):
+        await files.read_bytes(f"{place}/a.txt")
 
 
 async def test_odd_names_survive_every_hop(shared: Sandbox, place: str) -> None:
@@ -79,7 +83,10 @@ async def test_permissions_and_replacement(shared: Sandbox, place: str) -> None:
     await files.set_permissions([SetPermissionEntry(path=f"{place}/a.txt", mode=600)])
     await files.replace_contents([ContentReplaceEntry(path=f"{place}/a.txt", old_content="two", new_content="three")])
     assert (await files.get_file_info([f"{place}/a.txt"]))[f"{place}/a.txt"].mode == 600
-    assert await files.read_file(f"{place}/a.txt") == "one three"
+    [again] = await files.replace_contents_detailed([
+        ContentReplaceEntry(path=f"{place}/a.txt", old_content="three", new_content="four")
+    ])  # fmt: skip
+    assert (again.replaced_count, await files.read_file(f"{place}/a.txt")) == (1, "one four")
 
 
 async def test_missing_file_is_an_error_of_execd(shared: Sandbox, place: str) -> None:
@@ -104,15 +111,26 @@ async def test_output_streams_while_the_command_runs(clients: Clients, shared: S
 
 
 async def test_background_command_is_interrupted(shared: Sandbox) -> None:
-    """A command in the background has a status and ends when it is told to."""
+    """A command in the background has a log and a status, and ends when it is told to."""
     commands = shared.commands
-    started = await commands.run("sleep 600", opts=RunCommandOpts(background=True))
+    started = await commands.run("echo begun; exec sleep 600", opts=RunCommandOpts(background=True))
     assert started.id
+    async with asyncio.timeout(END_SECONDS):
+        while not (logs := await commands.get_background_command_logs(started.id)).content:
+            pass
+    assert (logs.content, logs.cursor) == ("begun\n", 1)
     assert (await commands.get_command_status(started.id)).running
     await commands.interrupt(started.id)
     async with asyncio.timeout(END_SECONDS):
         while (await commands.get_command_status(started.id)).running:
             pass
+
+
+async def test_an_environment_variable_stays(shared: Sandbox, place: str) -> None:
+    """What is set once is there for every command after."""
+    name = f"SET_{place.rpartition('/')[2]}"
+    await shared.commands.set_env(name, 'kept "as it" was')
+    assert (await shared.commands.run(f'echo "${name}"')).text.strip() == 'kept "as it" was'
 
 
 async def test_session_keeps_its_shell(shared: Sandbox) -> None:

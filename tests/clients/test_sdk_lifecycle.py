@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import pytest
-from opensandbox import PoolCreationSpec, SandboxManager
+from opensandbox import PoolCreationSpec, SandboxManager, SandboxPoolAsync
 from opensandbox.exceptions import SandboxApiException
 from opensandbox.models.sandboxes import SandboxFilter, SnapshotFilter
+from opensandbox.models.templates import CreateTemplateRequest, TemplateFilter
 from opensandbox.transport import RetryPolicy
 
 from tests.clients.conftest import Clients
+from tests.clients.modes import MODES
 from tests.server_process import SANDBOX_IMAGE
 
 SNAPSHOT_SECONDS = 30
 PATIENCE = timedelta(seconds=2)
-IDLE = 1
+POOL_SECONDS = 30
+POLL_SECONDS = 0.02
+HEADER_MODE = pytest.mark.parametrize("mode", [MODES["header"]], ids=str, indirect=True)
+"""For calls that never go where a mode would matter."""
 
 
 async def test_pause_and_resume(clients: Clients) -> None:
@@ -79,20 +85,77 @@ async def until_ready(manager: SandboxManager, snapshot_id: str) -> None:
             pass
 
 
+async def idle(pool: SandboxPoolAsync, number: int) -> set[str]:
+    """The ids of the pool's idle sandboxes once there are that many."""
+    async with asyncio.timeout(POOL_SECONDS):
+        while (await pool.snapshot()).idle_count != number:  # noqa: ASYNC110 - a pool announces nothing
+            await asyncio.sleep(POLL_SECONDS)
+    return {entry.sandbox_id for entry in await pool.snapshot_idle_entries()}
+
+
 async def test_client_side_pool(clients: Clients) -> None:
-    """The SDK's own pool keeps idle sandboxes ready, hands one out and gives all back."""
+    """The SDK's own pool keeps sandboxes ready, hands one of them out, grows, and gives all back."""
+    mark = {"test": uuid.uuid4().hex}
     pool = clients.flavour.pool(
         pool_name="tests",
-        max_idle=IDLE,
+        max_idle=1,
         connection_config=clients.config(),
-        creation_spec=PoolCreationSpec(image=SANDBOX_IMAGE),
+        creation_spec=PoolCreationSpec(image=SANDBOX_IMAGE, metadata=mark),
     )
     await pool.start()
     try:
+        ready = await idle(pool, 1)
         sandbox = await pool.acquire()
+        assert {sandbox.id} == ready
         assert (await sandbox.commands.run("echo pooled")).text.strip() == "pooled"
-        await sandbox.kill()
-        await sandbox.close()
-        await pool.release_all_idle()
+        await sandbox.destroy()
+        await pool.resize(2)
+        await idle(pool, 2)
     finally:
+        await pool.resize(0)
+        await pool.release_all_idle_parallel()
         await pool.shutdown()
+        await pool.release_all_idle()
+    async with await clients.manager() as manager:
+        assert (await manager.list_sandbox_infos(SandboxFilter(metadata=mark))).sandbox_infos == []
+
+
+@HEADER_MODE
+async def test_the_manager_does_the_same(clients: Clients) -> None:
+    """Whatever a sandbox does for itself, the manager of many does by its id."""
+    sandbox_id = (await clients.create()).id
+    async with await clients.manager() as manager:
+        renewed = await manager.renew_sandbox(sandbox_id, timedelta(hours=3))
+        assert (await manager.get_sandbox_info(sandbox_id)).expires_at == renewed.expires_at
+        assert (await manager.patch_sandbox_metadata(sandbox_id, {"new": "1"})).metadata == {"new": "1"}
+        assert (await manager.get_diagnostic_logs(sandbox_id, "container")).sandbox_id == sandbox_id
+        assert (await manager.get_diagnostic_events(sandbox_id, "runtime")).sandbox_id == sandbox_id
+        await manager.pause_sandbox(sandbox_id)
+        assert (await manager.get_sandbox_info(sandbox_id)).status.state == "Paused"
+        await manager.resume_sandbox(sandbox_id)
+        await until_ready(manager, (await manager.create_snapshot(sandbox_id)).id)
+        [snapshot] = (await manager.list_snapshots(SnapshotFilter(sandbox_id=sandbox_id))).snapshot_infos
+        await manager.delete_snapshot(snapshot.id)
+        await manager.kill_sandbox(sandbox_id)
+        with pytest.raises(SandboxApiException):
+            await manager.get_sandbox_info(sandbox_id)
+
+
+@HEADER_MODE
+async def test_templates_are_refused(clients: Clients) -> None:
+    """This server has none, as the released one has none on Docker, and the client says so."""
+    template = CreateTemplateRequest(image=SANDBOX_IMAGE, publish="s3://bucket/publish")
+    async with await clients.manager() as manager:
+        refusals: list[Callable[[], Awaitable[object]]] = [
+            lambda: manager.create_template(template),
+            lambda: manager.list_templates(TemplateFilter()),
+            lambda: manager.get_template("tpl_1"),
+            lambda: manager.delete_template("tpl_1"),
+            lambda: clients.flavour.sandbox.create_from_template(
+                "tpl_1", timeout=timedelta(minutes=5), connection_config=clients.config()
+            ),
+        ]
+        for refused in refusals:
+            with pytest.raises(SandboxApiException) as told:
+                await refused()
+            assert told.value.status_code in (400, 501)

@@ -1,6 +1,7 @@
 """Commands with their streamed output, in the foreground and in the background."""
 
 import os
+import shlex
 import signal
 import subprocess
 import threading
@@ -19,11 +20,16 @@ def environment(extra):
             for line in lines:
                 key, equals, value = line.rstrip("\n").partition("=")
                 if equals:
-                    merged[key] = value
+                    merged[key] = unquoted(value)
     except OSError:
         pass
     merged.update(extra or {})
     return merged
+
+
+def unquoted(value):
+    """A value in quotes as shells read it, but for the variables in it; any other as it is."""
+    return shlex.split(value)[0] if value[:1] in ("'", '"') and value.endswith(value[:1]) and len(value) > 1 else value
 
 
 class Run:
