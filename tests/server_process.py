@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 SANDBOX_IMAGE = "opensandbox-test/sandbox:1"
-EXECD_IMAGE = "opensandbox-test/execd:sdk"
+EXECD_IMAGE = "opensandbox-test/execd:1"
 START_SECONDS = 30.0
 STOP_SECONDS = 20.0
 POLL_SECONDS = 0.02
