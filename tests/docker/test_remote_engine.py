@@ -5,6 +5,7 @@ The other machine is 127.0.0.2: to the code a host like any other, and no networ
 
 from __future__ import annotations
 
+import asyncio
 import getpass
 import os
 import shutil
@@ -88,8 +89,11 @@ async def test_a_broken_tunnel_is_built_again(
     tunnel = runtime._engine._tunnel
     assert tunnel is not None
     assert tunnel._process is not None
-    tunnel._process.kill()
+    process = tunnel._process
+    process.kill()
     await events.lost()
+    # What is asked while it dies may still be taken by it, and is cut off with it like any call under way.
+    await asyncio.to_thread(process.wait)
     assert await runtime.list() == before
     assert runtime._engine._tunnel is tunnel
 
