@@ -23,6 +23,10 @@ from gateway.errors import (
 )
 
 PREFIX: Final = "access.limit."
+LONGEST: Final = 8192
+"""Characters of a value."""
+SHOWN: Final = 80
+"""Characters of it that a refusal repeats."""
 MOST_ENTRIES: Final = 32
 """Most ports, methods or paths that one rule lists."""
 
@@ -60,11 +64,13 @@ def parse(extensions: Mapping[str, str]) -> QuotaRules | None:
         name = key.removeprefix(PREFIX).replace(".", "_")
         reader = _READERS.get(name)
         if reader is None:
-            raise ValueError(f"{key}: no such limit; there are {', '.join(map(_key, _READERS))}")
+            raise ValueError(f"{_cut(key)}: no such limit; there are {', '.join(map(_key, _READERS))}")
+        if len(text) > LONGEST:
+            raise ValueError(f"{key}: {_cut(text)!r} is not allowed: it is longer than {LONGEST} characters")
         try:
             found[name] = reader(text)
         except ValueError as error:
-            raise ValueError(f"{key}: {text!r} is not allowed: {error}") from None
+            raise ValueError(f"{key}: {_cut(text)!r} is not allowed: {error}") from None
     if "requests_burst" in found and "requests_per_second" not in found:
         raise ValueError(f"{_key('requests_burst')}: needs {_key('requests_per_second')} beside it")
     return QuotaRules(**found) if found else None
@@ -138,6 +144,10 @@ def _under(target: bytes, prefix: bytes) -> bool:
     return paths.leading(target, count) == prefix if count else target.startswith(b"/")
 
 
+def _cut(text: str) -> str:
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
 def _key(name: str) -> str:
     return PREFIX + name.replace("_", ".")
 
@@ -174,7 +184,7 @@ def _ports(text: str) -> tuple[tuple[int, int], ...]:
         first, dash, last = entry.partition("-")
         low, high = read(first), read(last if dash else first)
         if low > high:
-            raise ValueError(f"the range {entry} is upside down")
+            raise ValueError(f"the range {low}-{high} is upside down")
         ranges.append((low, high))
     return tuple(ranges)
 

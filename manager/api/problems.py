@@ -67,7 +67,7 @@ def _follows(detail: ErrorDetails, details: Sequence[ErrorDetails]) -> bool:
 
 
 def _sentence(detail: ErrorDetails) -> str:
-    place = ".".join(str(part) for part in detail["loc"])
+    place = ".".join(_part(part) for part in detail["loc"])
     kind, value = detail["type"], detail["input"]
     rule = _RULES.get(kind, "").format(**detail.get("ctx", {})) or detail["msg"].removeprefix(_VALUE_ERROR)
     if kind == "value_error" and not place:
@@ -78,6 +78,12 @@ def _sentence(detail: ErrorDetails) -> str:
     if silent or _SECRET_PLACES.intersection(str(part) for part in detail["loc"]):
         return text
     return f"{text}, got {_shown(value)}"
+
+
+def _part(part: int | str) -> str:
+    """A key as it was sent, unless it is no key that anybody would send."""
+    text = str(part)
+    return text if len(text) <= _LONGEST and text.isprintable() else f"{text[:_LONGEST]!r}…"
 
 
 def _shown(value: Any) -> str:

@@ -14,6 +14,8 @@ _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _CLAIM = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,252}")
 RESERVED_CLAIMS = ("opensandbox-execd-", "opensandbox-runtime-", "opensandbox-claim-")
 """Names of volumes that are ours: whoever mounts one of them writable changes what runs in every sandbox."""
+LONGEST_PATH, LONGEST_PART = 4095, 255
+"""Bytes of a path, and of each name in it, that a file system takes."""
 RESERVED_MOUNTS = ("/.opensandbox", "/proc", "/sys", "/dev")
 """Paths inside a sandbox that are the Engine's or ours."""
 
@@ -45,14 +47,23 @@ def _check_name(name: str, seen: set[str]) -> None:
 
 def _check_mount_path(volume: VolumeMount, seen: set[str]) -> None:
     path = posixpath.normpath(volume.mount_path)
-    if not volume.mount_path.startswith("/") or path == "/" or ".." in volume.mount_path.split("/"):
-        message = f"volumes[{volume.name}].mountPath: '{volume.mount_path}' must be absolute and below '/'."
+    parts = volume.mount_path.split("/")
+    # A path that begins with two slashes stays as it is when it is normalised, and would be none of those below.
+    if not volume.mount_path.startswith("/") or path.startswith("//") or path == "/" or ".." in parts:
+        message = f"volumes[{volume.name}].mountPath: '{_short(volume.mount_path)}' must be absolute and below '/'."
+        raise Invalid("VOLUME::INVALID_MOUNT_PATH", message)
+    if len(path.encode()) > LONGEST_PATH or any(len(part.encode()) > LONGEST_PART for part in parts):
+        message = f"volumes[{volume.name}].mountPath: '{_short(path)}' is longer than a path can be."
         raise Invalid("VOLUME::INVALID_MOUNT_PATH", message)
     if any(within(path, reserved) for reserved in RESERVED_MOUNTS):
         raise Invalid("VOLUME::INVALID_MOUNT_PATH", f"volumes[{volume.name}].mountPath: '{path}' is reserved.")
     if path in seen:
         raise Invalid("VOLUME::INVALID_MOUNT_PATH", f"volumes[{volume.name}].mountPath: '{path}' is used twice.")
     seen.add(path)
+
+
+def _short(path: str) -> str:
+    return path if len(path) <= LONGEST_PART else f"{path[:LONGEST_PART]}…"
 
 
 def check_sub_path(volume: VolumeMount) -> None:

@@ -39,10 +39,11 @@ async def test_a_registry_that_refuses_is_unavailable(runtime: DockerRuntime, sp
     assert raised.value.code == "DOCKER::SANDBOX_REGISTRY_UNREACHABLE"
 
 
-async def test_a_name_that_is_none_is_invalid(runtime: DockerRuntime, spec: Spec) -> None:
-    """Upper case and blanks are no image reference."""
+@pytest.mark.parametrize("name", ["Not An Image", "scratch", "a" * 256])
+async def test_a_name_that_is_none_is_invalid(runtime: DockerRuntime, spec: Spec, name: str) -> None:
+    """Upper case and blanks are no image reference; one name means nothing, and none is so long."""
     with pytest.raises(errors.Invalid) as raised:
-        await runtime.create(spec(image="Not An Image"), print)
+        await runtime.create(spec(image=name), print)
     assert raised.value.code == "DOCKER::INVALID_IMAGE"
 
 
@@ -57,14 +58,19 @@ async def test_limits_that_only_the_engine_can_judge(
     assert containers(engine, instance) == []
 
 
+@pytest.mark.parametrize("file", ["/etc/passwd", "/etc/hosts"])
 async def test_a_refused_start_leaves_nothing(
-    runtime: DockerRuntime, spec: Spec, engine: docker.APIClient, instance: str
+    runtime: DockerRuntime, spec: Spec, engine: docker.APIClient, instance: str, file: str
 ) -> None:
-    """A volume cannot be mounted on a file: the Engine refuses the start; container and volume go again."""
-    volume = VolumeMount("data", "/etc/passwd", NamedVolume(f"{instance}-fail"))
-    with pytest.raises(errors.Failed) as raised:
+    """A volume cannot be mounted on a file, of the image or of the Engine: container and volume go again.
+
+    The refusal names the field, and no directory of the Engine.
+    """
+    volume = VolumeMount("data", file, NamedVolume(f"{instance}-fail"))
+    with pytest.raises(errors.Invalid, match=r"^volumes: ") as raised:
         await runtime.create(spec(volumes=(volume,)), print)
-    assert raised.value.code == "DOCKER::SANDBOX_START_FAILED"
+    assert raised.value.code == "VOLUME::INVALID_MOUNT_PATH"
+    assert "/var/lib" not in raised.value.message
     assert containers(engine, instance) == []
     assert await runtime._calls.inspect_volume(f"{instance}-fail") is None
 

@@ -207,9 +207,9 @@ async def test_a_volume_made_for_a_failed_create_goes_again(
         VolumeMount("b", "/b", NamedVolume(before, delete_on_termination=goes_with_it)),
         VolumeMount("n", "/etc/passwd", NamedVolume(new, delete_on_termination=goes_with_it)),
     )
-    with pytest.raises(errors.Failed) as raised:
+    with pytest.raises(errors.Invalid) as raised:
         await allowing.create(spec(volumes=volumes), print)
-    assert raised.value.code == "DOCKER::SANDBOX_START_FAILED"
+    assert raised.value.code == "VOLUME::INVALID_MOUNT_PATH"
     assert await allowing._calls.inspect_volume(new) is None
     assert await allowing._calls.inspect_volume(before) is not None
 

@@ -21,6 +21,9 @@ ImageName = Annotated[
     ),
 ]
 """Loose: what is surely no image reference is refused here, the runtime knows the rest."""
+Username = Annotated[Printable, StringConstraints(max_length=1024)]
+Password = Annotated[str, StringConstraints(max_length=16384)]
+"""Both travel to the Engine in one header; the longest that registries give are tokens of a few kilobytes."""
 Target = Annotated[Printable, StringConstraints(min_length=1)]
 """A host, a wildcard of hosts or an address that a rule of an egress policy is about."""
 ClaimName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
@@ -29,8 +32,8 @@ ClaimName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z
 class ImageAuth(Wire):
     """Credentials for pulling the image; used for this pull, neither kept nor logged."""
 
-    username: Printable
-    password: str = Field(json_schema_extra={"format": "password"})
+    username: Username
+    password: Password = Field(json_schema_extra={"format": "password"})
 
 
 class Image(Wire):
@@ -38,8 +41,8 @@ class Image(Wire):
 
     uri: ImageName = Field(examples=["python:3.11-slim"])
     auth: ImageAuth | None = None
-    image_auth_username: Printable | None = Field(default=None, description="Another spelling of auth.username.")
-    image_auth_password: str | None = Field(
+    image_auth_username: Username | None = Field(default=None, description="Another spelling of auth.username.")
+    image_auth_password: Password | None = Field(
         default=None, description="Another spelling of auth.password.", json_schema_extra={"format": "password"}
     )
 

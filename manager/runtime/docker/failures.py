@@ -20,6 +20,7 @@ _LIMITS = (
     ("could not select device driver", "resourceLimits.gpu"),
 )
 """What is said of amounts that only the Engine and its kernel can judge: the cores, the least shares, the devices."""
+_MOUNTS = ("is not directory", "directory onto a file")
 NO_SUCH_ADDRESS = (
     "The Engine's host does not have that address: change docker.publish_host in direct mode; in gateway mode run the "
     "server with the host's network, or set docker.host_ip = 'host.docker.internal' on Docker Desktop."
@@ -36,6 +37,9 @@ def start_error(error: errors.ManagerError) -> errors.ManagerError:
     for fragment, field in _LIMITS:
         if fragment in text.lower():
             return errors.Invalid(INVALID, f"{field}: the Engine cannot give this: {text}")
+    if any(fragment in text.lower() for fragment in _MOUNTS):
+        message = "volumes: the image has a file where one of them is to be mounted, and only a directory gives way"
+        return errors.Invalid("VOLUME::INVALID_MOUNT_PATH", f"{message}: {text}")
     hint = ""
     if "bootstrap.sh" in text or "/bin/sh" in text:
         hint = " The image needs /bin/sh."

@@ -27,6 +27,7 @@ DISK_FULL = "DOCKER::ENGINE_DISK_FULL"
 PROGRESS_EVERY = 0.5
 """Seconds between two looks at how far a pull is."""
 _MEBIBYTE = 1024 * 1024
+_OWN_PATH = re.compile(r"/[^\s\"':]*/(?:overlay2|volumes|containers|containerd)/[^\s\"':,;]*")
 _ADDRESS = re.compile(r"\b(?:\d{1,3}\.){3}\d{1,3}:\d+|\[[0-9a-fA-F:.]+\]:\d+")
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "arm64v8": "arm64"}
 
@@ -242,7 +243,7 @@ _TEXTS: tuple[tuple[_Kind, str, str, tuple[str, ...]], ...] = (
         errors.Invalid,
         BAD_REFERENCE,
         "{image} is not the name of an image.",
-        ("invalid reference format", "invalid repository name", "repository name must be"),
+        ("invalid reference format", "invalid repository name", "repository name must", "is a reserved name"),
     ),
     (
         errors.TimedOut,
@@ -273,8 +274,9 @@ _TEXTS: tuple[tuple[_Kind, str, str, tuple[str, ...]], ...] = (
 
 
 def said(error: errors.ManagerError, named: str = "") -> str:
-    """What the Engine said, in one line, without the addresses of its network that `named` does not hold."""
-    return _ADDRESS.sub(lambda found: found[0] if found[0] in named else "(address)", " ".join(error.message.split()))
+    """What the Engine said, in one line, without its own paths and the addresses that `named` does not hold."""
+    text = _OWN_PATH.sub("(path)", " ".join(error.message.split()))
+    return _ADDRESS.sub(lambda found: found[0] if found[0] in named else "(address)", text)
 
 
 def pull_error(image: str, error: errors.ManagerError) -> errors.ManagerError:

@@ -13,6 +13,7 @@ from tests.manager.api.conftest import Api, OpenApi, plain
 from tests.manager.harness import until
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
+SHORT = 600
 FUTURE = "2030-01-01T00:00:00Z"
 
 SDK_CREATE = {
@@ -216,6 +217,29 @@ async def test_texts_that_are_no_names(api: Api, text: str) -> None:
         status, _ = await api.call("POST", "/sandboxes", json=plain(**change))
         assert status == 400 or (status == 404 and "snapshotId" in change), change
     assert api.house.runtime.calls["create"] == 0
+
+
+async def test_refusals_are_short(api: Api) -> None:
+    """A message repeats no more of what was sent than it takes to find it."""
+    long, limit = "x" * 20_000, "access.limit."
+    changes = [
+        *one_line_texts(long),
+        *({"extensions": {key: value}} for key, value in ((limit + long, "1"), (limit + "connections", long))),
+        {"env": {"A": long * 7}},
+        {"entrypoint": [long * 7]},
+        {"timeout": long},
+        {"resourceLimits": {"cpu": long}},
+    ]
+    for change in changes:
+        status, body = await api.call("POST", "/sandboxes", json=plain(**change))
+        assert status == 202 or len(body["message"]) < SHORT, body
+    for path in (
+        f"/sandboxes?state={long[:3000]}&metadata={long[:3000]}",
+        f"/sandboxes/{long[:3000]}",
+        f"/{long[:3000]}",
+    ):
+        status, body = await api.call("GET", path)
+        assert len(body["message"]) < SHORT, body
 
 
 async def test_texts_that_programs_are_given(api: Api) -> None:

@@ -30,6 +30,12 @@ def bucket(**changes: Any) -> BucketVolume:
         ({"mount_path": "data"}, "VOLUME::INVALID_MOUNT_PATH"),
         ({"mount_path": "/"}, "VOLUME::INVALID_MOUNT_PATH"),
         ({"mount_path": "/a/../b"}, "VOLUME::INVALID_MOUNT_PATH"),
+        *(
+            ({"mount_path": path}, "VOLUME::INVALID_MOUNT_PATH")
+            for path in ("//", "//proc/1", "//data", "/.", "/data/..")
+        ),
+        ({"mount_path": "/" + "a" * 256}, "VOLUME::INVALID_MOUNT_PATH"),
+        ({"mount_path": "/a" * 2100}, "VOLUME::INVALID_MOUNT_PATH"),
         ({"mount_path": "/.opensandbox/bin"}, "VOLUME::INVALID_MOUNT_PATH"),
         ({"mount_path": "/proc/1"}, "VOLUME::INVALID_MOUNT_PATH"),
         ({"sub_path": "/abs"}, "VOLUME::INVALID_SUB_PATH"),
