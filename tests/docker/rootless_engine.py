@@ -52,8 +52,7 @@ class RootlessEngine(Daemon):
             "HOME": str(self.home),
             "XDG_RUNTIME_DIR": str(self.home / "run"),
         }
-        # Copies of layers: not every kernel lets an ordinary user mount an overlay.
-        dockerd = ("dockerd-rootless.sh", "--storage-driver", "vfs", "--data-root", str(self.home / "data"))
+        dockerd = ("dockerd-rootless.sh", "--data-root", str(self.home / "data"))
         self.launch(["unshare", "--mount", "sh", "-c", PREPARE, "sh", *dockerd], environment)
 
     def close(self) -> None:

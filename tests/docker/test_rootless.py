@@ -12,7 +12,17 @@ import pytest
 from manager.doctor.engine import check_engine
 from manager.doctor.findings import Verdict
 from manager.domain import errors
-from manager.domain.sandbox import EXECD_PORT, HTTP_PORT, NamedVolume, Sandbox, SandboxSpec, VolumeMount
+from manager.domain.sandbox import (
+    EXECD_PORT,
+    HTTP_PORT,
+    NamedVolume,
+    NetworkPolicy,
+    NetworkRule,
+    Sandbox,
+    SandboxSpec,
+    SandboxState,
+    VolumeMount,
+)
 from manager.runtime.docker.runtime import DockerRuntime
 from manager.runtime.docker.status import LOOPBACK
 from manager.settings.model import Settings
@@ -24,6 +34,7 @@ pytestmark = pytest.mark.timeout(120)
 Started = Callable[..., Awaitable[tuple[DockerRuntime, Events]]]
 Spec = Callable[..., SandboxSpec]
 Made = Callable[..., Settings]
+EGRESS_IMAGE = "opensandbox-test/egress:1"
 DOCKER0 = "172.17.0.1"
 """The first bridge of every Engine, hence also an address of a machine with an Engine of root's."""
 
@@ -95,6 +106,47 @@ async def test_sandboxes_without_root_do_not_reach_each_other(
     assert ended["StatusCode"] != 0
     for sandbox in (server, other):
         await runtime.delete(sandbox.id)
+
+
+async def test_a_policy_is_enforced_without_root(
+    rootless: RootlessEngine, started: Started, made: Made, spec: Spec
+) -> None:
+    """The sidecar may change the packet filter of its own network, which is all it needs."""
+    rootless.build_images("egress")
+    runtime, _ = await started(made(egress={"image": EGRESS_IMAGE, "mode": "dns+nft"}))
+    server = await runtime.create(spec(entrypoint=SERVE), print)
+    assert (await http_get(server.addresses.published[HTTP_PORT], "/"))[0] == 200
+    target = server.addresses.own[0]
+    probe = f"import socket; socket.create_connection(('{target}', {HTTP_PORT}), 2)"
+    deny = NetworkPolicy("allow", (NetworkRule("deny", f"{target}/32"),))
+    codes = []
+    for policy in (None, deny):
+        sandbox = await runtime.create(spec(entrypoint=("python3", "-c", probe), network_policy=policy), print)
+        with rootless.client() as client:
+            codes.append((await asyncio.to_thread(client.wait, f"sandbox-{sandbox.id}"))["StatusCode"])
+        await runtime.delete(sandbox.id)
+    assert (codes[0], codes[1] != 0) == (0, True)
+    await runtime.delete(server.id)
+
+
+async def test_a_pause_that_the_kernel_does_not_give_is_told(
+    rootless: RootlessEngine, started: Started, made: Made, spec: Spec
+) -> None:
+    """Without cgroup v2 nothing of an ordinary user's can be frozen; the sandbox runs on."""
+    with rootless.client() as client:
+        can_freeze = client.info()["CgroupVersion"] == "2"
+    runtime, _ = await started(made())
+    sandbox = await runtime.create(spec(), print)
+    if can_freeze:
+        await runtime.pause(sandbox.id)
+    else:
+        with pytest.raises(errors.Failed, match="cgroups") as raised:
+            await runtime.pause(sandbox.id)
+        assert raised.value.code == "DOCKER::SANDBOX_PAUSE_FAILED"
+    found = await runtime.get(sandbox.id)
+    assert found is not None
+    assert found.status.state is (SandboxState.PAUSED if can_freeze else SandboxState.RUNNING)
+    await runtime.delete(sandbox.id)
 
 
 async def test_host_mode_is_refused(started: Started, made: Made, spec: Spec) -> None:
