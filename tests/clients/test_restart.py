@@ -88,6 +88,19 @@ def test_expiry_survives(server: ServerProcess) -> None:
     assert told[1].startswith("2099-01-02T03:04:05")
 
 
+def test_a_repeated_create_makes_no_second_sandbox(server: ServerProcess) -> None:
+    """Who does not know whether a create came through sends it again after kill -9, and hears of the first."""
+    key = {"Idempotency-Key": "sent-twice"}
+    asked = request()
+    status, made = server.call("POST", "/v1/sandboxes", asked, headers=key)
+    assert status == 202, made
+    restart(server)
+    status, again = server.call("POST", "/v1/sandboxes", asked, headers={**key, "Prefer": "respond-async"})
+    assert (status, again["id"]) == (202, made["id"])
+    assert server.call("POST", "/v1/sandboxes", request(timeout=700), headers=key)[0] == 409
+    assert listed(server) == {made["id"]}
+
+
 def test_what_expired_meanwhile_is_gone(server: ServerProcess, engine: docker.DockerClient) -> None:
     """A sandbox whose time ran out while nobody watched is removed at start."""
     made = create(server)["id"]

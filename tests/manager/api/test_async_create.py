@@ -155,6 +155,47 @@ async def test_a_key_with_another_request(api: Api) -> None:
     assert (status, body["code"]) == (409, "SANDBOX::IDEMPOTENCY_KEY_REUSED")
 
 
+async def test_a_key_with_two_requests_at_once(api: Api) -> None:
+    """The first has it, also while its sandbox is still made; the other is 409 at once."""
+    gate = api.house.runtime.hold("create")
+    first = asyncio.create_task(api.call("POST", "/sandboxes", json=plain(), headers=KEY))
+    await until(lambda: api.house.runtime.calls["create"] == 1)
+    status, body = await api.call("POST", "/sandboxes", json=plain(timeout=700), headers={**KEY, **ASYNC})
+    assert (status, body["code"]) == (409, "SANDBOX::IDEMPOTENCY_KEY_REUSED")
+    gate.set()
+    assert (await first)[0] == 202
+    assert len(api.house.runtime.sandboxes) == 1
+
+
+async def test_a_key_belongs_to_its_caller(open_api: OpenApi) -> None:
+    """Two API keys may choose the same words without hearing of each other's sandboxes."""
+    server = {"api_keys": [{"name": name, "key": f"the-key-of-{name}"} for name in ("ci", "ops")]}
+    api = await open_api(server=server)
+    made = [
+        await api.call(
+            "POST", "/sandboxes", json=plain(), headers={**KEY, "OPEN-SANDBOX-API-KEY": f"the-key-of-{name}"}
+        )
+        for name in ("ci", "ops", "ci")
+    ]
+    assert [status for status, _ in made] == [202] * 3
+    assert made[0][1]["id"] == made[2][1]["id"] != made[1][1]["id"]
+
+
+async def test_a_repeated_asynchronous_create(api: Api) -> None:
+    """202 with the same id and where it is, while it is Pending and when it runs."""
+    gate = api.house.runtime.hold("create")
+    answers = []
+    for state in ("Pending", "Pending", "Running"):
+        if state == "Running":
+            gate.set()
+            await until(lambda: not api.house.services.creation._work)
+        async with api.client.post("/sandboxes", json=plain(), headers={**KEY, **ASYNC}) as response:
+            made = await response.json()
+            answers.append((response.status, made["id"], response.headers["Location"]))
+            assert made["status"]["state"] == state
+    assert len(set(answers)) == 1
+
+
 async def test_a_key_whose_sandbox_is_gone(api: Api) -> None:
     """409 that asks for a new key, rather than a second sandbox."""
     _, made = await api.call("POST", "/sandboxes", json=plain(), headers=KEY)

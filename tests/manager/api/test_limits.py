@@ -36,6 +36,15 @@ async def test_a_limit_for_all(open_api: OpenApi) -> None:
     await api.create()
 
 
+async def test_a_limit_on_time(open_api: OpenApi) -> None:
+    """400 with the limit for a longer life; the limit itself is fine."""
+    api = await open_api(server={"max_sandbox_timeout_seconds": 600})
+    status, body = await api.call("POST", "/sandboxes", json=plain(timeout=601))
+    assert (status, body["code"]) == (400, "SANDBOX::INVALID_PARAMETER")
+    assert "600" in body["message"]
+    await api.create(timeout=600)
+
+
 async def test_failed_creates_take_no_room(open_api: OpenApi) -> None:
     """Their records do not count."""
     api = await open_api(server={"max_sandboxes": 1})
