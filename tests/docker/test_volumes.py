@@ -104,6 +104,18 @@ async def test_our_own_state_is_never_mounted(runtime: DockerRuntime, spec: Spec
             assert refused(runtime, spec, path) == "VOLUME::HOST_PATH_NOT_ALLOWED"
 
 
+async def test_keys_and_sockets_are_never_mounted(
+    images: tuple[str, str], instance: str, tmp_path: Path, spec: Spec
+) -> None:
+    """The key of the server's certificate; the socket of an Engine of any user, and of what serves that Engine."""
+    tls = {"certificate": str(tmp_path / "tls" / "cert.pem"), "key": str(tmp_path / "tls" / "key.pem")}
+    docker = {"host": f"unix://{tmp_path}/run/docker.sock"}
+    runtime = DockerRuntime(make_settings(images[1], instance, tmp_path, docker=docker, server={"tls": tls}))
+    for place in ("tls", "tls/key.pem", "run", "run/docker.sock", "run/docker/containerd"):
+        assert refused(runtime, spec, tmp_path / place) == "VOLUME::HOST_PATH_NOT_ALLOWED"
+    await runtime.stop()
+
+
 @pytest.fixture
 def shown_elsewhere(tmp_path: Path) -> Iterator[Path]:
     """A directory at which a mount shows the one that holds the server's state."""

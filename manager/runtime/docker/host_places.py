@@ -90,6 +90,7 @@ def host_rules(settings: Settings, engine: Engine) -> HostRules:
     """Never the Engine's sockets and data, nor what this server remembers and keeps secret."""
     url = engine.address.url
     sockets = [url.removeprefix("unix://")] if url.startswith("unix://") else []
+    sockets += [os.path.join(os.path.dirname(socket), "docker") for socket in sockets]  # its containerd's, if rootless
     store = os.path.expanduser(settings.store.path)
     own = os.path.dirname(store).rstrip("/") or store
     key = settings.server.tls.key
