@@ -69,6 +69,16 @@ def _ports(settings: Settings) -> Iterator[Problem]:
         yield Problem("docker.port_range_max", text, str(most))
 
 
+def _pools(settings: Settings) -> Iterator[Problem]:
+    docker = settings.docker
+    on_host = {
+        name: pool for name, pool in docker.pools.items() if (pool.network_mode or docker.network_mode) == "host"
+    }
+    if sum(pool.size for pool in on_host.values()) > 1:
+        text = 'is on network_mode "host", where one sandbox at a time has the port of execd; use "bridge"'
+        yield Problem(dotted(("docker", "pools", next(iter(on_host)))), text)
+
+
 def _listening(settings: Settings) -> Iterator[Problem]:
     server = settings.server
     if (server.tls.certificate is None) != (server.tls.key is None):
@@ -229,6 +239,7 @@ _RULES: Final[tuple[Callable[[Settings], Iterator[Problem]], ...]] = (
     _spellings,
     _runtime_tables,
     _ports,
+    _pools,
     _listening,
     _api_keys,
     _gateway,

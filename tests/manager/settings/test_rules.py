@@ -24,6 +24,7 @@ DOCKER_CONFLICTS = [
     ('[agent_sandbox]\nshutdown_policy = "Retain"', 'agent_sandbox: has no meaning with runtime.type = "docker"'),
     ('[tenants]\nprovider = "file"', 'tenants: needs runtime.type = "kubernetes"'),
     ("[docker]\nport_range_max = 40050", "docker.port_range_max = 40050: must be at least 100 above"),
+    ('[docker.pools.warm]\nimage = "x"\nsize = 2', 'docker.pools.warm: is on network_mode "host"'),
     ('[ingress.gateway]\naddress = "a.example"', 'ingress.gateway: needs ingress.mode = "gateway"'),
     ('[ingress]\nmode = "gateway"', "ingress.gateway.address: is required"),
     (
