@@ -48,6 +48,14 @@ async def test_it_says_what_is_served(api: Api, document: dict[str, Any]) -> Non
     assert operations(document).keys() == {(route.method, route.path) for route in ROUTES}
 
 
+async def test_it_says_where(document: dict[str, Any]) -> None:
+    """Each operation is at one of the prefixes it is served at: `/v1` wherever that is one."""
+    for route in ROUTES:
+        operation = document["paths"][route.path][route.method.lower()]
+        (server,) = operation.get("servers", document["servers"])
+        assert server["url"] == ("/v1" if "/v1" in route.under else "/"), route.path
+
+
 async def test_operation_ids_are_unique(document: dict[str, Any]) -> None:
     """Generators of clients name their functions by them."""
     names = [operation["operationId"] for operation in operations(document).values()]
