@@ -1,4 +1,8 @@
-"""kill -9 before every change that create, delete and snapshot make: afterwards nothing is lost and nothing leaks."""
+"""kill -9 before every change that an action makes, on the Engine and in the store: afterwards nothing is lost, nothing
+leaks, and names are free again.
+
+`STEPS` counts the changes of each action, so a new step needs its row here before the tests are content.
+"""
 
 from __future__ import annotations
 
@@ -8,32 +12,42 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import docker
 import pytest
 
-from manager.domain.sandbox import SandboxState
-from manager.runtime.docker.runtime import DockerRuntime
+from manager.domain.sandbox import Sandbox, SandboxState
+from manager.domain.snapshot import Snapshot, SnapshotState
+from manager.services.bundle import Services
+from manager.services.filters import Paging, SandboxFilter
+from manager.services.snapshots import SnapshotFilter
 from manager.settings.model import Settings
-from tests.docker.harness import Events, eventually
+from tests.docker.conftest import remove_all
+from tests.docker.harness import eventually
 from tests.docker.test_egress import egress_image
+from tests.docker.victim import life, until
 
-pytestmark = pytest.mark.timeout(60)
-Started = Callable[..., Awaitable[tuple[DockerRuntime, Events]]]
+pytestmark = pytest.mark.timeout(120)
 ROOT = Path(__file__).parents[2]
-CREATE, DELETE, SNAPSHOT = 8, 5, 1
-"""Changes that each action makes at least; one more than that has to be `done`, or a step was added: count again."""
+PATIENCE = 60.0
+STEPS = {"create": 12, "delete": 4, "snapshot": 3, "delete snapshot": 3, "restore": 7}
+POOLED = 7
+"""A pooled create refills its pool at the same time, so where exactly it dies is not the same each time."""
+POINTS = [(action, survived) for action, steps in STEPS.items() for survived in range(steps + 1)]
+POINTS += [("pooled create", survived) for survived in range(POOLED)]
 
 __all__ = ["egress_image"]
 
 
 @pytest.fixture
-def order(images: tuple[str, str], instance: str, tmp_path: Path, egress_image: str) -> dict[str, Any]:
-    """What the victim is told."""
-    name = str(uuid.uuid4())
+def order(
+    images: tuple[str, str], engine: docker.APIClient, tmp_path: Path, egress_image: str
+) -> Iterator[dict[str, Any]]:
+    """What the victim is told: settings with an instance of its own."""
+    instance = f"killed-{uuid.uuid4().hex[:8]}"
     document = {
         "runtime": {"type": "docker", "execd_image": images[1]},
         "docker": {"network_mode": "bridge", "instance": instance},
@@ -41,72 +55,76 @@ def order(images: tuple[str, str], instance: str, tmp_path: Path, egress_image: 
         "egress": {"image": egress_image},
         "store": {"path": str(tmp_path / "state" / "gateway.db")},
     }
-    return {"settings": document, "id": name, "image": images[0], "volume": f"{instance}-{name[:8]}"}
+    yield {"settings": document, "image": images[0], "volume": f"{instance}-data", "instance": instance}
+    remove_all(engine, instance)
 
 
-def run(order: dict[str, Any], action: str, survived: int) -> bool:
-    """Whether the action was done before its process died."""
+def run(order: dict[str, Any], action: str, survived: int) -> tuple[str, bool]:
+    """What the caller was told before the process died, and whether the action was done."""
+    if action == "pooled create":
+        order["settings"]["docker"]["pools"] = {"warm": {"image": order["image"], "size": 1}}
     told = json.dumps({**order, "action": action, "survived": survived})
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("victim.py")), told]
     ended = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode in (0, -9), ended.stderr[-2000:]
-    return "done" in ended.stdout
+    words = ended.stdout.split()
+    return "".join(words[:1]), "done" in words
 
 
-def left(engine: docker.APIClient, order: dict[str, Any]) -> list[str]:
-    """Names of everything on the Engine that belongs to this sandbox."""
-    containers = engine.containers(all=True, filters={"name": order["id"]})
-    volumes = engine.volumes()["Volumes"] or []
-    names = [entry["Names"][0] for entry in containers] + [volume["Name"] for volume in volumes]
-    return [name for name in names if order["id"] in name or name == order["volume"]]
+def left(engine: docker.APIClient, instance: str) -> list[str]:
+    """Everything on the Engine that belongs to this server."""
+    mine = {"label": f"opensandbox.io/instance={instance}"}
+    containers = [entry["Names"][0] for entry in engine.containers(all=True, filters=mine)]
+    volumes = [volume["Name"] for volume in engine.volumes(filters=mine)["Volumes"] or []]
+    images = engine.images(filters={"label": f"opensandbox.io/snapshot={instance}"})
+    return [*containers, *volumes, *(entry["Id"] for entry in images)]
 
 
-async def after(started: Started, order: dict[str, Any]) -> tuple[DockerRuntime, Events]:
-    """The next life of the server, which takes nothing for still in the making."""
-    return await started(Settings.model_validate(order["settings"]), leftover_grace=0.0)
+async def shown(services: Services) -> tuple[Sandbox, ...]:
+    """What the next life lists."""
+    return (await services.sandboxes.list(SandboxFilter(), Paging())).items
 
 
-@pytest.mark.parametrize("survived", range(CREATE + 1))
-async def test_killed_amid_create(
-    started: Started, order: dict[str, Any], engine: docker.APIClient, survived: int
-) -> None:
-    """Afterwards there is a whole sandbox or none, and its names are free once it is deleted."""
-    done = await asyncio.to_thread(run, order, "create", survived)
-    assert done == (survived >= CREATE - 1)
-    runtime, events = await after(started, order)
-    found = [sandbox for sandbox in (await events.synced()).sandboxes if sandbox.id == order["id"]]
-    if found:
-        assert found[0].status.state is SandboxState.RUNNING
-        assert await runtime.delete(order["id"])
-    await eventually(lambda: not left(engine, order))
+async def snapshots(services: Services) -> tuple[Snapshot, ...]:
+    """The snapshots it lists, once none is on the way."""
+
+    def items() -> tuple[Snapshot, ...]:
+        return services.snapshots.list(SnapshotFilter(), Paging()).items
+
+    await until(lambda: all(item.state in (SnapshotState.READY, SnapshotState.FAILED) for item in items()), PATIENCE)
+    return items()
 
 
-@pytest.mark.parametrize("survived", range(DELETE))
-async def test_killed_amid_delete(
-    started: Started, order: dict[str, Any], engine: docker.APIClient, survived: int
-) -> None:
-    """Afterwards it is gone with everything, or it is there and can be deleted."""
-    done = await asyncio.to_thread(run, order, "delete", survived)
-    assert done == (survived == DELETE - 1)
-    runtime, events = await after(started, order)
-    if any(sandbox.id == order["id"] for sandbox in (await events.synced()).sandboxes):
-        assert await runtime.delete(order["id"])
-    await eventually(lambda: not left(engine, order))
+@pytest.mark.parametrize(("action", "survived"), POINTS)
+async def test_killed(order: dict[str, Any], engine: docker.APIClient, action: str, survived: int) -> None:
+    """What was there is there; what was begun is whole, failed or not there; all of it can be deleted."""
+    told, done = await asyncio.to_thread(run, order, action, survived)
+    assert action not in STEPS or done == (survived == STEPS[action])
+    settings = Settings.model_validate({**order["settings"], "docker": {**order["settings"]["docker"], "pools": {}}})
+    async with life(settings, grace=0.0) as services:
+        found, kept = await shown(services), await snapshots(services)
+        by_id = {sandbox.id: sandbox.status.state for sandbox in found}
+        assert set(by_id.values()) <= {SandboxState.RUNNING, SandboxState.FAILED}
+        check(action, told, done, by_id, kept)
+        await asyncio.gather(*(services.sandboxes.delete(sandbox.id) for sandbox in found))
+        await asyncio.gather(*(services.snapshots.delete(item.id) for item in kept))
+        await eventually(lambda: not left(engine, order["instance"]))
+        assert (await shown(services), await snapshots(services)) == ((), ())
 
 
-@pytest.mark.parametrize("survived", range(SNAPSHOT + 1))
-async def test_killed_amid_snapshot(
-    started: Started, order: dict[str, Any], engine: docker.APIClient, survived: int
-) -> None:
-    """The sandbox goes on, and whether there is a snapshot can be asked."""
-    done = await asyncio.to_thread(run, order, "snapshot", survived)
-    runtime, _ = await after(started, order)
-    found = await runtime.get(order["id"])
-    assert found is not None
-    assert found.status.state is SandboxState.RUNNING
-    image = runtime.snapshot_image(order["id"])
-    assert await runtime.has_snapshot(image) == done
-    await runtime.delete(order["id"])
-    await runtime.delete_snapshot(image)
-    await eventually(lambda: not left(engine, order))
+def check(action: str, told: str, done: bool, states: dict[str, SandboxState], kept: tuple[Snapshot, ...]) -> None:
+    """What has to be there after this action."""
+    sources = 1 if action in ("snapshot", "delete snapshot", "restore") else 0
+    running = [one for one, state in states.items() if state is SandboxState.RUNNING]
+    if action in ("create", "restore", "pooled create"):
+        assert not told or told in states
+        assert not done or told in running
+    if action == "delete":
+        assert len(states) == 0 if done else set(states.values()) <= {SandboxState.RUNNING}
+    else:
+        assert len(running) >= sources
+    if action in ("restore", "snapshot") and (done or action == "restore"):
+        assert [item.state for item in kept] == [SnapshotState.READY]
+    if action == "delete snapshot" and done:
+        assert kept == ()

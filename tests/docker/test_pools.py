@@ -145,6 +145,29 @@ async def test_other_settings_drain_the_pool(
     assert await warm._calls.inspect_container(f"sandbox-{waiting.pop()}") is None
 
 
+async def test_a_pool_that_is_no_longer_configured(
+    warm: DockerRuntime, started: Started, images: tuple[str, str], instance: str, tmp_path: Path, spec: Spec
+) -> None:
+    """The stock of a killed server goes with its pool; who took one keeps it."""
+    made = await warm.create(asked(warm, spec), print)
+    waiting = await full(warm)
+    second, events = await started(make_settings(images[1], f"{instance}-pool", tmp_path))
+    assert [sandbox.id for sandbox in (await events.synced()).sandboxes] == [made.id]
+    for sandbox_id in waiting:
+        assert await second._calls.inspect_container(f"sandbox-{sandbox_id}") is None
+    assert await second.delete(made.id)
+
+
+async def test_what_is_taken_stays_taken(warm: DockerRuntime, spec: Spec) -> None:
+    """Neither a look at the pool that knows nothing yet nor one at the same time hands a sandbox out again."""
+    first, second = asked(warm, spec), asked(warm, spec)
+    await warm.create(first, print)
+    warm._census.claims.clear()
+    await asyncio.gather(warm._pools.adopt(), warm.create(second, print))
+    assert {first.id, second.id} <= set(warm._census.claims)
+    assert not {first.id, second.id} & set(stock(warm))
+
+
 async def test_stop_drains_the_pool(
     started: Started, pooled: Callable[..., Settings], engine: docker.APIClient
 ) -> None:

@@ -31,7 +31,7 @@ class Leftovers:
     def __init__(
         self, calls: Calls, census: Census, volumes: Volumes, making: Callable[[], set[str]], grace: float
     ) -> None:
-        """`making` gives the ids that this process is creating at the moment; `grace` is in seconds."""
+        """`making` gives ids and helpers that this process is creating at the moment; `grace` is in seconds."""
         self._calls = calls
         self._census = census
         self._volumes = volumes
@@ -58,6 +58,8 @@ class Leftovers:
             if sandbox_id not in alive:
                 young |= not await self._remove(entry, "sidecar without a sandbox")
         for entry in await self._calls.list_containers([HELPS_EXECD, f"{INSTANCE}={self._instance}"]):
+            if entry["Names"][0].lstrip("/") in making:
+                continue
             young |= not await self._remove(entry, "helper")
         young |= not await self._remove_volumes(alive)
         young |= not await self._release_buckets(alive)

@@ -77,7 +77,7 @@ class Census:
         if fresh:
             self._known.clear()
             self._starved &= listed.sandboxes.keys()
-            await self._read_claims()
+            await self.read_claims()
         for gone in self._known.keys() - listed.sandboxes.keys():
             del self._known[gone]
         found = await asyncio.gather(
@@ -107,9 +107,12 @@ class Census:
             return self._legacy.facts(labels)
         return read_facts(self.claims.get(labels.get(ID, ""), labels))
 
-    async def _read_claims(self) -> None:
+    async def read_claims(self) -> None:
+        """Learns which containers of pools were taken; one that is being taken meanwhile stays taken."""
+        before = set(self.claims)
         volumes = await self._calls.list_volumes([CLAIM, f"{INSTANCE}={self.instance}"])
-        self.claims = {volume["Labels"][ID]: volume["Labels"] for volume in volumes}
+        meanwhile = {sandbox_id: said for sandbox_id, said in self.claims.items() if sandbox_id not in before}
+        self.claims = {volume["Labels"][ID]: volume["Labels"] for volume in volumes} | meanwhile
 
     async def details(self, sandbox_id: str) -> Json | None:
         """The inspected container of a sandbox of ours, or None."""

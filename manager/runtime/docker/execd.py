@@ -60,6 +60,8 @@ class Execd:
         self._image = image
         self._instance = instance
         self._kits: dict[str, asyncio.Task[Kit]] = {}
+        self.filling: set[str] = set()
+        """Names of the helper containers that we have at the moment."""
 
     async def kit(self, platform: Platform | None, progress: Progress = untold) -> Kit:
         """The files for this platform. Raises Failed, Unavailable or TimedOut when the image cannot give them."""
@@ -94,7 +96,14 @@ class Execd:
     async def _make(self, image_id: str) -> Kit:
         digest = image_id.rpartition(":")[2][:12]
         helper = f"sandbox-execd-{digest}"
-        volume = await self._lock(helper, image_id, f"opensandbox-execd-{digest}")
+        self.filling.add(helper)
+        try:
+            return await self._fill(helper, image_id, f"opensandbox-execd-{digest}")
+        finally:
+            self.filling.discard(helper)
+
+    async def _fill(self, helper: str, image_id: str, wanted: str) -> Kit:
+        volume = await self._lock(helper, image_id, wanted)
         try:
             archive = await self._gather(helper)
             if volume and await self._calls.get_archive(helper, f"{EXECD_MOUNT}/{COMPLETE}") is None:

@@ -150,6 +150,11 @@ class Pools:
 
     # keeping stock
 
+    async def disown(self) -> None:
+        """Removes what waits in pools of an earlier life when none is configured any more."""
+        if not self._stocks:
+            await self.adopt()
+
     def start(self) -> None:
         """Begins to fill; called after each (re)connection, finds what is there already."""
         if self._stocks and (self._task is None or self._task.done()):
@@ -173,6 +178,7 @@ class Pools:
 
     async def adopt(self) -> None:
         """Takes stock of what an earlier life of this server left: what fits waits on, the rest goes."""
+        await self._census.read_claims()  # first: whoever is not known to be taken would be handed out again
         listed = await self._census.entries()
         unfit: list[str] = []
         for stock in self._stocks.values():
@@ -187,8 +193,7 @@ class Pools:
                 pool.free.append(sandbox_id)
             else:
                 unfit.append(entry["Id"])
-        for container_id in unfit:
-            await self._calls.remove_container(container_id)
+        await asyncio.gather(*(self._calls.remove_container(container_id) for container_id in unfit))
 
     async def _keep(self) -> None:
         while True:

@@ -99,7 +99,7 @@ class DockerRuntime:
         self._making: set[str] = set()
         self._exposed = self._outlook.exposed
         self._lacks: Lacking | None = None
-        self._leftovers = Leftovers(self._calls, self._census, self._volumes, lambda: self._making, leftover_grace)
+        self._leftovers = Leftovers(self._calls, self._census, self._volumes, self._in_the_making, leftover_grace)
         self._grace = leftover_grace
         self._watch = Watch(self._calls, self._census, self._tidy, lambda: self._pools.disturbed())
         self._pools = Pools(docker.pools, self._calls, self._census, self._tools, self._stock)
@@ -132,9 +132,15 @@ class DockerRuntime:
         self._volumes.seen_from(await own_container(self._calls))
         if self._outlook.exposed:
             self._exposed = not await self._tools.networks.within_reach(self._profile.network_mode)
-        if await self._leftovers.remove() and (self._settled is None or self._settled.done()):
+        young = await self._leftovers.remove()
+        # Once more in any case: the Engine may still be at what a server that was killed has asked of it.
+        if self._settled is None or (young and self._settled.done()):
             self._settled = self._spawn(repeat_until_settled(self._leftovers, self._grace))
+        await self._pools.disown()
         self._spawn(self._warm_up())
+
+    def _in_the_making(self) -> set[str]:
+        return self._making | self._execd.filling
 
     async def _meet(self) -> Lacking:
         """Learns what kind of Engine it is; what it lacks."""
