@@ -34,9 +34,9 @@ def _check(values: dict[str, str]) -> dict[str, str]:
     return values
 
 
-def whole(values: Mapping[str, str], name: str, unit: int = 1) -> int:
-    """The amount called `name` in `unit`ths, rounded up; 0 when there is none."""
-    return math.ceil(quantity(values[name]) * unit) if name in values else 0
+def whole(values: Mapping[str, str], name: str, unit: int = 1) -> int | None:
+    """The amount called `name` in `unit`ths, rounded up; None when there is none."""
+    return math.ceil(quantity(values[name]) * unit) if name in values else None
 
 
 Quantities = Annotated[dict[str, str], AfterValidator(_check)]

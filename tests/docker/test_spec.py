@@ -13,6 +13,7 @@ from manager.domain.sandbox import NetworkPolicy, Platform, SandboxSpec
 from manager.runtime.docker import labels
 from manager.runtime.docker.abilities import lacking
 from manager.runtime.docker.profile import Profile, profile, security_options
+from manager.runtime.docker.sidecar import check_policy
 from manager.runtime.docker.spec import Extras, Wiring, container_body, environment
 from manager.settings.model import Settings
 
@@ -235,6 +236,31 @@ def test_only_the_documentations_spelling_is_opt_in(keys: dict[str, str], always
     tables = {"runtime": {"type": "docker", "execd_image": "e"}, "secure_runtime": {"type": "gvisor", **keys}}
     made = profile(Settings.model_validate(tables))
     assert (made.secure_runtime, made.secure_always) == ("runsc", always)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("gvisor", "runsc"),
+        ("kata", "kata-runtime"),
+        ("kata-qemu", "kata-qemu"),
+        ("kata-fc", "kata-fc"),
+        ("kata-clh", "kata-clh"),
+    ],
+)
+def test_every_kind_of_secure_runtime_has_a_usual_name(kind: str, name: str) -> None:
+    """That of the Engine's registration where none is configured; only gVisor cannot enforce policies."""
+    secure = {"type": kind, "k8s_runtime_class": "for-elsewhere"}
+    tables = {"runtime": {"type": "docker", "execd_image": "e"}, "secure_runtime": secure, "egress": {"image": "x"}}
+    settings = Settings.model_validate({**tables, "docker": {"network_mode": "bridge"}})
+    made = profile(settings)
+    assert made.secure_runtime == name
+    policed = spec(network_policy=NetworkPolicy())
+    if kind == "gvisor":
+        with pytest.raises(errors.Invalid, match="gVisor"):
+            check_policy(policed, made, settings.egress)
+    else:
+        check_policy(policed, made, settings.egress)
 
 
 NO_APPARMOR = {"Runtimes": {"runc": {}}, "SecurityOptions": ["name=seccomp,profile=default"]}

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from manager.domain import errors
+from manager.domain.quantities import Limits
 from manager.domain.sandbox import NetworkPolicy, SandboxSpec
 from manager.runtime.docker import labels
 from manager.runtime.docker.profile import Profile
-from manager.runtime.docker.spec import ARCHIVE_FOLDER, EGRESS_ENV_PREFIX, TRANSPARENT, Wiring
+from manager.runtime.docker.spec import ARCHIVE_FOLDER, EGRESS_ENV_PREFIX, TRANSPARENT, Wiring, shares
 from manager.settings.quantities import whole
 from manager.settings.sandboxes import EgressSettings
 
@@ -39,8 +40,6 @@ UPSTREAM_CA = "/etc/ssl/certs/opensandbox-upstream-extra-ca.pem"
 """Where the sidecar finds the certificate authority of the configured proxy."""
 _NO_IPV6 = {f"net.ipv6.conf.{scope}.disable_ipv6": "1" for scope in ("all", "default", "lo")}
 _NANO = 1_000_000_000
-_SHARES = 1024
-"""The weight of one processor, as the kernel counts it."""
 _TRUTHY = frozenset({"1", "true", "yes", "y", "on"})
 
 
@@ -123,14 +122,12 @@ def sidecar_body(
 
 
 def sidecar_resources(settings: EgressSettings) -> Json:
-    """What the sidecar is held to, and what is left to it when the others want all."""
-    found = {
-        "NanoCpus": whole(settings.limits, "cpu", _NANO),
-        "Memory": whole(settings.limits, "memory"),
-        "CpuShares": whole(settings.requests, "cpu", _SHARES),
-        "MemoryReservation": whole(settings.requests, "memory"),
-    }
-    return {key: amount for key, amount in found.items() if amount}
+    """What the sidecar is held to and what is left to it; nothing where nothing is configured."""
+    limits, requests = (
+        Limits(nano_cpus=whole(values, "cpu", _NANO), memory=whole(values, "memory"))
+        for values in (settings.limits, settings.requests)
+    )
+    return {key: amount for key, amount in shares(limits, requests).items() if amount is not None}
 
 
 def _read_only(source: str, target: str) -> Json:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from manager.domain import errors
-from manager.domain.quantities import parse_limits, parse_requests
+from manager.domain.quantities import Limits, parse_limits, parse_requests
 from manager.domain.sandbox import SandboxSpec
 from manager.runtime.docker.labels import sandbox_labels
 from manager.runtime.docker.profile import Profile
@@ -157,10 +157,7 @@ def host_config(spec: SandboxSpec, profile: Profile, extras: Extras) -> Json:
     config: Json = {
         "NetworkMode": extras.wiring.mode,
         "PortBindings": extras.wiring.bindings(),
-        "Memory": limits.memory,
-        "NanoCpus": limits.nano_cpus,
-        "MemoryReservation": requests.memory,
-        "CpuShares": cpu_shares(requests.nano_cpus),
+        **shares(limits, requests),
         "PidsLimit": profile.pids,
         "Ulimits": [{"Name": name, "Soft": soft, "Hard": hard} for name, soft, hard in profile.ulimits] or None,
         "DeviceRequests": [{"Count": limits.gpus, "Capabilities": [["gpu"]]}] if limits.gpus else None,
@@ -170,6 +167,16 @@ def host_config(spec: SandboxSpec, profile: Profile, extras: Extras) -> Json:
         **privileges(spec, profile),
     }
     return {key: value for key, value in config.items() if value is not None}
+
+
+def shares(limits: Limits, requests: Limits) -> Json:
+    """What a container is held to, and what is left to it when others want all; None where nothing was said."""
+    return {
+        "Memory": limits.memory,
+        "NanoCpus": limits.nano_cpus,
+        "MemoryReservation": requests.memory,
+        "CpuShares": cpu_shares(requests.nano_cpus),
+    }
 
 
 def cpu_shares(nanos: int | None) -> int | None:
