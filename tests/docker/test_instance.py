@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import docker
 import pytest
 
 from manager.domain.sandbox import SandboxSpec
 from manager.runtime.docker.instance import instance_of, name_of, outside
 from manager.runtime.docker.runtime import DockerRuntime
 from manager.settings.model import Settings
+from tests.docker.conftest import remove_all
 from tests.docker.harness import Events, make_settings
 
 pytestmark = pytest.mark.timeout(60)
@@ -30,11 +32,19 @@ def by_default(execd: str, home: Path, **docker: Any) -> Settings:
     return make_settings(execd, "", home, docker=docker)
 
 
+@pytest.fixture
+def mine(images: tuple[str, str], tmp_path: Path, engine: docker.APIClient) -> Iterator[Settings]:
+    """Settings of one of two servers; what a test leaves of its sandboxes is removed."""
+    settings = by_default(images[1], tmp_path / "mine")
+    yield settings
+    remove_all(engine, instance_of(settings))
+
+
 async def test_servers_with_stores_of_their_own_leave_each_other_alone(
-    started: Started, images: tuple[str, str], tmp_path: Path, spec: Spec
+    started: Started, images: tuple[str, str], tmp_path: Path, spec: Spec, mine: Settings
 ) -> None:
     """Neither sees the other's sandboxes; each finds its own again, also when its store is gone."""
-    mine, theirs = (by_default(images[1], tmp_path / name) for name in ("mine", "theirs"))
+    theirs = by_default(images[1], tmp_path / "theirs")
     first, _ = await started(mine)
     other, _ = await started(theirs)
     made = await first.create(spec(), print)
