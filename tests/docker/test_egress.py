@@ -167,6 +167,33 @@ async def test_pause_and_resume_take_the_sidecar_along(policed: DockerRuntime, s
     assert await paused() == [False, False]
 
 
+async def test_pause_and_resume_in_order(policed: DockerRuntime, spec: Spec, engine: docker.APIClient) -> None:
+    """The sandbox is frozen first and thawed last: it never runs while nobody enforces its policy."""
+    since = int(time.time()) - 1
+    made = await policed.create(spec(network_policy=NetworkPolicy()), print)
+    await policed.pause(made.id)
+    await policed.resume(made.id)
+    told = engine.events(since=since, until=int(time.time()) + 1, decode=True, filters={"event": ["pause", "unpause"]})
+    names = [(event["Action"], event["Actor"]["Attributes"]["name"]) for event in told]
+    sandbox, sidecar = f"sandbox-{made.id}", f"sandbox-egress-{made.id}"
+    ours = [(action, name) for action, name in names if name in (sandbox, sidecar)]
+    assert ours == [("pause", sandbox), ("pause", sidecar), ("unpause", sidecar), ("unpause", sandbox)]
+
+
+async def test_a_resume_whose_second_half_fails(policed: DockerRuntime, spec: Spec, engine: docker.APIClient) -> None:
+    """The first half is taken back: the sidecar is frozen again."""
+    made = await policed.create(spec(network_policy=NetworkPolicy()), print)
+    await policed.pause(made.id)
+    before = await policed._calls.inspect_container(f"sandbox-{made.id}")
+    assert before is not None
+    await asyncio.to_thread(engine.unpause, f"sandbox-{made.id}")
+    with pytest.raises((errors.Conflict, errors.Failed), match="not paused"):  # Engines differ in the kind
+        await policed._freezer.resume(made.id, before)
+    sidecar = await policed._calls.inspect_container(f"sandbox-egress-{made.id}")
+    assert sidecar is not None
+    assert sidecar["State"]["Paused"]
+
+
 async def test_delete_takes_everything(policed: DockerRuntime, spec: Spec, engine: docker.APIClient) -> None:
     """Sandbox, sidecar and their volume."""
     made = await policed.create(spec(network_policy=NetworkPolicy()), print)
