@@ -119,11 +119,11 @@ async def _instances(calls: Calls, own: str) -> Finding:
     """How many sandboxes are this server's, and whether there are some of others, as of one that is no more."""
     found = Counter(entry["Labels"][INSTANCE] for entry in await calls.list_containers([ID, INSTANCE]))
     mine = found.pop(own, 0)
-    text = f"{own}: {mine} sandboxes on this Engine are this server's"
+    text = f"{own}, with {mine} of the sandboxes on this Engine"
     if not found:
         return ok("instance", text)
     others = ", ".join(f"{name} ({count})" for name, count in sorted(found.items()))
-    return ok("instance", f"{text}; those of others need their server, or its docker.instance set here: {others}")
+    return ok("instance", f"{text}; the others need their server, or its docker.instance set here: {others}")
 
 
 async def _network(calls: Calls, settings: Settings, info: Json, seen: Outlook) -> Finding:

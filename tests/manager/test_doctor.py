@@ -256,8 +256,8 @@ def test_sandboxes_of_other_servers_are_told(start_server: StartServer) -> None:
     mine = asyncio.run(_engine(docker={"instance": server.instance}))["instance"]
     other = asyncio.run(_engine(docker={"instance": "another"}))["instance"]
 
-    assert mine.text.startswith(f"{server.instance}: 1 sandboxes")
-    assert other.text.startswith("another: 0 sandboxes")
+    assert mine.text.startswith(f"{server.instance}, with 1 of the sandboxes")
+    assert other.text.startswith("another, with 0 of the sandboxes")
     assert f"{server.instance} (1)" in other.text
 
 
