@@ -59,6 +59,9 @@ def run(settings: Settings, config_path: Path) -> int:
     except ManagerError as error:
         log.error("%s", error.message)  # noqa: TRY400 - the message is for the operator, the trace is not
         return 1
+    finally:
+        for sock in sockets:
+            sock.close()
 
 
 def bind_alone(host: str, port: int, *, shared: bool) -> list[socket.socket]:

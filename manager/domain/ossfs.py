@@ -33,19 +33,29 @@ def check_bucket(volume: VolumeMount, source: BucketVolume) -> None:
     """Raises Invalid, with a code for each kind of mistake, unless the bucket can be mounted as described."""
     place = f"volumes[{volume.name}].ossfs"
     if source.version not in VERSIONS:
-        raise _wrong("VERSION", f"{place}.version: '{source.version[:20]}' is none of {', '.join(VERSIONS)}.")
+        raise Invalid(
+            "VOLUME::INVALID_OSSFS_VERSION",
+            f"{place}.version: '{source.version[:20]}' is none of {', '.join(VERSIONS)}.",
+        )
     if _BUCKET.fullmatch(source.bucket) is None:
-        raise _wrong("BUCKET", f"{place}.bucket: '{source.bucket[:64]}' is not the name of a bucket.")
+        raise Invalid(
+            "VOLUME::INVALID_OSSFS_BUCKET", f"{place}.bucket: '{source.bucket[:64]}' is not the name of a bucket."
+        )
     if _ENDPOINT.fullmatch(source.endpoint) is None:
         words = "must be a host such as oss-cn-hangzhou.aliyuncs.com, with https:// and a port if need be"
-        raise _wrong("ENDPOINT", f"{place}.endpoint: {words}.")
+        raise Invalid("VOLUME::INVALID_OSSFS_ENDPOINT", f"{place}.endpoint: {words}.")
     for name, value in (("accessKeyId", source.access_key_id), ("accessKeySecret", source.access_key_secret)):
         if _CREDENTIAL.fullmatch(value) is None:
-            raise _wrong("CREDENTIALS", f"{place}.{name}: is empty, too long, or holds what no such key has.")
+            raise Invalid(
+                "VOLUME::INVALID_OSSFS_CREDENTIALS",
+                f"{place}.{name}: is empty, too long, or holds what no such key has.",
+            )
     for option in source.options:
         found = _OPTION.fullmatch(option)
         if found is None or found[1] not in OPTIONS:
-            raise _wrong("OPTION", f"{place}.options: '{option[:64]}' is not for requests to set.")
+            raise Invalid(
+                "VOLUME::INVALID_OSSFS_OPTION", f"{place}.options: '{option[:64]}' is not for requests to set."
+            )
     if volume.sub_path is not None and _PREFIX.fullmatch(volume.sub_path) is None:
         raise Invalid("VOLUME::INVALID_SUB_PATH", f"volumes[{volume.name}].subPath: must not hold control characters.")
 
@@ -53,7 +63,3 @@ def check_bucket(volume: VolumeMount, source: BucketVolume) -> None:
 def url_of(source: BucketVolume) -> str:
     """The endpoint with its scheme."""
     return source.endpoint if "://" in source.endpoint else f"https://{source.endpoint}"
-
-
-def _wrong(what: str, message: str) -> Invalid:
-    return Invalid(f"VOLUME::INVALID_OSSFS_{what}", message)

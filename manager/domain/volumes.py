@@ -38,7 +38,7 @@ def check_mounts(volumes: Sequence[VolumeMount]) -> None:
 
 def _check_name(name: str, seen: set[str]) -> None:
     if _NAME.fullmatch(name) is None:
-        message = f"volumes: '{name}' is not a name: lower-case letters, digits and '-', at most 63 characters."
+        message = f"volumes: '{name[:64]}' is not a name: lower-case letters, digits and '-', at most 63 characters."
         raise Invalid("VOLUME::INVALID_NAME", message)
     if name in seen:
         raise Invalid("VOLUME::DUPLICATE_NAME", f"volumes: the name '{name}' is used twice.")

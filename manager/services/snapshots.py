@@ -106,6 +106,7 @@ class Snapshots:
                 f"Snapshot can only be created from a Running sandbox. Sandbox {sandbox_id} is "
                 f"{sandbox.status.state.value}.",
             )
+        await self._runtime.check_snapshot(sandbox_id)
         now, snapshot_id = self._clock(), new_id()
         snapshot = Snapshot(
             id=snapshot_id,

@@ -142,6 +142,9 @@ def test_a_life_on_another_kernel(
     path = f"/v1/sandboxes/{made['id']}"
     wait_until(lambda: through_the_gateway(house, made["id"])[0] == 200, DEADLINE, "the first answer")
     assert (GVISORS_KERNEL in through_the_gateway(house, made["id"])[1]) is gvisors
+    if gvisors:
+        status, told = house.call("POST", f"{path}/snapshots")
+        assert (status, told["code"]) == (409, "SNAPSHOT::UNSUPPORTED_RUNTIME")
     assert house.call("POST", f"{path}/pause")[0] == 202
     assert through_the_gateway(house, made["id"])[0] == 409
     assert house.call("POST", f"{path}/resume")[0] == 202

@@ -181,6 +181,9 @@ class FakeRuntime:
     def snapshot_image(self, snapshot_id: str) -> str:
         return f"snapshots:{snapshot_id}"
 
+    async def check_snapshot(self, sandbox_id: str) -> None:
+        await self._act("check_snapshot")
+
     async def snapshot(self, sandbox_id: str, snapshot_id: str) -> str:
         await self._act("snapshot")
         image = self.snapshot_image(snapshot_id)

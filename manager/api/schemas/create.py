@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic.alias_generators import to_camel
 
 from manager.api.schemas.base import Printable, Wire
 from manager.domain.process import process_problems
@@ -13,7 +14,10 @@ MIN_TIMEOUT = 60
 RESERVED_ENV = "OPENSANDBOX_LIFECYCLE"
 NO_BACKEND = "Exactly one backend (host, pvc, ossfs) must be specified, but {found}."
 
-DnsLabel = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
+VolumeName = Annotated[
+    Printable, Field(json_schema_extra={"pattern": r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", "minLength": 1, "maxLength": 63})
+]
+"""A DNS label; refused where volumes are looked at, with a code of its own."""
 ImageName = Annotated[
     str,
     StringConstraints(
@@ -126,7 +130,7 @@ class BucketBackend(Wire):
 class Volume(Wire):
     """One volume and where it appears. Also taken in the flat shape `{type: "host", hostPath, mountPath}`."""
 
-    name: DnsLabel
+    name: VolumeName
     mount_path: Annotated[Printable, StringConstraints(pattern=r"^/")]
     read_only: bool = False
     sub_path: Printable | None = None
@@ -221,21 +225,45 @@ class CreateSandboxRequest(Wire):
         for problem in process_problems(self.env, self.entrypoint or ()):
             raise ValueError(problem)
         if RESERVED_ENV in self.env:
-            raise ValueError(
-                f"Environment variable '{RESERVED_ENV}' is reserved. Use the lifecycle request field instead."
-            )
-        if self.template_id is not None or "poolRef" in self.extensions:
+            raise ValueError(f"env: '{RESERVED_ENV}' is reserved. Use the lifecycle request field instead.")
+        if self.template_id is not None:
+            self._check_template()
+            return self
+        if "poolRef" in self.extensions:
             return self
         if self.credential_proxy is not None and self.credential_proxy.enabled and self.network_policy is None:
             raise ValueError("credentialProxy.enabled requires networkPolicy.")
         if (self.image is None) == (self.snapshot_id is None):
             raise ValueError("Exactly one of image or snapshotId must be provided.")
         if self.image is not None and self.entrypoint is None:
-            raise ValueError("Entrypoint is required when image is provided.")
+            raise ValueError("entrypoint is required when image is provided.")
         if self.resource_limits is None:
             raise ValueError("resourceLimits is required when poolRef is not provided.")
         return self
 
+    def _check_template(self) -> None:
+        given = ", ".join(to_camel(name) for name in _OF_TEMPLATES if getattr(self, name) != _DEFAULTS[name])
+        if given:
+            raise ValueError(f"templateId cannot be combined with {given}: the template says what runs.")
+
+
+_OF_TEMPLATES = (
+    "image",
+    "snapshot_id",
+    "entrypoint",
+    "env",
+    "resource_limits",
+    "resource_requests",
+    "volumes",
+    "platform",
+    "credential_proxy",
+    "secure_access",
+    "secure_runtime",
+    "lifecycle",
+)
+_DEFAULTS = {
+    name: field.get_default(call_default_factory=True) for name, field in CreateSandboxRequest.model_fields.items()
+}
 
 _FLAT: dict[str, tuple[str, Literal["path", "claimName"]]] = {
     "hostPath": ("host", "path"),

@@ -7,6 +7,7 @@ another, nothing has to be counted, and what a killed server leaves is found by 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import posixpath
@@ -91,6 +92,8 @@ class Buckets:
             os.rmdir(folder)
         except OSError as error:
             log.warning("%s: %s stays: %s", UNMOUNT_FAILED, folder, error.strerror)
+        with contextlib.suppress(OSError):  # others have buckets
+            os.rmdir(self.folder)
 
     def owners(self) -> dict[str, float]:
         """The sandboxes that have mounts, with the time each was made, in epoch seconds."""

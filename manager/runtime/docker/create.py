@@ -15,10 +15,11 @@ from manager.runtime.base import Progress
 from manager.runtime.docker.calls import Calls
 from manager.runtime.docker.egress import PORTS as EGRESS_PORTS
 from manager.runtime.docker.egress import Egress, Sidecar
+from manager.runtime.docker.engine import REFUSED
 from manager.runtime.docker.execd import Execd, Kit, archive_at
-from manager.runtime.docker.failures import copy_error, start_error
+from manager.runtime.docker.failures import REFUSALS, copy_error, start_error
 from manager.runtime.docker.host_port import HostPort
-from manager.runtime.docker.images import Images
+from manager.runtime.docker.images import Images, matches, platform_of
 from manager.runtime.docker.networks import Choice, Networks
 from manager.runtime.docker.outlook import Outlook
 from manager.runtime.docker.ports import Ports, is_port_conflict
@@ -44,6 +45,8 @@ Json = dict[str, Any]
 T = TypeVar("T")
 
 INVALID = "SANDBOX::INVALID_PARAMETER"
+API_NOT_SUPPORTED = "SANDBOX::API_NOT_SUPPORTED"
+OTHER_PLATFORM = "SNAPSHOT::INVALID_RESTORE_CONFIG"
 SNAPSHOT_GONE = "SNAPSHOT::NOT_FOUND"
 PORT_ATTEMPTS = 8
 """Containers made before the ports of the range count as taken."""
@@ -76,7 +79,7 @@ def check(spec: SandboxSpec, profile: Profile, volumes: Volumes, egress: Egress)
     if not spec.image:
         raise errors.Invalid(INVALID, "image: a sandbox needs an image.")
     if spec.platform is not None and spec.platform.os != "linux":
-        raise errors.Unsupported("SANDBOX::API_NOT_SUPPORTED", f"platform.os: '{spec.platform.os}' is not supported.")
+        raise errors.Invalid(API_NOT_SUPPORTED, f"platform.os: '{spec.platform.os}' is not supported.")
     entrypoint(spec)
     parse_requests(spec.resource_requests, parse_limits(spec.resource_limits))
     volumes.check(spec.volumes)
@@ -112,9 +115,11 @@ class Creation:
         try:
             container_id = await self._steps()
             self._go_on()
-        except BaseException:
+        except BaseException as error:
             if not await self._undo.run():
                 doom(self._spec.id)
+            if isinstance(error, REFUSALS) and error.code == REFUSED:
+                raise start_error(error) from error
             raise
         return container_id
 
@@ -197,8 +202,12 @@ class Creation:
         spec, tools = self._spec, self._tools
         image = str(spec.image)
         if spec.snapshot_id is not None:
-            if await tools.calls.inspect_image(image) is None:
+            kept = await tools.calls.inspect_image(image)
+            if kept is None:
                 raise errors.NotFound(SNAPSHOT_GONE, f"The image of snapshot {spec.snapshot_id} is no longer there.")
+            if not matches(kept, spec.platform):
+                message = f"platform: snapshot {spec.snapshot_id} is of a sandbox for {platform_of(kept)}."
+                raise errors.Conflict(OTHER_PLATFORM, f"{message} Leave the field out.")
             return image
         await tools.images.ensure(image, platform=spec.platform, auth=spec.image_auth, progress=self._progress)
         return image

@@ -299,4 +299,6 @@ def _root(error: BaseException) -> BaseException:
 
 
 def _timed_out(error: Exception) -> bool:
-    return isinstance(error, requests.exceptions.ConnectionError) and isinstance(_root(error), _TIMEOUTS)
+    """A silence that the SDK reports as something else: a connection that broke, a version that it could not learn."""
+    wrappers = (requests.exceptions.ConnectionError, docker.errors.DockerException)
+    return isinstance(error, wrappers) and isinstance(_root(error), _TIMEOUTS)

@@ -9,6 +9,7 @@ name is the lock; the last file written marks it complete, because whoever fills
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import logging
 import tarfile
@@ -20,7 +21,8 @@ from manager.domain import errors
 from manager.domain.sandbox import Platform
 from manager.runtime.base import Progress
 from manager.runtime.docker.calls import Calls
-from manager.runtime.docker.images import Images
+from manager.runtime.docker.failures import REFUSALS
+from manager.runtime.docker.images import Images, said
 from manager.runtime.docker.labels import EXECD_VOLUME, HELPER, INSTANCE, read_time
 from manager.runtime.docker.spec import ARCHIVE_FOLDER, EXECD_MOUNT
 
@@ -88,10 +90,12 @@ class Execd:
         """Removes volumes whose execd image is no longer on the Engine and that no container has."""
         for volume in await self._calls.list_volumes([EXECD_VOLUME]):
             if await self._calls.inspect_image(volume["Labels"][EXECD_VOLUME]) is None:
-                try:
-                    await self._calls.remove_volume(volume["Name"])
-                except errors.Conflict:
-                    continue
+                await self._drop(volume["Name"])
+
+    async def _drop(self, volume: str) -> None:
+        """Removes a volume that no container has; it would be filled again when it is needed."""
+        with contextlib.suppress(errors.Conflict):
+            await self._calls.remove_volume(volume)
 
     async def _make(self, image_id: str) -> Kit:
         digest = image_id.rpartition(":")[2][:12]
@@ -104,13 +108,18 @@ class Execd:
 
     async def _fill(self, helper: str, image_id: str, wanted: str) -> Kit:
         volume = await self._lock(helper, image_id, wanted)
+        complete = False
         try:
+            complete = await self._calls.get_archive(helper, f"{EXECD_MOUNT}/{COMPLETE}") is not None
             archive = await self._gather(helper)
-            if volume and await self._calls.get_archive(helper, f"{EXECD_MOUNT}/{COMPLETE}") is None:
+            if volume and not complete:
                 await self._calls.put_archive(helper, EXECD_MOUNT, archive)
                 await self._calls.put_archive(helper, EXECD_MOUNT, pack({COMPLETE: (b"", 0o644)}))
+                complete = True
         finally:
             await self._calls.remove_container(helper)
+            if volume and not complete:
+                await self._drop(volume)
         return Kit(image_id, archive, volume)
 
     async def _lock(self, helper: str, image_id: str, volume: str) -> str | None:
@@ -129,12 +138,15 @@ class Execd:
         """A container of the execd image that is never started; returns the volume it has, None if it got none."""
         body = {"Image": image_id, "Cmd": ["true"], "Labels": {HELPER: "execd", INSTANCE: self._instance}}
         if volume:
+            fresh = await self._calls.inspect_volume(volume) is None
             try:
                 await self._calls.create_volume(volume, {EXECD_VOLUME: image_id})
                 mount = {"Type": "volume", "Source": volume, "Target": EXECD_MOUNT}
                 await self._calls.create_container(name, {**body, "HostConfig": {"Mounts": [mount]}})
             except (errors.Failed, errors.Invalid, errors.Unsupported, errors.Forbidden) as error:
                 log.warning("execd is copied into every sandbox, no volume could be made for it: %s", error.message)
+                if fresh:
+                    await self._drop(volume)
             else:
                 return volume
         try:
@@ -147,7 +159,11 @@ class Execd:
     async def _gather(self, helper: str) -> bytes:
         files: dict[str, tuple[bytes, int]] = {}
         for path in NEEDED + WELCOME:
-            archive = await self._calls.get_archive(helper, path)
+            try:
+                archive = await self._calls.get_archive(helper, path)
+            except REFUSALS as error:
+                message = f"execd could not be taken out of {self._image}: {said(error)}"
+                raise errors.Failed(DISTRIBUTION_FAILED, message) from error
             if archive is not None:
                 files[path.rpartition("/")[2]] = unpack(archive)
             elif path in NEEDED:

@@ -10,6 +10,16 @@ from manager.runtime.docker.ports import is_port_conflict
 START_FAILED = "DOCKER::SANDBOX_START_FAILED"
 COPY_FAILED = "DOCKER::SANDBOX_BOOTSTRAP_INSTALL_FAILED"
 QUERY_FAILED = "DOCKER::SANDBOX_QUERY_FAILED"
+VOLUME_FAILED = "SANDBOX::INTERNAL_ERROR"
+REFUSALS = (
+    errors.Failed,
+    errors.Invalid,
+    errors.Conflict,
+    errors.NotFound,
+    errors.Forbidden,
+    errors.Unsupported,
+)
+"""What the Engine says of the thing it was asked for; the other kinds are about the Engine itself."""
 _LIMITS = (
     ("range of cpus", "resourceLimits.cpu"),
     ("cpu.cfs_quota_us", "resourceLimits.cpu"),
@@ -61,6 +71,12 @@ def sidecar_error(error: errors.ManagerError) -> errors.ManagerError:
     """A refused create or start of the egress sidecar."""
     text = said(error)
     return _disk_full(text) or errors.Failed(START_FAILED, f"Egress sidecar container failed to start: {text}")
+
+
+def volume_error(error: errors.ManagerError, name: str) -> errors.ManagerError:
+    """A refused create of a named volume."""
+    text = said(error)
+    return _disk_full(text) or errors.Failed(VOLUME_FAILED, f"Volume '{name}' could not be made: {text}")
 
 
 def query_error(error: errors.ManagerError, what: str) -> errors.ManagerError:

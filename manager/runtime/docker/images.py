@@ -52,7 +52,7 @@ class Images:
         """
         try:
             local = await self._calls.inspect_image(image)
-        except errors.Invalid as error:
+        except (errors.Invalid, errors.Failed) as error:
             raise pull_error(image, error) from error
         if local is not None and matches(local, platform or await self._native()):
             return local
@@ -191,8 +191,13 @@ def matches(image: Mapping[str, Any], platform: Platform | None) -> bool:
     """Whether an image is for this platform; None is satisfied by any."""
     if platform is None:
         return True
+    return platform_of(image) == f"{platform.os}/{platform.arch}"
+
+
+def platform_of(image: Mapping[str, Any]) -> str:
+    """What an image is for, as `linux/amd64`."""
     architecture = str(image.get("Architecture", ""))
-    return (str(image.get("Os", "")), _ARCHITECTURES.get(architecture, architecture)) == (platform.os, platform.arch)
+    return f"{image.get('Os', '')}/{_ARCHITECTURES.get(architecture, architecture)}"
 
 
 def registry_of(image: str) -> str:

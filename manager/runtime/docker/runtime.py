@@ -35,7 +35,7 @@ from manager.runtime.docker.own_container import own_container
 from manager.runtime.docker.pools import Pools
 from manager.runtime.docker.ports import Ports, probe_here, probe_there
 from manager.runtime.docker.profile import profile
-from manager.runtime.docker.snapshots import Snapshots, image_of
+from manager.runtime.docker.snapshots import Snapshots, check_runtime, image_of
 from manager.runtime.docker.status import LOOPBACK, network_owner
 from manager.runtime.docker.volumes import Volumes
 from manager.settings.model import Settings
@@ -260,9 +260,10 @@ class DockerRuntime:
         return masked(details) if details is not None else None
 
     async def logs(self, sandbox_id: str, query: LogQuery) -> Output:
-        """Output with timestamps. Raises NotFound, TooMany."""
+        """Output with timestamps. Raises NotFound, TooMany, Failed."""
         details = await self._needed(sandbox_id)
-        return await self._calls.logs(details["Id"], tail=query.tail, since=query.since, follow=query.follow)
+        opening = self._calls.logs(details["Id"], tail=query.tail, since=query.since, follow=query.follow)
+        return await _answered(opening, f"the output of sandbox {sandbox_id}")
 
     # pause and resume
 
@@ -284,6 +285,10 @@ class DockerRuntime:
         return details
 
     # snapshots
+
+    async def check_snapshot(self, sandbox_id: str) -> None:
+        """Raises Conflict for a sandbox whose writes a commit would miss."""
+        check_runtime((await self._needed(sandbox_id))["HostConfig"].get("Runtime"), self._profile)
 
     async def snapshot(self, sandbox_id: str, snapshot_id: str) -> str:
         """Keeps the file system of a running sandbox; the image reference."""

@@ -10,6 +10,7 @@ from manager.runtime.docker.calls import Calls
 from manager.runtime.docker.census import Census
 from manager.runtime.docker.images import said
 from manager.runtime.docker.labels import SANDBOX_LABELS, SNAPSHOT
+from manager.runtime.docker.profile import Profile
 from manager.runtime.docker.spec import OWN_VARIABLES
 from manager.runtime.docker.status import status_of
 
@@ -17,6 +18,8 @@ REPOSITORY = "opensandbox-snapshots"
 CREATE_FAILED = "SNAPSHOT::RUNTIME_CREATE_FAILED"
 DELETE_CONFLICT = "SNAPSHOT::DELETE_CONFLICT"
 REMOVE_FAILED = "DOCKER::SNAPSHOT_IMAGE_REMOVE_FAILED"
+UNSUPPORTED_RUNTIME = "SNAPSHOT::UNSUPPORTED_RUNTIME"
+GVISOR = "runsc"
 INVALID_SOURCE = "SNAPSHOT::INVALID_SOURCE_STATE"
 
 
@@ -55,6 +58,17 @@ class Snapshots:
     async def exists(self, image: str) -> bool:
         """Whether the image is on the Engine."""
         return await self._calls.inspect_image(image) is not None
+
+
+def check_runtime(runtime: str | None, profile: Profile) -> None:
+    """Raises Conflict for gVisor, by its usual name or the configured one.
+
+    It keeps what is written below /tmp to itself, since 2023 all that is written: a commit would lose it silently.
+    """
+    configured = profile.secure_runtime if profile.secure_kind == "gvisor" else None
+    if runtime is not None and runtime in (GVISOR, configured):
+        message = "Snapshots of sandboxes on gVisor are not possible: it keeps what they write where no commit sees it."
+        raise errors.Conflict(UNSUPPORTED_RUNTIME, message)
 
 
 def image_of(snapshot_id: str) -> str:

@@ -15,6 +15,7 @@ from manager.domain.sandbox import BucketVolume, HostVolume, NamedVolume, Sandbo
 from manager.domain.volumes import check_mounts, within
 from manager.runtime.docker.buckets import Buckets
 from manager.runtime.docker.calls import Calls
+from manager.runtime.docker.failures import REFUSALS, query_error, volume_error
 from manager.runtime.docker.host_places import HostRules
 from manager.runtime.docker.labels import INSTANCE, VOLUME_FOR, VOLUMES
 from manager.runtime.docker.undo import Undo
@@ -112,13 +113,9 @@ class Volumes:
 
     def _host(self, volume: VolumeMount, source: HostVolume, undo: Undo) -> Json:
         path = self._host_path(volume, source)
-        if self._rules.local and not os.path.exists(path):
-            missing = path
-            while not os.path.exists(os.path.dirname(missing)):
-                missing = os.path.dirname(missing)
-            undo.push(f"directory {missing}", lambda: _remove_empty(path, missing))
+        if self._rules.local:
             try:
-                os.makedirs(path)
+                _make_directory(path, undo)
             except OSError as error:
                 message = f"volumes[{volume.name}]: directory {path} could not be made: {error.strerror}."
                 raise errors.Failed(CREATE_FAILED, message) from error
@@ -129,7 +126,7 @@ class Volumes:
     async def _named(
         self, sandbox_id: str, volume: VolumeMount, source: NamedVolume, undo: Undo, owned: list[str]
     ) -> Json:
-        found = await self._calls.inspect_volume(source.claim_name)
+        found = await self._look_at(source.claim_name)
         if found is None:
             if not source.create_if_not_exists:
                 message = f"volumes[{volume.name}]: volume '{source.claim_name}' does not exist."
@@ -139,7 +136,7 @@ class Volumes:
             if source.delete_on_termination:
                 owned.append(source.claim_name)
         if volume.sub_path:
-            return self._part(volume, found)
+            return self._part(volume, found, undo)
         return {
             "Type": "volume",
             "Source": source.claim_name,
@@ -153,13 +150,22 @@ class Volumes:
         if source.delete_on_termination:
             labels[VOLUME_FOR] = sandbox_id  # so that it is found again if we are killed before it is mounted
         undo.push(f"volume {name}", lambda: self.release([name]))
-        await self._calls.create_volume(name, labels)
-        made = await self._calls.inspect_volume(name)
+        try:
+            await self._calls.create_volume(name, labels)
+        except REFUSALS as error:
+            raise volume_error(error, name) from error
+        made = await self._look_at(name)
         if made is None:
             raise errors.Failed(INSPECT_FAILED, f"Volume '{name}' was made and is not there.")
         return made
 
-    def _part(self, volume: VolumeMount, found: Json) -> Json:
+    async def _look_at(self, name: str) -> Json | None:
+        try:
+            return await self._calls.inspect_volume(name)
+        except REFUSALS as error:
+            raise errors.Failed(INSPECT_FAILED, query_error(error, f"volume '{name}'").message) from error
+
+    def _part(self, volume: VolumeMount, found: Json, undo: Undo) -> Json:
         """A bind of a folder inside a local volume; the Engine mounts parts of a volume itself only since 26."""
         base = str(found.get("Mountpoint") or "")
         if found.get("Driver") != "local" or not base:
@@ -172,7 +178,7 @@ class Volumes:
                 message = f"volumes[{volume.name}].subPath: '{volume.sub_path}' leads out of its volume."
                 raise errors.Invalid(BAD_SUB_PATH, message)
             with contextlib.suppress(OSError):
-                os.makedirs(path, exist_ok=True)
+                _make_directory(path, undo)
         return {"Type": "bind", "Source": path, "Target": volume.mount_path, "ReadOnly": volume.read_only}
 
 
@@ -182,6 +188,17 @@ def _warn_of_idle_settings(volume: VolumeMount, source: NamedVolume) -> None:
     idle = [name for name, value in given.items() if value]
     if idle:
         log.warning("volumes[%s].pvc: Docker volumes have no %s", volume.name, ", ".join(idle))
+
+
+def _make_directory(path: str, undo: Undo) -> None:
+    """Makes what is missing of a path. Raises OSError."""
+    if os.path.exists(path):
+        return
+    missing = path
+    while not os.path.exists(os.path.dirname(missing)):
+        missing = os.path.dirname(missing)
+    undo.push(f"directory {missing}", lambda: _remove_empty(path, missing))
+    os.makedirs(path)
 
 
 async def _remove_empty(path: str, top: str) -> None:

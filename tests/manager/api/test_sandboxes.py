@@ -147,7 +147,7 @@ REFUSED: list[tuple[Any, str]] = [
     ({"extensions": {"a\tb": "x"}}, "control characters"),
     ({"image": None}, "Exactly one of image or snapshotId"),
     ({"snapshotId": "s"}, "Exactly one of image or snapshotId"),
-    ({"entrypoint": None}, "Entrypoint is required"),
+    ({"entrypoint": None}, "entrypoint is required"),
     ({"entrypoint": []}, "entrypoint: must have at least 1 item(s), got a list"),
     ({"entrypoint": [1]}, "entrypoint.0: must be a string, got 1"),
     ({"resourceLimits": None}, "resourceLimits is required"),
@@ -162,7 +162,6 @@ REFUSED: list[tuple[Any, str]] = [
     ({"networkPolicy": {"egress": [{"action": "allow", "target": ""}]}}, "networkPolicy.egress.0.target: "),
     ({"secureAccess": True}, "secureAccess"),
     ({"volumes": [{"name": "d", "mountPath": "/d"}]}, "none was provided"),
-    ({"volumes": [{"name": "D_", "host": {"path": "/x"}, "mountPath": "/d"}]}, "volumes.0.name: "),
     ({"volumes": [{"name": "d", "host": {"path": "/x"}, "mountPath": "d"}]}, "volumes.0.mountPath: "),
     ({"volumes": [{"name": "d", "host": {"path": "x"}, "mountPath": "/d"}]}, "volumes.0.host.path: "),
     (
@@ -173,7 +172,8 @@ REFUSED: list[tuple[Any, str]] = [
     ({"platform": {"os": "darwin", "arch": "arm64"}}, "Unsupported platform.os 'darwin'"),
     ({"extensions": {"poolRef": "p"}}, "poolRef"),
     ({"lifecycle": {"preStart": {"command": ["x"]}}}, "lifecycle"),
-    ({"templateId": "t"}, "templateId"),
+    ({"templateId": "t"}, "templateId cannot be combined with image, entrypoint, resourceLimits"),
+    ({"templateId": "t", "image": None, "entrypoint": None, "resourceLimits": None}, "templates are not available"),
 ]
 
 
