@@ -14,6 +14,7 @@ from gateway.quotas import PREFIX as LIMIT_PREFIX
 from manager.api.schemas.base import Wire
 from manager.api.schemas.create import CreateSandboxRequest
 from manager.domain import extensions
+from manager.domain.sandbox import SandboxState
 from manager.runtime.docker.spec import ISOLATION_EXTENSION
 from tests.tables import marked
 
@@ -28,6 +29,10 @@ EXTENSIONS = (
     extensions.ECHOED_PREFIX,
     LIMIT_PREFIX,
     ISOLATION_EXTENSION,
+)
+REASON = re.compile(
+    r'"(CONTAINER_[A-Z_]+|SANDBOX_(?:SCHEDULED|STOPPING|PAUSING|RESUMING)|EGRESS_SIDECAR_[A-Z]+|PROVISIONING_ERROR'
+    r'|snapshot_[a-z]+_?[a-z_]*)"'
 )
 DEFECT_ROW = re.compile(r"^\| (\d+) \| \S", re.MULTILINE)
 
@@ -63,6 +68,19 @@ def fields_of(model: type[Wire], above: str = "") -> Iterator[str]:
             yield from fields_of(one, f"{path}.")
         if not inner:
             yield path
+
+
+def reasons() -> set[str]:
+    """Every reason that a status may carry, as the sources spell it."""
+    files = [ROOT / "manager/runtime/docker/status.py", *(ROOT / "manager/services").glob("*.py")]
+    found = set(REASON.findall("".join(file.read_text() for file in files)))
+    return found | {f"SANDBOX_{state.value.upper()}" for state in (SandboxState.PAUSING, SandboxState.RESUMING)}
+
+
+def test_reasons_of_a_status_are_documented() -> None:
+    """A reason that the page does not explain is as good as none; one that is never given is a riddle."""
+    page = (ROOT / "docs" / "api.md").read_text().partition("## States and reasons")[2].partition("\n## ")[0]
+    assert set(REASON.findall(page.replace("`", '"'))) == reasons()
 
 
 REQUEST_FIELDS = sorted(fields_of(CreateSandboxRequest))

@@ -10,7 +10,7 @@ from tests.server_process import free_port, wait_until
 
 pytestmark = pytest.mark.timeout(120)
 PATIENCE = 40.0
-TTL = 3
+TTL = 6
 
 
 def test_the_record_of_a_failed_create(start_server: StartServer, engine: docker.APIClient) -> None:
@@ -22,6 +22,6 @@ def test_the_record_of_a_failed_create(start_server: StartServer, engine: docker
     assert (status, answer["code"]) == (503, "DOCKER::SANDBOX_REGISTRY_UNREACHABLE")
     seen = server.call("GET", "/v1/sandboxes?state=failed")[1]["items"]
     told = [(item["status"]["reason"], item["status"]["message"]) for item in seen]
-    assert told in ([("PROVISIONING_ERROR", answer["message"])], [])  # none where the machine is slower than the record
+    assert told == [("PROVISIONING_ERROR", answer["message"])]
     assert engine.containers(all=True, filters={"label": f"opensandbox.io/instance={server.instance}"}) == []
     wait_until(lambda: server.call("GET", "/v1/sandboxes")[1]["items"] == [], PATIENCE, "the end of the record")
