@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from gateway.errors import BadRequest
 from gateway.fields import HOST
 from gateway.peers import chained_lines, forwarded_lines, spoken_scheme, standard_line
 from gateway.request_head import RequestHead, build_request
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from gateway.plane import Plane
     from gateway.pool import Pool
     from gateway.routing import Route
+
+_ONCE = (b"content-type", b"user-agent", b"content-location", b"content-range", b"etag", b"max-forwards", b"server")
+"""Lines of which the API's own parser takes one each, beside those that `framing` takes one of from everybody."""
 
 
 def _clean_prefix(address: Route) -> bytes:
@@ -129,7 +133,13 @@ class Outgoing:
         return lines
 
     def to_application(self, request: RequestHead) -> bytes:
-        """The whole head for our own API: it alone sees credentials, and learns peer and scheme from us only."""
+        """The whole head for our own API: it alone sees credentials, and learns peer and scheme from us only.
+
+        Raises BadRequest for a line that may be there once: which of the two is meant nobody can say.
+        """
+        names = [line.partition(b":")[0].lower() for line in request.lines]
+        if len(names) != len(set(names)) and (twice := [name for name in _ONCE if names.count(name) > 1]):
+            raise BadRequest(f"The header {twice[0].decode()} is there more than once.")
         client, plane = self._client, self._plane
         scheme = spoken_scheme(client.scheme, trusted=client.trusted, sent=request.forwarded)
         peer = plane.trusted.caller(client.peer, request.forwarded, trusted=client.trusted)

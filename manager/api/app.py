@@ -21,6 +21,8 @@ from manager.settings.model import Settings
 
 KEEP_ALIVE = 3600.0
 """Seconds: the application never closes an idle pair first; the gateway's pool does."""
+OUR_LINES = 8
+"""Header lines that the gateway may put beside those it was sent."""
 
 _logger = logging.getLogger(__name__)
 
@@ -64,6 +66,7 @@ def runner_of(app: web.Application, limits: Limits) -> web.AppRunner:
         keepalive_timeout=KEEP_ALIVE,
         max_line_size=limits.max_url_bytes + 64,
         max_field_size=limits.max_head_bytes,
+        max_headers=limits.max_headers + OUR_LINES,
         auto_decompress=False,
     )
 

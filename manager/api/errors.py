@@ -39,7 +39,8 @@ def status_of(error: errors.ManagerError) -> int:
 
 def envelope(status: int, code: str, message: str, retry_after: float | None = None) -> web.Response:
     """A failure as it is sent."""
-    text = ErrorView(code=code, message=message).to_json()
+    words = message.encode(errors="backslashreplace").decode()  # it may repeat bytes of a header that are no text
+    text = ErrorView(code=code, message=words).to_json()
     response = web.Response(status=status, text=text, content_type="application/json")
     seconds = retry_after if retry_after is not None else _RETRY_AFTER.get(status)
     if seconds is not None:
