@@ -16,7 +16,7 @@ from tests.clients.modes import WILDCARD_DOMAIN
 EXECD_PORT = 44772
 RENEWED = timedelta(hours=2)
 TOLERANCE = timedelta(seconds=30)
-PATIENCE = timedelta(seconds=2)
+PATIENCE = timedelta(seconds=4)
 POLL = timedelta(milliseconds=50)
 
 

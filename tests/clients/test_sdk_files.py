@@ -23,7 +23,7 @@ from tests.clients.conftest import Clients
 
 LARGE = 24 * 1024 * 1024
 ODD_NAME = "ä b%2Fc+d&e=f;g#h?.txt"
-END_SECONDS = 10
+END_SECONDS = 30
 TEXT = "first\nsecond ünïcode\nthird\n"
 
 

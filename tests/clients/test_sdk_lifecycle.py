@@ -19,7 +19,7 @@ from tests.clients.modes import MODES
 from tests.server_process import SANDBOX_IMAGE
 
 SNAPSHOT_SECONDS = 30
-PATIENCE = timedelta(seconds=2)
+PATIENCE = timedelta(seconds=4)
 POOL_SECONDS = 30
 POLL_SECONDS = 0.02
 HEADER_MODE = pytest.mark.parametrize("mode", [MODES["header"]], ids=str, indirect=True)
