@@ -7,6 +7,7 @@ stand-in, which knows Python only. Prints one JSON object with what each flavour
 import asyncio
 import json
 import sys
+import threading
 from typing import Any
 
 from code_interpreter import CodeInterpreter, CodeInterpreterSync
@@ -47,23 +48,35 @@ async def drive(sandbox: Sandbox) -> dict[str, Any]:
             await codes.interrupt(str(context.id))
             await asyncio.wait([running], timeout=0.1)
         said["interrupted"] = told(running.result())["error"]
+        said["found"] = (await codes.get_context(str(context.id))).id == context.id
         await codes.delete_context(str(context.id))
         try:
             await codes.get_context(str(context.id))
         except SandboxException as refused:
             said["deleted"] = getattr(refused, "status_code", None)
+        await codes.delete_contexts(PYTHON)
         return said
 
 
 def drive_sync(sandbox: SandboxSync) -> dict[str, Any]:
-    """The same by the synchronous one, but for what needs two calls at once."""
+    """The same by the synchronous one."""
     codes = CodeInterpreterSync.create(sandbox).codes
     context = codes.create_context(PYTHON)
-    return {
+    said: dict[str, Any] = {
         "runs": [told(codes.run(code, context=context)) for code in (FIRST, SECOND, "1 / 0")],
+        "without context": told(codes.run(SECOND, language=PYTHON)),
         "listed": context.id in [known.id for known in codes.list_contexts(PYTHON)],
-        "deleted": codes.delete_contexts(PYTHON) or codes.list_contexts(PYTHON),
+        "found": codes.get_context(str(context.id)).id == context.id,
     }
+    endless = threading.Thread(
+        target=lambda: said.update(interrupted=told(codes.run(ENDLESS, context=context))["error"])
+    )
+    endless.start()
+    while endless.is_alive():
+        codes.interrupt(str(context.id))
+        endless.join(0.1)
+    codes.delete_context(str(context.id))
+    return said | {"deleted": codes.delete_contexts(PYTHON) or codes.list_contexts(PYTHON)}
 
 
 async def main(domain: str, key: str, image: str, proxy: str) -> dict[str, Any]:
