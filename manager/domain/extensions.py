@@ -34,9 +34,11 @@ _SECONDS = {RENEW_EXTEND: (300, 86_400), IDLE_PAUSE: (30, 86_400)}
 
 def problem(extensions: Mapping[str, str]) -> str | None:
     """The first broken rule as a sentence that names the key, or None."""
-    for key in extensions:
+    for key, value in extensions.items():
         if not key.isprintable():
             return f"extensions: the key {key[:40]!r} holds control characters"
+        if not value.isprintable():
+            return f"extensions.{key[:80]}: {value[:40]!r} holds control characters"
     size = sum(len(key.encode()) + len(value.encode()) for key, value in extensions.items())
     if size > MAX_BYTES:
         return f"extensions: hold {size} bytes, and may hold {MAX_BYTES}"

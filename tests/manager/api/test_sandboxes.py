@@ -199,6 +199,7 @@ def one_line_texts(text: str) -> list[dict[str, Any]]:
         {"metadata": {"k": text}},
         {"env": {text: "v"}},
         {"extensions": {text: "v"}},
+        {"extensions": {"opensandbox.extensions.a": text}},
         {"platform": {"os": text, "arch": "amd64"}},
         {"snapshotId": text, "image": None},
         {"networkPolicy": {"egress": [{"action": "allow", "target": text}]}},
