@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from manager.domain.ids import new_id
 from manager.domain.sandbox import Platform
 from tests.refusals.catalogue import ID, refusal
 from tests.refusals.on_sandboxes import SAID, paused
@@ -80,6 +83,18 @@ def a_restore_on_another_platform(stage: Stage) -> Answer:
     native: Platform = stage.run(house.runtime._tools.images._native())
     other = {"os": "linux", "arch": "arm64" if native.arch == "amd64" else "amd64"}
     return house.create(**restored(house.shared_snapshot(), platform=other))
+
+
+@refusal("SNAPSHOT::INVALID_RESTORE_CONFIG", 409, rf"Snapshot {ID} has no image to restore from\.")
+def a_restore_of_a_record_alone(stage: Stage) -> Answer:
+    house = stage.house("gateway")
+    snapshots = house.services.snapshots
+    kept = snapshots.get(house.shared_snapshot())
+    bare = replace(kept, id=new_id(), image="")
+    snapshots.load([kept, bare])  # as a server finds it that starts with such a store
+    answer = house.create(**restored(bare.id))
+    snapshots.load([kept])
+    return answer
 
 
 @refusal("SNAPSHOT::DELETE_CONFLICT", 409, r"A sandbox still uses this snapshot; delete the sandbox first\.")
