@@ -97,6 +97,7 @@ async def test_a_hanging_engine_is_noticed(
     proxy.hanging = True
     await events.lost()
     assert runtime.degraded() is not None
+    proxy.hanging = False  # or the end of the runtime waits for what is under way
 
 
 @pytest.mark.parametrize(("threads", "sizes"), [(1, {2}), (4, {4}), (200, {16, 32, 64})])
