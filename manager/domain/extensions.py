@@ -43,13 +43,13 @@ def problem(extensions: Mapping[str, str]) -> str | None:
     if size > MAX_BYTES:
         return f"extensions: hold {size} bytes, and may hold {MAX_BYTES}"
     for key, (least, most) in _SECONDS.items():
-        value = extensions.get(key)
-        if value is None:
+        asked = extensions.get(key)
+        if asked is None:
             continue
-        if not (value.isascii() and value.strip().isdigit()):
-            return f"extensions.{key}: must be a whole number of seconds in decimal digits, got {value[:40]!r}"
-        if not least <= int(value.strip()[:9]) <= most:
-            return f"extensions.{key}: must be {least} to {most} seconds, got {value[:40]!r}"
+        if not (asked.isascii() and asked.strip().isdigit()):
+            return f"extensions.{key}: must be a whole number of seconds in decimal digits, got {asked[:40]!r}"
+        if not least <= int(asked.strip()[:9]) <= most:
+            return f"extensions.{key}: must be {least} to {most} seconds, got {asked[:40]!r}"
     if KEEP_PREFIX in extensions and _kept(extensions[KEEP_PREFIX]) is None:
         shown = extensions[KEEP_PREFIX][:40]
         return f'extensions.{KEEP_PREFIX}: must be "true", "false" or ports such as "8888,8080", got {shown!r}'
