@@ -16,7 +16,7 @@ from manager.settings.model import Settings
 from tests.server_process import free_port as free_port
 
 T = TypeVar("T")
-DEADLINE = 20.0
+DEADLINE = 40.0
 
 
 def make_settings(execd: str, instance: str, home: Path, **tables: dict[str, Any]) -> Settings:

@@ -27,7 +27,7 @@ from manager.settings.model import Settings
 from tests.docker.conftest import remove_all
 from tests.docker.harness import Events, eventually, http_get, make_settings
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 Started = Callable[..., Awaitable[tuple[DockerRuntime, Events]]]
 Spec = Callable[..., SandboxSpec]
 REF = {"poolRef": "warm"}
