@@ -12,7 +12,7 @@ from tests.clients.test_restart import create, request
 from tests.conftest import StartServer
 from tests.server_process import SERVER, ServerProcess, wait_until
 
-REFUSAL_SECONDS = 15
+REFUSAL_SECONDS = 60
 RECOVERY_SECONDS = 40.0
 DOCKER_SOCKET = Path("/var/run/docker.sock")
 

@@ -21,6 +21,7 @@ PAUSE_FAILED = "DOCKER::SANDBOX_PAUSE_FAILED"
 RESUME_FAILED = "DOCKER::SANDBOX_RESUME_FAILED"
 _ON_THIS_KERNEL = (None, "", "runc", "io.containerd.runc.v2", "io.containerd.runtime.v1.linux")
 """Runtimes whose sandboxes are processes of the host."""
+FREEZE_TRIES = 3
 _REFUSALS = (errors.Failed, errors.Conflict, errors.NotFound)
 """What the Engine says of a container that cannot be changed; anything else is about the Engine."""
 
@@ -36,7 +37,7 @@ class Freezer:
         if status_of(details).state is not SandboxState.RUNNING:
             raise errors.Conflict(NOT_RUNNING, f"Sandbox {sandbox_id} is not running.")
         try:
-            await self._calls.pause(details["Id"])
+            await self._freeze(details["Id"])
         except errors.Conflict as error:
             raise errors.Conflict(NOT_RUNNING, f"Failed to pause sandbox {sandbox_id}: {error.message}") from error
         except (errors.Failed, errors.NotFound) as error:
@@ -80,9 +81,21 @@ class Freezer:
                     await self._calls.pause(owner)
             raise _of_sandbox(error, sandbox_id) from error
 
+    async def _freeze(self, container: str) -> None:
+        """Freezes a container; raises what the last try said.
+
+        On a busy host the freezer of cgroup v1 does not always catch every process in time: runc thaws them again and
+        says "unable to freeze". Another try mostly succeeds.
+        """
+        for _ in range(FREEZE_TRIES - 1):
+            with contextlib.suppress(errors.Failed):
+                await self._calls.pause(container)
+                return
+        await self._calls.pause(container)
+
     async def _freeze_sidecar(self, owner: str) -> None:
         if not (await self._running(owner))["Paused"]:
-            await self._calls.pause(owner)
+            await self._freeze(owner)
 
     async def _thaw_sidecar(self, owner: str) -> bool:
         """Whether it was frozen until now."""
