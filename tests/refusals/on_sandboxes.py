@@ -16,11 +16,11 @@ CONTAINER = r"/containers/[0-9a-f]+"
 @contextlib.contextmanager
 def paused(house: House, path: str) -> Iterator[None]:
     """A sandbox is paused for as long as the block."""
-    assert house.call("POST", f"{path}/pause").status == 202
+    house.stage.until(lambda: house.call("POST", f"{path}/pause").status == 202, "pause")
     try:
         yield
     finally:
-        house.call("POST", f"{path}/resume")
+        house.stage.until(lambda: house.call("POST", f"{path}/resume").status == 202, "resumption")
 
 
 @refusal("DOCKER::SANDBOX_NOT_FOUND", 404, r"Sandbox nobody not found\.")

@@ -302,5 +302,7 @@ class Stage:
 
 async def _listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Takes what comes and says nothing."""
-    await reader.read()
-    writer.close()
+    try:
+        await reader.read()
+    finally:
+        writer.close()

@@ -75,6 +75,12 @@ class Watch:
         finally:
             asyncio.get_running_loop().call_later(OVERLAP, self._deleting.discard, sandbox_id)
 
+    def looked_at(self, sandbox_id: str) -> None:
+        """Somebody has an answer that is newer than what a look under way may come back with: it looks once more."""
+        looking = self._looks.get(sandbox_id)
+        if looking is not None and not looking.done():
+            self._again.add(sandbox_id)
+
     async def _run(self) -> None:
         pause = FIRST_PAUSE
         while True:

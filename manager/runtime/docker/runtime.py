@@ -248,7 +248,9 @@ class DockerRuntime:
 
     async def get(self, sandbox_id: str) -> Sandbox | None:
         """The sandbox as it is this moment, or None."""
-        return await _answered(self._census.one(sandbox_id), f"sandbox {sandbox_id}")
+        seen = await _answered(self._census.one(sandbox_id), f"sandbox {sandbox_id}")
+        self._watch.looked_at(sandbox_id)
+        return seen
 
     async def list(self) -> Sequence[Sandbox]:
         """Every sandbox of this server."""
