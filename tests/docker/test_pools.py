@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -177,6 +178,36 @@ async def test_stop_drains_the_pool(
     await runtime.stop()
     left = await asyncio.to_thread(engine.containers, all=True, filters={"name": waiting[0]})
     assert left == []
+
+
+async def test_stop_leaves_nothing_of_what_is_being_made(
+    started: Started, pooled: Callable[..., Settings], engine: docker.APIClient, instance: str
+) -> None:
+    """The Engine has been told to make it, and makes it whether or not anybody waits."""
+    runtime, _ = await started(pooled(size=1))
+    begun, over, loop = asyncio.Event(), threading.Event(), asyncio.get_running_loop()
+    call = runtime._calls.engine.call
+
+    async def telling(work: Any, *lane: Any) -> Any:
+        def told(client: Any) -> Any:
+            loop.call_soon_threadsafe(begun.set)
+            try:
+                return work(client)
+            finally:
+                over.set()
+
+        return await call(told if "create_container" in work.__qualname__ else work, *lane)
+
+    await full(runtime, 1)
+    runtime._calls.engine.call = telling  # type: ignore[method-assign]
+    assert runtime.reserve(REF) is not None
+    await begun.wait()
+    await runtime.stop()
+    await asyncio.to_thread(over.wait)
+    mine = {"label": f"opensandbox.io/instance={instance}-pool", "status": ["created", "running"]}
+    reserved = 1
+    assert len(await asyncio.to_thread(engine.containers, all=True, filters=mine)) == reserved
+    remove_all(engine, f"{instance}-pool")
 
 
 async def test_another_image_under_the_same_name_drains_the_pool(

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 
 from manager.domain import errors
 from manager.domain.quantities import parse_limits
@@ -35,6 +36,8 @@ RESERVED_FOR = 30.0
 """Seconds for which an id that was handed out waits for its create."""
 LOOK_EVERY = 30.0
 """Seconds between two looks at whether stock is still what would be made today."""
+DRAIN_LIMIT = 10.0
+"""Seconds for which the end of the server waits for a container that is being made."""
 Make = Callable[[SandboxSpec, Tools, tuple[str, str]], Awaitable[object]]
 
 
@@ -90,6 +93,7 @@ class Pools:
         self._make = make
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._under_way: asyncio.Future[object] | None = None
 
     # handing out
 
@@ -170,6 +174,9 @@ class Pools:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        if self._under_way is not None:
+            # What the Engine has been told cannot be taken back: cancelled, it would come into being after we are gone.
+            await asyncio.wait([self._under_way], timeout=DRAIN_LIMIT)
         waiting = [sandbox_id for stock in self._stocks.values() for sandbox_id in stock.free]
         for stock in self._stocks.values():
             stock.free.clear()
@@ -220,8 +227,10 @@ class Pools:
         for name, stock in self._stocks.items():
             while len(stock.free) < stock.settings.size:
                 spec = self._spec(name, stock.settings)
-                await self._make(spec, self._tools_of(stock.settings), (name, stock.template))
-                stock.free.append(spec.id)
+                made = self._make(spec, self._tools_of(stock.settings), (name, stock.template))
+                self._under_way = asyncio.ensure_future(made)
+                self._under_way.add_done_callback(partial(_count, stock, spec.id))
+                await asyncio.shield(self._under_way)
 
     async def _template(self, name: str, pool: PoolSettings) -> str:
         """Changes with everything that the containers of a pool are made from."""
@@ -247,6 +256,12 @@ class Pools:
             resource_limits=dict(pool.resource_limits),
             extensions={POOL_REF: name},
         )
+
+
+def _count(stock: Stock, sandbox_id: str, made: asyncio.Future[object]) -> None:
+    """A container that was made waits, also when whoever had it made has been cancelled meanwhile."""
+    if not made.cancelled() and made.exception() is None:
+        stock.free.append(sandbox_id)
 
 
 def claim_name(sandbox_id: str) -> str:
