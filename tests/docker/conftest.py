@@ -62,7 +62,8 @@ def instance(engine: docker.APIClient) -> Iterator[str]:
     """The instance label of this session; what carries it is removed afterwards."""
     name = f"test-{uuid.uuid4().hex[:8]}"
     yield name
-    remove_all(engine, name)
+    for owner in (name, f"{name}-pool"):
+        remove_all(engine, owner)
 
 
 def remove_all(engine: docker.APIClient, instance: str) -> None:
