@@ -12,7 +12,6 @@ import struct
 import termios
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,17 @@ from manager.runtime.docker.runtime import DockerRuntime
 from manager.terminal import CLEAR
 from tests.conftest import StartServer
 from tests.docker.harness import Events, free_port, make_settings
-from tests.docker.registries import AUTH, LOGIN, PASSWORD, USER, Valve, both_platforms, large_image, pushed
+from tests.docker.registries import (
+    AUTH,
+    LOGIN,
+    PASSWORD,
+    USER,
+    Valve,
+    both_platforms,
+    broken_registry,
+    large_image,
+    pushed,
+)
 from tests.server_process import ServerProcess, wait_until
 
 pytestmark = pytest.mark.timeout(120)
@@ -54,22 +63,8 @@ def slow(registry: str, engine: docker.APIClient, images: tuple[str, str]) -> It
 @pytest.fixture
 def broken() -> Iterator[str]:
     """A registry that has lost its storage."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200 if self.path == "/v2/" else 500)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        do_HEAD = do_GET
-
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with broken_registry() as address:
+        yield address
 
 
 def asked(image: str, **more: Any) -> dict[str, Any]:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from manager.runtime.docker import host_port
+from tests.docker.registries import broken_registry
 from tests.refusals.catalogue import refusal, refused_creates
 from tests.refusals.on_sandboxes import SAID
 from tests.refusals.stage import Answer, Stage
@@ -103,27 +100,6 @@ def a_registry_that_says_nothing(stage: Stage) -> Answer:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         return stage.house("impatient").create(image={"uri": f"{address}/x:1"})
-
-
-@contextmanager
-def broken_registry() -> Iterator[str]:
-    """The address of a registry that has lost its storage."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200 if self.path == "/v2/" else 500)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        do_HEAD = do_GET
-
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"127.0.0.1:{server.server_port}"
-        server.shutdown()
 
 
 @refusal("DOCKER::SANDBOX_IMAGE_PULL_FAILED", 500, rf"Failed to pull image {ADDRESS}/x:1: .*")
