@@ -21,6 +21,7 @@ USER, GROUP = "nobody", "nogroup"
 PROGRAMS = ("dockerd", "rootlesskit", "slirp4netns", "newuidmap", "newgidmap", "setpriv", "unshare")
 PREPARE = f"""
 mknod "$HOME/tun" c 10 200 && chmod 666 "$HOME/tun" && mount --bind "$HOME/tun" {TUN} &&
+touch /etc/subuid /etc/subgid &&
 mount --bind "$HOME/subuid" /etc/subuid && mount --bind "$HOME/subgid" /etc/subgid &&
 exec setpriv --reuid {USER} --regid {GROUP} --clear-groups "$@"
 """
