@@ -39,7 +39,7 @@ class AccessLog:
         `upstream_seconds` is from the request's going to the sandbox to the head of its answer; None without one.
         `status` is 0 when nothing was answered.
         """
-        if self._sample < 1.0 and random.random() >= self._sample:
+        if self._is_left_out():
             return
         line = {
             "request_id": request_id.decode("latin-1"),
@@ -60,7 +60,7 @@ class AccessLog:
 
     def write_refused(self, *, request_id: bytes, peer: bytes, status: int, code: str) -> None:
         """The line of what was no request: who sent it and how it was refused, and nothing of the bytes themselves."""
-        if self._sample < 1.0 and random.random() >= self._sample:
+        if self._is_left_out():
             return
         line = {
             "request_id": request_id.decode("latin-1"),
@@ -69,3 +69,6 @@ class AccessLog:
             "code": code,
         }
         log.info("%s", json.dumps(line))
+
+    def _is_left_out(self) -> bool:
+        return self._sample < 1.0 and random.random() >= self._sample

@@ -26,7 +26,7 @@ READ_ONLY = "API_KEY_READ_ONLY"
 
 _BEARER = "bearer "
 _SPACE = " \t"
-_LOOKING = frozenset({"GET", "HEAD"})
+READING = frozenset({"GET", "HEAD"})
 
 
 def presented_key(headers: Mapping[str, str]) -> str | None:
@@ -54,7 +54,7 @@ def identify(presented: str | None, keys: ApiKeys, guesses: Guesses, address: st
 
 def check_scope(key: ApiKey, method: str) -> None:
     """Raises Forbidden when the key may only look."""
-    if key.read_only and method not in _LOOKING:
+    if key.read_only and method not in READING:
         raise Forbidden(READ_ONLY, f"The API key {key.name!r} may only read.")
 
 

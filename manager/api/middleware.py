@@ -13,7 +13,7 @@ from aiohttp.typedefs import Middleware
 
 from manager import logs
 from manager.api import cors
-from manager.api.auth import FROM_SANDBOX, check_origin, check_scope, identify, presented_key
+from manager.api.auth import FROM_SANDBOX, READING, check_origin, check_scope, identify, presented_key
 from manager.api.call import CALLER, SERVICES, SUBJECT
 from manager.api.errors import UNKNOWN_ERROR, answer, envelope, status_of
 from manager.api.routes import OPEN_PATHS
@@ -28,8 +28,7 @@ REQUEST_ID = "X-Request-ID"
 
 _logger = logging.getLogger(__name__)
 _audit = logging.getLogger("manager.audit")
-_READING = frozenset({"GET", "HEAD"})
-_LOOKING = _READING | {"OPTIONS"}
+_LOOKING = READING | {"OPTIONS"}
 
 _ROUTER_CODES = {404: "GENERAL::NOT_FOUND", 405: "GENERAL::METHOD_NOT_ALLOWED"}
 
@@ -126,7 +125,7 @@ def _write_audit(request: web.Request, outcome: str) -> None:
 async def etags(request: web.Request, handler: Next) -> web.StreamResponse:
     """Marks what was read with an ETag, and answers 304 to whoever has it already."""
     response = await handler(request)
-    if request.method not in _READING or response.status != 200 or not isinstance(response, web.Response):
+    if request.method not in READING or response.status != 200 or not isinstance(response, web.Response):
         return response
     body = response.body
     if not isinstance(body, bytes):

@@ -15,7 +15,15 @@ from manager.runtime.docker.engine import Engine
 from manager.runtime.docker.instance import instance_of
 from manager.runtime.docker.labels import ID, INSTANCE
 from manager.runtime.docker.networks import gateways
-from manager.runtime.docker.outlook import Outlook, Reach, find_place, is_rootless, outlook, stands_apart
+from manager.runtime.docker.outlook import (
+    Outlook,
+    Reach,
+    find_place,
+    has_user_namespaces,
+    is_rootless,
+    outlook,
+    stands_apart,
+)
 from manager.runtime.docker.own_container import own_container
 from manager.runtime.docker.profile import profile
 from manager.runtime.docker.way_in import knock
@@ -85,7 +93,7 @@ def _kind(info: Json) -> Iterator[Finding]:
     if is_rootless(info):
         text = "is rootless: sandboxes are dialled at published ports, and it owns no more of this host than its user"
         yield ok("engine", text)
-    if "name=userns" in (info.get("SecurityOptions") or ()):
+    if has_user_namespaces(info):
         yield ok("engine", "has user namespaces: root of a sandbox is nobody on the host, its directories included")
 
 

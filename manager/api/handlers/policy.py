@@ -8,14 +8,15 @@ from aiohttp import web
 from pydantic import BaseModel, RootModel
 
 from manager.api.call import Call, NoBody, NoQuery
-from manager.api.schemas.create import Policy, Rule, Target
+from manager.api.schemas.base import Text
+from manager.api.schemas.create import Policy, Rule
 
 
 class RuleList(RootModel[list[Rule]]):
     """Rules to add or to replace."""
 
 
-class TargetList(RootModel[list[Target]]):
+class TargetList(RootModel[list[Text]]):
     """Targets whose rules are removed."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, PlainSerializer
+from pydantic import AfterValidator, BaseModel, ConfigDict, PlainSerializer, StringConstraints
 from pydantic.alias_generators import to_camel
 
 
@@ -38,6 +38,8 @@ def _printable(text: str) -> str:
 
 Printable = Annotated[str, AfterValidator(_printable)]
 """A name, a path or another text that people read in one line."""
+Text = Annotated[Printable, StringConstraints(min_length=1)]
+"""The same where something has to be there."""
 
 
 def _utc(moment: datetime) -> datetime:

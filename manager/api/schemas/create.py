@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, StringConstraints, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
-from manager.api.schemas.base import Printable, Wire
+from manager.api.schemas.base import Printable, Text, Wire
 from manager.domain.process import process_problems
 
 MIN_TIMEOUT = 60
@@ -28,8 +28,6 @@ ImageName = Annotated[
 Username = Annotated[Printable, StringConstraints(max_length=1024)]
 Password = Annotated[str, StringConstraints(max_length=16384)]
 """Both travel to the Engine in one header; the longest that registries give are tokens of a few kilobytes."""
-Target = Annotated[Printable, StringConstraints(min_length=1)]
-"""A host, a wildcard of hosts or an address that a rule of an egress policy is about."""
 ClaimName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
 
 
@@ -68,7 +66,7 @@ class Rule(Wire):
     """One rule of an egress policy."""
 
     action: Printable = Field(examples=["allow"])
-    target: Target = Field(examples=["*.example.org"])
+    target: Text = Field(examples=["*.example.org"])
 
 
 class Policy(Wire):
@@ -242,7 +240,9 @@ class CreateSandboxRequest(Wire):
         return self
 
     def _check_template(self) -> None:
-        given = ", ".join(to_camel(name) for name in _OF_TEMPLATES if getattr(self, name) != _DEFAULTS[name])
+        fields = type(self).model_fields
+        default = {name: fields[name].get_default(call_default_factory=True) for name in _OF_TEMPLATES}
+        given = ", ".join(to_camel(name) for name in _OF_TEMPLATES if getattr(self, name) != default[name])
         if given:
             raise ValueError(f"templateId cannot be combined with {given}: the template says what runs.")
 
@@ -261,9 +261,6 @@ _OF_TEMPLATES = (
     "secure_runtime",
     "lifecycle",
 )
-_DEFAULTS = {
-    name: field.get_default(call_default_factory=True) for name, field in CreateSandboxRequest.model_fields.items()
-}
 
 _FLAT: dict[str, tuple[str, Literal["path", "claimName"]]] = {
     "hostPath": ("host", "path"),

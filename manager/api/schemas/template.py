@@ -6,10 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from manager.api.schemas.base import Printable, Wire
+from manager.api.schemas.base import Text, Wire
 from manager.api.schemas.sandbox import PageQuery
-
-Text = Annotated[Printable, Field(min_length=1)]
 
 
 class Readiness(Wire):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from manager.domain.sandbox import SandboxSpec
-from manager.runtime.docker.outlook import is_rootless
+from manager.runtime.docker.outlook import has_user_namespaces, is_rootless
 from manager.runtime.docker.profile import Profile
 
 
@@ -72,6 +72,6 @@ def host_network_obstacle(info: Mapping[str, Any]) -> str | None:
     remedy = "set docker.network_mode = 'bridge'"
     if is_rootless(info):
         return f"the Docker Engine is rootless: the network it calls 'host' cannot be dialled from here; {remedy}"
-    if "name=userns" in (info.get("SecurityOptions") or ()):
+    if has_user_namespaces(info):
         return f"the Docker Engine has user namespaces, which share no network with the host; {remedy}"
     return None

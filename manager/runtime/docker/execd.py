@@ -110,7 +110,9 @@ class Execd:
         volume = await self._lock(helper, image_id, wanted)
         complete = False
         try:
-            complete = await self._calls.get_archive(helper, f"{EXECD_MOUNT}/{COMPLETE}") is not None
+            complete = (
+                volume is not None and await self._calls.get_archive(helper, f"{EXECD_MOUNT}/{COMPLETE}") is not None
+            )
             archive = await self._gather(helper)
             if volume and not complete:
                 await self._calls.put_archive(helper, EXECD_MOUNT, archive)

@@ -12,12 +12,12 @@ import os
 from pathlib import Path
 
 from manager.domain.volumes import within
-from manager.runtime.docker.outlook import CONTAINER_MARKS
+from manager.runtime.docker.outlook import in_container
+from manager.runtime.docker.own_container import own_mounts
 from manager.settings.model import Settings
 
 MACHINE_ID = "/etc/machine-id"
 """For an Engine that servers of several machines share; a container has none."""
-MOUNTS = "/proc/self/mountinfo"
 _DIGITS = 12
 
 
@@ -26,8 +26,7 @@ def instance_of(settings: Settings) -> str:
     if settings.docker.instance is not None:
         return settings.docker.instance
     path = os.path.realpath(os.path.expanduser(settings.store.path))
-    inside = any(os.path.exists(mark) for mark in CONTAINER_MARKS)
-    return name_of(_read(MACHINE_ID).strip(), outside(path, _read(MOUNTS)) if inside else path)
+    return name_of(_machine(), outside(path, own_mounts()) if in_container() else path)
 
 
 def name_of(machine: str, place: str) -> str:
@@ -45,8 +44,8 @@ def outside(path: str, mounts: str) -> str:
     return place
 
 
-def _read(path: str) -> str:
+def _machine() -> str:
     try:
-        return Path(path).read_text(encoding="utf-8", errors="replace")
+        return Path(MACHINE_ID).read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return ""

@@ -48,6 +48,11 @@ def is_rootless(info: Mapping[str, Any]) -> bool:
     return "name=rootless" in (info.get("SecurityOptions") or ())
 
 
+def has_user_namespaces(info: Mapping[str, Any]) -> bool:
+    """Whether root of a container is nobody on the host of the Engine that says this of itself."""
+    return "name=userns" in (info.get("SecurityOptions") or ())
+
+
 def stands_apart(info: Mapping[str, Any]) -> bool:
     """Whether the Engine's bridges are in another network namespace than the host's own programs. Pure."""
     return is_rootless(info) or info.get("OperatingSystem") == _VIRTUAL_MACHINE
@@ -108,9 +113,14 @@ def outlook(remote_host: str | None, host_ip: str | None, place: Place, reach: R
     return Outlook(Sight(place.gateway, reach, private=True), None)
 
 
+def in_container() -> bool:
+    """Whether this process runs in a container, by the files that engines put there."""
+    return any(os.path.exists(mark) for mark in CONTAINER_MARKS)
+
+
 def find_place() -> Place:
     """Where this process runs."""
-    if not any(os.path.exists(mark) for mark in CONTAINER_MARKS):
+    if not in_container():
         return Place()
     try:
         table = Path("/proc/net/route").read_text(encoding="ascii")

@@ -22,7 +22,8 @@ def container_id(mounts: str) -> str | None:
     return found[1] if found else None
 
 
-def _own_mounts() -> str:
+def own_mounts() -> str:
+    """What this process has mounted, as /proc/self/mountinfo tells; empty where there is none."""
     try:
         return Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -31,5 +32,5 @@ def _own_mounts() -> str:
 
 async def own_container(calls: Calls) -> Json | None:
     """Our own container as the Engine describes it; None when we are in none, or in one of another Engine."""
-    named = container_id(_own_mounts())
+    named = container_id(own_mounts())
     return await calls.inspect_container(named) if named else None

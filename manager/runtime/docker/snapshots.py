@@ -10,7 +10,7 @@ from manager.runtime.docker.calls import Calls
 from manager.runtime.docker.census import Census
 from manager.runtime.docker.images import said
 from manager.runtime.docker.labels import SANDBOX_LABELS, SNAPSHOT
-from manager.runtime.docker.profile import Profile
+from manager.runtime.docker.profile import Profile, secure_runtime_name
 from manager.runtime.docker.spec import OWN_VARIABLES
 from manager.runtime.docker.status import status_of
 
@@ -19,7 +19,6 @@ CREATE_FAILED = "SNAPSHOT::RUNTIME_CREATE_FAILED"
 DELETE_CONFLICT = "SNAPSHOT::DELETE_CONFLICT"
 REMOVE_FAILED = "DOCKER::SNAPSHOT_IMAGE_REMOVE_FAILED"
 UNSUPPORTED_RUNTIME = "SNAPSHOT::UNSUPPORTED_RUNTIME"
-GVISOR = "runsc"
 INVALID_SOURCE = "SNAPSHOT::INVALID_SOURCE_STATE"
 
 
@@ -66,7 +65,7 @@ def check_runtime(runtime: str | None, profile: Profile) -> None:
     It keeps what is written below /tmp to itself, since 2023 all that is written: a commit would lose it silently.
     """
     configured = profile.secure_runtime if profile.secure_kind == "gvisor" else None
-    if runtime is not None and runtime in (GVISOR, configured):
+    if runtime is not None and runtime in (secure_runtime_name("gvisor", None), configured):
         message = "Snapshots of sandboxes on gVisor are not possible: it keeps what they write where no commit sees it."
         raise errors.Conflict(UNSUPPORTED_RUNTIME, message)
 
