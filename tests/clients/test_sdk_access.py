@@ -14,6 +14,7 @@ from opensandbox import Sandbox
 from opensandbox.exceptions import SandboxApiException
 from opensandbox.models.sandboxes import CredentialProxyConfig, NetworkPolicy, NetworkRule, SandboxEndpoint
 
+from manager.runtime.docker.networks import gateways
 from tests.clients.conftest import Clients
 from tests.clients.modes import MODES, LocalNames
 from tests.clients.test_restart import GATEWAY_BY_HEADER, request
@@ -111,7 +112,7 @@ async def test_secure_access_is_refused_where_it_means_nothing(clients: Clients)
 async def host(engine: docker.DockerClient) -> str:
     """This machine as a sandbox sees it: its bridge's gateway."""
     bridge = await asyncio.to_thread(engine.networks.get, "bridge")
-    return str(bridge.attrs["IPAM"]["Config"][0]["Gateway"])
+    return gateways(bridge.attrs)[0]
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.docker.conftest import BUILD
+from tests.engine import engine_socket
 from tests.server_process import EXECD_IMAGE, Api, free_port, to_toml, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -88,7 +89,8 @@ class Composed(Api):
         self._config.write_text(to_toml(document))
         names = home / "names.yaml"
         self.volume = f"{name}-state"
-        own = {"services": {SERVICE: {"container_name": name}}, "volumes": {"opensandbox-data": {"name": self.volume}}}
+        service = {"container_name": name, "volumes": [f"{engine_socket()}:/var/run/docker.sock"]}
+        own = {"services": {SERVICE: service}, "volumes": {"opensandbox-data": {"name": self.volume}}}
         names.write_text(json.dumps(own))
         self._files = ((clone / "config" / "compose.bridge.yaml",) if bridge else ()) + (names,)
         self._ready = f"http://127.0.0.1:{INSIDE if bridge else self.port}/ready"

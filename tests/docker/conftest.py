@@ -20,6 +20,7 @@ from manager.runtime.docker.runtime import DockerRuntime
 from manager.settings.model import Settings
 from tests.docker import registries
 from tests.docker.harness import Events, make_settings
+from tests.engine import api_client
 
 BUILD = Path(__file__).parents[1] / "images" / "build"
 INSTANCE = "opensandbox.io/instance"
@@ -28,7 +29,7 @@ INSTANCE = "opensandbox.io/instance"
 @pytest.fixture(scope="session")
 def engine() -> Iterator[docker.APIClient]:
     """An SDK client of the tests' own, for looking behind the runtime's back."""
-    client = docker.APIClient(version="auto")
+    client = api_client()
     yield client
     client.close()
 

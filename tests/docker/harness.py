@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from manager.domain.sandbox import Sandbox
 from manager.runtime.base import Appeared, Departed, OutOfSync, RuntimeEvent, Synced
 from manager.settings.model import Settings
+from tests.engine import engine_socket
 from tests.server_process import free_port as free_port
 
 T = TypeVar("T")
@@ -141,7 +142,7 @@ class EngineProxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open.add(asyncio.current_task())
-        upstream_reader, upstream_writer = await asyncio.open_unix_connection("/var/run/docker.sock")
+        upstream_reader, upstream_writer = await asyncio.open_unix_connection(engine_socket())
         pair = {writer, upstream_writer}
         self._writers |= pair
         try:

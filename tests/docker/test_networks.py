@@ -16,6 +16,7 @@ import pytest
 from manager.domain import errors
 from manager.domain.sandbox import EXECD_PORT, HTTP_PORT, NamedVolume, SandboxSpec, VolumeMount
 from manager.runtime.docker import host_port
+from manager.runtime.docker.networks import gateways
 from manager.runtime.docker.ports import probe_here, probe_there
 from manager.runtime.docker.runtime import DockerRuntime
 from manager.settings.model import Settings
@@ -126,6 +127,42 @@ async def test_in_host_mode_a_port_of_a_stranger_is_a_conflict(
             await on_the_host.create(asked, print)
     assert raised.value.code == "DOCKER::HOST_PORT_IN_USE"
     assert await on_the_host.get(asked.id) is None
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({"Subnet": "172.18.0.0/16", "Gateway": "172.18.0.7"}, ["172.18.0.7"]),
+        ({"Subnet": "172.17.0.0/16"}, ["172.17.0.1"]),
+        ({"Subnet": "10.78.0.0/16", "IPRange": "10.78.5.0/24"}, ["10.78.5.0"]),
+        ({"Subnet": "10.78.0.0/16", "IPRange": "10.78.0.0/24"}, ["10.78.0.1"]),
+        ({"Subnet": "10.81.0.9/29"}, ["10.81.0.9"]),
+        ({"Subnet": "fd12:3456::/64"}, ["fd12:3456::1"]),
+        ({}, []),
+    ],
+)
+def test_the_gateway_that_is_not_told_is_the_first_address(told: dict[str, str], expected: list[str]) -> None:
+    """As the Engine chooses it for its own bridges; what another driver's network leads to is not known."""
+    assert gateways({"Driver": "bridge", "IPAM": {"Config": [told]}}) == expected
+    named = [told[key] for key in told if key == "Gateway"]
+    assert gateways({"Driver": "macvlan", "IPAM": {"Config": [told]}}) == named
+
+
+async def test_a_network_with_a_subnet_alone_is_dialled_like_any(
+    started: Started, made: Made, spec: Spec, engine: docker.APIClient, instance: str
+) -> None:
+    """The Engine tells no gateway for it, and neither for its own bridge before its second start."""
+    name = f"{instance}-subnet"
+    pool = docker.types.IPAMPool(subnet=f"10.{random.randrange(100, 250)}.{random.randrange(250)}.0/24")
+    engine.create_network(name, ipam=docker.types.IPAMConfig(pool_configs=[pool]))
+    runtime, _ = await started(made(docker={"network_mode": name}))
+    sandbox = await runtime.create(spec(), print)
+    details = engine.inspect_container(f"sandbox-{sandbox.id}")
+    assert gateways(engine.inspect_network(name)) == [details["NetworkSettings"]["Networks"][name]["Gateway"]]
+    assert (await http_get((str(sandbox.addresses.dial_host), EXECD_PORT), "/ping"))[0] == 200
+    assert not details["HostConfig"]["PortBindings"]
+    await runtime.delete(sandbox.id)
+    engine.remove_network(name)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import pytest
 from tests.docker import composed
 from tests.docker.composed import Composed
 from tests.docker.harness import DEADLINE, wait_for_port
+from tests.engine import engine_socket
 from tests.server_process import SANDBOX_IMAGE, Api, to_toml, wait_until
 
 pytestmark = pytest.mark.timeout(400)
@@ -264,7 +265,7 @@ def cut_off(clone: Path, engine: docker.APIClient, tmp_path: Path) -> Iterator[A
     }
     (tmp_path / "config.toml").write_text(to_toml(tables))
     engine.create_network(name, internal=True)
-    mounts = ["-v", "/var/run/docker.sock:/var/run/docker.sock"]
+    mounts = ["-v", f"{engine_socket()}:/var/run/docker.sock"]
     mounts += ["-v", f"{tmp_path}/config.toml:/etc/opensandbox/config.toml:ro"]
     try:
         composed.run(["docker", "run", "-d", "--name", name, "--network", name, *mounts, composed.IMAGE], {})

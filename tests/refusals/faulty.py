@@ -18,7 +18,8 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
-SOCKET = "/var/run/docker.sock"
+from tests.engine import engine_socket
+
 _MOST = 64 * 1024 * 1024
 _OURS = frozenset({"transfer-encoding", "connection", "content-length"})
 _MAKING = {
@@ -69,7 +70,7 @@ class FaultyEngine:
 
     async def start(self, also: SplitResult) -> None:
         """Listens on its socket and at a TCP address."""
-        connector = aiohttp.UnixConnector(SOCKET, limit=0)
+        connector = aiohttp.UnixConnector(engine_socket(), limit=0)
         self._session = aiohttp.ClientSession(
             connector=connector, timeout=aiohttp.ClientTimeout(), auto_decompress=False
         )

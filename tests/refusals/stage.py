@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-import docker
 import pytest
 
 from gateway.gateway import Gateway
@@ -33,6 +32,7 @@ from manager.services.bundle import Services, build_services
 from manager.settings.model import Settings
 from manager.store.store import Store
 from tests.docker import registries
+from tests.engine import api_client
 from tests.refusals.faulty import Fault, FaultyEngine
 from tests.refusals.variants import NEVER_READY, SILENT, variants
 from tests.server_process import EXECD_IMAGE, SANDBOX_IMAGE
@@ -166,7 +166,7 @@ class Stage:
         self.instance = f"test-refusals-{uuid.uuid4().hex[:8]}"
         self.data = folder / "data"
         self.data.mkdir()
-        self.real = docker.APIClient(version="auto")
+        self.real = api_client()
         self.engine = FaultyEngine(folder)
         # By its id: somebody may build another one of this name meanwhile.
         self.execd_image = str(self.real.inspect_image(EXECD_IMAGE)["Id"])

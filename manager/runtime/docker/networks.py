@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 from dataclasses import dataclass
 
@@ -92,4 +93,19 @@ class Networks:
 def gateways(network: Json) -> list[str]:
     """The addresses of the Engine's host on an inspected network."""
     ranges = (network.get("IPAM") or {}).get("Config") or ()
-    return [entry["Gateway"] for entry in ranges if entry.get("Gateway")]
+    bridge = network.get("Driver") == "bridge"
+    found = (entry.get("Gateway") or (_chosen(entry) if bridge else None) for entry in ranges)
+    return [address for address in found if address]
+
+
+def _chosen(entry: Json) -> str | None:
+    """The gateway that the Engine takes for a range of a bridge whose maker named none.
+
+    It does not tell: neither for a network that was made with a subnet alone, nor for its own bridge until it has been
+    started a second time. It takes the first address that it may give away.
+    """
+    if not entry.get("Subnet"):
+        return None
+    subnet = ipaddress.ip_network(entry["Subnet"], strict=False)
+    first = ipaddress.ip_network(entry.get("IPRange") or subnet, strict=False).network_address
+    return str(first + 1 if first == subnet.network_address else first)
