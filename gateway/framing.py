@@ -22,7 +22,12 @@ UNTIL_CLOSE = -2
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _FIELDS = rb"(?:" + _TOKEN + rb":[^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*+"
 _TRAILERS = re.compile(_FIELDS + rb"\r\n")
-_HOST = re.compile(rb"(?:[0-9A-Za-z\-._~!$&'()*+,;=%]++|\[[0-9A-Fa-f:.]++\])(?::[0-9]{1,5})?")
+# RFC 3986 §3.2.2 lets a name hold percent-encoded octets and sub-delims. No name that resolves does, and programs
+# differ on what `a%00b`, `a,b` or `a..b` is: so a Host is labels of letters, digits, `-` and `_`, or an address.
+# (Groups that repeat are not possessive: CPython 3.11.2 goes on in the middle of an iteration that failed.)
+_LABEL = rb"[0-9A-Za-z_-]++"
+_ADDRESS = rb"\[[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?:(?:\.[0-9]{1,3}){3})?\]"
+_HOST = re.compile(rb"(?:%b(?:\.%b)*\.?|%b)(?::[0-9]{1,5})?" % (_LABEL, _LABEL, _ADDRESS))
 _LENGTH = re.compile(rb"0|[1-9][0-9]{0,17}")
 _EXTENSION = rb"(?:;" + _TOKEN + rb"(?:=(?:" + _TOKEN + rb'|"[^"\\\x00-\x08\x0a-\x1f\x7f]*+"))?)*+'
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})" + _EXTENSION)

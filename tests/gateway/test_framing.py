@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import string
+
 import h11
 import pytest
 from hypothesis import assume, example, given
@@ -263,15 +265,59 @@ def test_bare_line_ends(data: bytes) -> None:
         refuse_partial(data)
 
 
-@pytest.mark.parametrize("host", [b"a", b"a.b:80", b"127.0.0.1:8080", b"[::1]", b"[2001:db8::1]:443", b"a_b", b"%41"])
+HOSTS = [b"a", b"a.b:80", b"127.0.0.1:8080", b"a_b", b"xn--caf-dma.test", b"a.test.", b"a.test.:80", b"-"]
+LITERALS = [
+    b"[::1]",
+    b"[2001:db8::1]:443",
+    b"[::]",
+    b"[1:2:3:4:5:6:7:8]",
+    b"[::ffff:192.0.2.1]:80",
+    b"[64:ff9b::192.0.2.1]",
+]
+NAME_BYTES = b"-_.:" + string.ascii_letters.encode() + string.digits.encode()
+
+
+@pytest.mark.parametrize("host", HOSTS + LITERALS)
 def test_hosts(host: bytes) -> None:
     """Names, addresses and ports."""
     assert is_host(host)
 
 
+@pytest.mark.parametrize("byte", sorted(set(range(256)) - set(NAME_BYTES)))
+def test_bytes_of_a_host(byte: int) -> None:
+    """Every other byte is in no name, encoded or not: what it means would depend on who reads it."""
+    for host in (b"a%cb" % byte, b"%ca" % byte, b"a%c" % byte, b"a.test%c:80" % byte, b"[::%c1]" % byte):
+        assert not is_host(host)
+    assert not is_host(b"a%%%02xb" % byte)
+
+
 @pytest.mark.parametrize(
     "host",
-    [b"", b":80", b"a:", b"a:b", b"a:800000", b"::1", b"[::1", b"a/b", b"u@a", b"a b", b"a\x00", b"a\xe9", b"a#"],
+    [
+        b"",
+        b":80",
+        b"a:",
+        b"a:b",
+        b"a:800000",
+        b"::1",
+        b"[::1",
+        b"u@a",
+        b".",
+        b".a",
+        b"a..b",
+        b"a..",
+        b"a:80.",
+        b"[]",
+        b"[1]",
+        b"[1:2]",
+        b"[1.2.3.4]",
+        b"[::1%25eth0]",
+        b"[::1%eth0]",
+        b"[1:2:3:4:5:6:7:8:9]",
+        b"[v1.a]",
+        b"[::1].",
+        b"[::1]a",
+    ],
 )
 def test_no_hosts(host: bytes) -> None:
     """Whatever could be read as another host, or as more than one."""
