@@ -76,7 +76,7 @@ def _engine(url: str, info: Json) -> list[Finding]:
     lacking = [word for name, word in _LIMITS.items() if info.get(name) is False]
     if lacking:
         text = f"its kernel cannot enforce limits on {', '.join(lacking)}"
-        found.append(warn("engine", text, "enable the cgroup controllers, or accept sandboxes without these limits"))
+        found.append(warn("engine", text, "enable the cgroup controllers; requests that name such a limit are refused"))
     return found
 
 

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 
+from manager.domain.errors import Invalid
+from manager.domain.quantities import parse_limits
 from manager.settings.table import Table, option
 from manager.settings.values import Capability, CountOrUnlimited, Image, NetworkName, OptionalHost, OptionalText, OrNone
 
@@ -55,6 +57,15 @@ def _ulimits(limits: dict[str, str]) -> dict[str, str]:
     return limits
 
 
+def _limits(limits: dict[str, str]) -> dict[str, str]:
+    """Refused at the start rather than in the log of a pool that stays empty."""
+    try:
+        parse_limits(limits, "resource_limits")
+    except Invalid as error:
+        raise ValueError(f"must be limits that can be held: {error.message.rstrip('.')}") from None
+    return limits
+
+
 class RegistrySettings(Table):
     """`[docker.registries."HOST"]`"""
 
@@ -70,7 +81,9 @@ class PoolSettings(Table):
     )
     size: int = option(least=1, doc="How many sandboxes are kept in stock")
     entrypoint: tuple[str, ...] = option(("tail", "-f", "/dev/null"), doc="What they run")
-    resource_limits: dict[str, str] = option(dict, doc="Their limits, in the notation of a create request")
+    resource_limits: Annotated[dict[str, str], AfterValidator(_limits)] = option(
+        dict, doc="Their limits, in the notation of a create request"
+    )
     network_mode: Annotated[str | None, OrNone] = option(
         None, shown="docker.network_mode", doc="Their network, if another than docker.network_mode"
     )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from manager.domain.quantities import LEAST_MEMORY, LEAST_NANOS
 from manager.settings.problem import Problem
 from manager.settings.quantities import above_limit, quantity
 from manager.settings.spellings import SPELLINGS, Path, leaves_alone
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
     from manager.settings.model import Settings
 
 _LEAST_PORT_SPAN: Final = 100
-_DOCKER_RESOURCES: Final = ("cpu", "memory")
+_LEAST_OF_SIDECAR: Final = {"cpu": (Decimal(LEAST_NANOS) / 10**9, "10m"), "memory": (Decimal(LEAST_MEMORY), "6Mi")}
+"""What Docker can hold of the sidecar, and the least of each."""
 _PUBLIC_PATH: Final = re.compile(r"(?:/[A-Za-z0-9._~-]+)+/?$")
 
 
@@ -189,10 +192,12 @@ def _sidecar_resources(settings: Settings) -> Iterator[Problem]:
     for table, values in (("requests", settings.egress.requests), ("limits", settings.egress.limits)):
         for name, text in values.items():
             key = dotted(("egress", table, name))
-            if name not in _DOCKER_RESOURCES:
+            if name not in _LEAST_OF_SIDECAR:
                 yield Problem(key, 'has no meaning with runtime.type = "docker", which knows cpu and memory; remove it')
             elif not quantity(text):
                 yield Problem(key, "must be more than nothing; remove it if there is no limit", _quote(text))
+            elif quantity(text) < (least := _LEAST_OF_SIDECAR[name])[0] and (table, name) != ("requests", "cpu"):
+                yield Problem(key, f"is too little to be held; the least is {least[1]}", _quote(text))
 
 
 def _egress(settings: Settings) -> Iterator[Problem]:

@@ -47,11 +47,11 @@ async def test_a_name_that_is_none_is_invalid(runtime: DockerRuntime, spec: Spec
     assert raised.value.code == "DOCKER::INVALID_IMAGE"
 
 
-@pytest.mark.parametrize("limits", [{"cpu": "4000"}, {"memory": "1Mi"}, {"cpu": "0.001"}])
+@pytest.mark.parametrize("limits", [{"cpu": "4000"}, {"gpu": "1"}])
 async def test_limits_that_only_the_engine_can_judge(
     runtime: DockerRuntime, spec: Spec, engine: docker.APIClient, instance: str, limits: dict[str, str]
 ) -> None:
-    """More cores than it has, less than it can do with: the field is named, and nothing is left."""
+    """More cores than it has, devices that it has none of: the field is named, and nothing is left."""
     with pytest.raises(errors.Invalid, match=f"resourceLimits.{next(iter(limits))}") as raised:
         await runtime.create(spec(resource_limits=limits), print)
     assert raised.value.code == "SANDBOX::INVALID_PARAMETER"
@@ -113,6 +113,11 @@ async def test_an_execd_image_without_execd_is_told_as_that(
     [
         ({"resource_limits": {"memory": "lots"}}, "resourceLimits.memory"),
         ({"resource_limits": {"cpu": "0"}}, "resourceLimits.cpu"),
+        ({"resource_limits": {"cpu": "9m"}}, "resourceLimits.cpu"),
+        ({"resource_limits": {"memory": "1Mi"}}, "resourceLimits.memory"),
+        ({"resource_limits": {"hugepages-2Mi": "1Gi"}}, "hugepages-2Mi"),
+        ({"resource_requests": {"ephemeral-storage": "1Gi"}}, "resourceRequests.ephemeral-storage"),
+        ({"snapshot_id": "s", "resource_limits": {"cpu": "0.000001"}}, "resourceLimits.cpu"),
         ({"platform": Platform("windows", "amd64")}, "platform.os"),
         ({"secure_runtime": True}, "secureRuntime"),
         ({"entrypoint": ('sh -c "open',)}, "entrypoint"),

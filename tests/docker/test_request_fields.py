@@ -230,6 +230,10 @@ def test_the_way_in(create: Create, server: ServerProcess) -> None:
         ({"platform": {"os": "linux", "arch": "mips"}}, "platform.arch"),
         ({"secureRuntime": True}, "secureRuntime"),
         ({"resourceRequests": {"memory": "2Gi"}, "resourceLimits": {"memory": "1Gi"}}, "resourceRequests.memory"),
+        ({"resourceRequests": {"ephemeral-storage": "1Gi"}}, "resourceRequests.ephemeral-storage"),
+        ({"resourceLimits": {"cpu": "0.000001"}}, "resourceLimits.cpu"),
+        ({"resourceLimits": {"nvidia.com/gpu": "1"}}, "resourceLimits.gpu"),
+        ({"resourceLimits": {"hugepages-2Mi": "64Mi"}}, "hugepages-2Mi"),
     ],
 )
 def test_what_docker_does_not_offer(

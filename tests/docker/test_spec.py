@@ -62,10 +62,11 @@ def test_variables_of_the_sidecar_stay_out() -> None:
 
 def test_host_config_carries_limits_and_privileges() -> None:
     """Limits of the request; capabilities, processes, ulimits and security options of the configuration."""
-    limits = {"cpu": "500m", "memory": "512Mi", "gpu": "all"}
+    limits = {"cpu": "500m", "memory": "512Mi", "nvidia.com/gpu": "all", "ephemeral-storage": "1Gi"}
     host = container_body(spec(resource_limits=limits), PROFILE, EXTRAS)["HostConfig"]
     assert (host["NanoCpus"], host["Memory"], host["PidsLimit"]) == (500_000_000, 512 * 1024**2, 4096)
     assert host["DeviceRequests"] == [{"Count": -1, "Capabilities": [["gpu"]]}]
+    assert host["StorageOpt"] == {"size": str(1024**3)}
     assert host["CapDrop"] == ["NET_RAW", "SYS_ADMIN"]
     assert host["SecurityOpt"] == ["no-new-privileges=true", "apparmor=docker-default", "seccomp={}"]
     assert host["Ulimits"] == [{"Name": "nofile", "Soft": 1024, "Hard": 4096}]
@@ -186,7 +187,7 @@ def test_a_seccomp_file_is_sent_as_its_content(tmp_path: Any) -> None:
         ({"cpu": "250m"}, {}, {"CpuShares": 256}),
         ({"cpu": "1m"}, {}, {"CpuShares": 2}),
         ({"cpu": "1000"}, {}, {"CpuShares": 262144}),
-        ({"memory": "64Mi", "disk": "lots"}, {"memory": "64Mi"}, {"MemoryReservation": 64 * 1024**2}),
+        ({"memory": "64Mi"}, {"memory": "64Mi"}, {"MemoryReservation": 64 * 1024**2}),
     ],
 )
 def test_what_is_to_be_had_when_others_want_it(

@@ -38,6 +38,16 @@ refused_creates(
         rf"Sandbox timeout {MOST_SECONDS + 1}s exceeds configured maximum of {MOST_SECONDS}s\.",
     ),
     (
+        "a_limit_that_nobody_knows",
+        {"resourceLimits": {"hugepages-2Mi": "64Mi"}},
+        r"resourceLimits: 'hugepages-2Mi' is not known; what can be limited is cpu, memory, gpu and .*",
+    ),
+    (
+        "a_limit_too_small_to_be_held",
+        {"resourceLimits": {"cpu": "0.000001"}},
+        r"resourceLimits\.cpu: '0\.000001' is too little to be held; the least is 10m\.",
+    ),
+    (
         "a_limit_that_the_engine_cannot_give",
         {"resourceLimits": {"cpu": "4000"}},
         r"resourceLimits\.cpu: the Engine cannot give this: .*",

@@ -181,10 +181,16 @@ class CreateSandboxRequest(Wire):
     timeout: Annotated[int, Field(ge=MIN_TIMEOUT)] | None = Field(
         default=None, description="Lifetime in seconds; null or absent means until it is deleted.", examples=[3600]
     )
-    resource_limits: dict[str, str] | None = Field(default=None, examples=[{"cpu": "500m", "memory": "512Mi"}])
+    resource_limits: dict[str, str] | None = Field(
+        default=None,
+        description="What it may use: cpu (at least 10m), memory (at least 6Mi), gpu or nvidia.com/gpu (a count, or "
+        "all), ephemeral-storage. What cannot be held is refused.",
+        examples=[{"cpu": "500m", "memory": "512Mi"}],
+    )
     resource_requests: dict[str, str] | None = Field(
         default=None,
-        description="What is to be had when others want it too. With Docker: shares of CPU, a soft limit of memory.",
+        description="What is to be had when others want it too. With Docker: shares of CPU, a soft limit of memory; "
+        "devices as in resourceLimits; no disk.",
         examples=[{"cpu": "250m", "memory": "256Mi"}],
     )
     env: dict[str, str | None] = Field(default_factory=dict, description="null removes a configured variable.")

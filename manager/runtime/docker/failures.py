@@ -21,15 +21,23 @@ REFUSALS = (
 )
 """What the Engine says of the thing it was asked for; the other kinds are about the Engine itself."""
 _LIMITS = (
-    ("range of cpus", "resourceLimits.cpu"),
-    ("cpu.cfs_quota_us", "resourceLimits.cpu"),
-    ("cpu.max", "resourceLimits.cpu"),
-    ("memory reservation", "resourceRequests.memory"),
-    ("minimum memory", "resourceLimits.memory"),
-    ("memory limit too low", "resourceLimits.memory"),
-    ("could not select device driver", "resourceLimits.gpu"),
+    ("range of cpus", "resourceLimits.cpu", None),
+    ("cpu.cfs_quota_us", "resourceLimits.cpu", "its kernel refuses this share of the CPU"),
+    ("cpu.max", "resourceLimits.cpu", "its kernel refuses this share of the CPU"),
+    ("memory reservation", "resourceRequests.memory", None),
+    ("minimum memory", "resourceLimits.memory", None),
+    ("memory limit too low", "resourceLimits.memory", None),
+    ("memory.limit_in_bytes", "resourceLimits.memory", "its kernel refuses so little memory"),
+    ("memory.max", "resourceLimits.memory", "its kernel refuses so little memory"),
+    ("could not select device driver", "resourceLimits.gpu", None),
+    ("limit qgroup", "resourceLimits.ephemeral-storage", "on btrfs the image counts too, and is larger"),
+    ("storage-opt", "resourceLimits.ephemeral-storage", None),
+    ("storage opt", "resourceLimits.ephemeral-storage", None),
 )
-"""What is said of amounts that only the Engine and its kernel can judge: the cores, the least shares, the devices."""
+"""What is said of amounts that only the Engine and its kernel can judge: the cores, the devices, the quotas.
+
+The last column is said in place of a text that names files of the Engine's host.
+"""
 _MOUNTS = ("is not directory", "directory onto a file")
 NO_SUCH_ADDRESS = (
     "The Engine's host does not have that address: change docker.publish_host in direct mode; in gateway mode run the "
@@ -44,9 +52,9 @@ def start_error(error: errors.ManagerError) -> errors.ManagerError:
     text = said(error)
     if full := _disk_full(text):
         return full
-    for fragment, field in _LIMITS:
+    for fragment, field, instead in _LIMITS:
         if fragment in text.lower():
-            return errors.Invalid(INVALID, f"{field}: the Engine cannot give this: {text}")
+            return errors.Invalid(INVALID, f"{field}: the Engine cannot give this: {instead or text}")
     if any(fragment in text.lower() for fragment in _MOUNTS):
         message = "volumes: the image has a file where one of them is to be mounted, and only a directory gives way"
         return errors.Invalid("VOLUME::INVALID_MOUNT_PATH", f"{message}: {text}")

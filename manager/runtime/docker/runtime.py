@@ -28,6 +28,7 @@ from manager.runtime.docker.host_places import host_rules
 from manager.runtime.docker.host_port import HostPort
 from manager.runtime.docker.images import Images
 from manager.runtime.docker.legacy import Legacy
+from manager.runtime.docker.limits import Holding, check_held, holding
 from manager.runtime.docker.masking import masked
 from manager.runtime.docker.networks import Networks
 from manager.runtime.docker.outlook import Reach, find_place, outlook, stands_apart
@@ -99,6 +100,7 @@ class DockerRuntime:
         self._making: set[str] = set()
         self._exposed = self._outlook.exposed
         self._lacks: Lacking | None = None
+        self._holding = Holding()
         self._leftovers = Leftovers(self._calls, self._census, self._volumes, self._in_the_making, leftover_grace)
         self._grace = leftover_grace
         self._watch = Watch(self._calls, self._census, self._tidy, lambda: self._pools.disturbed())
@@ -147,7 +149,7 @@ class DockerRuntime:
         info = await self._calls.info()
         self._reach.apart = stands_apart(info)
         self._volumes.protect(str(info.get("DockerRootDir") or "/var/lib/docker"))
-        self._lacks = lacking(info, self._profile)
+        self._lacks, self._holding = lacking(info, self._profile), holding(info)
         return self._lacks
 
     async def _warm_up(self) -> None:
@@ -177,6 +179,7 @@ class DockerRuntime:
         if missing := lacks.for_one(spec, self._pools.tools(spec).profile):
             raise errors.Unavailable(START_FAILED, f"{missing}.")
         spec = self._pools.completed(spec)
+        check_held(spec, self._holding)
         if await self._pools.claim(spec):
             return await self._observed(spec.id)
         creation = Creation(self._pools.tools(spec), spec, progress)
@@ -198,6 +201,7 @@ class DockerRuntime:
 
     async def _stock(self, spec: SandboxSpec, tools: Tools, pool: tuple[str, str]) -> None:
         """A container for a pool."""
+        check_held(spec, self._holding)
         self._making.add(spec.id)
         try:
             await Creation(tools, spec, log.info, pool).run(self._leftovers.doomed.add)

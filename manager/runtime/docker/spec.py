@@ -161,6 +161,7 @@ def host_config(spec: SandboxSpec, profile: Profile, extras: Extras) -> Json:
         "PidsLimit": profile.pids,
         "Ulimits": [{"Name": name, "Soft": soft, "Hard": hard} for name, soft, hard in profile.ulimits] or None,
         "DeviceRequests": [{"Count": limits.gpus, "Capabilities": [["gpu"]]}] if limits.gpus else None,
+        "StorageOpt": {"size": str(limits.disk)} if limits.disk else None,
         "Binds": [*profile.binds, *extras.binds] or None,
         "Mounts": mounts or None,
         "Runtime": profile.secure_runtime if spec.secure_runtime or profile.secure_always else None,

@@ -124,9 +124,11 @@ PLACES = {
     "[docker]\ndrop_capabilities = ['NET RAW']": "docker.drop_capabilities[0] = ",
     "[docker]\nulimits = {nofile = '9:1'}": "docker.ulimits: must be ",
     "[docker.pools.py]\nimage = 'a'\nsize = 0": "docker.pools.py.size = 0: ",
+    "[docker.pools.a]\nimage = 'a'\nsize = 1\nresource_limits = {cpu = '1m'}": "docker.pools.a.resource_limits: must ",
     "[docker.registries.'reg:5000']\nusername = 'a'": 'docker.registries."reg:5000".password: is required',
     "[[ingress.secure_access.keys]]\nkey = 'eA'": "ingress.secure_access.keys[0].key_id: is required",
     "[egress.limits]\ncpu = 'much'": "egress.limits: must be Kubernetes quantities",
+    "[egress.limits]\ncpu = '1m'": 'egress.limits.cpu = "1m": is too little to be held; the least is 10m',
 }
 
 
