@@ -15,7 +15,7 @@ from manager.api.schemas.base import Wire
 from manager.api.schemas.create import CreateSandboxRequest
 from manager.domain import extensions
 from manager.domain.sandbox import SandboxState
-from manager.runtime.docker.spec import ISOLATION_EXTENSION
+from manager.runtime.docker.isolation import ISOLATION_EXTENSION
 from tests.tables import marked
 
 ROOT = Path(__file__).parent.parent

@@ -108,12 +108,22 @@ def _confinement(settings: Settings, info: Json) -> Iterator[Finding]:
     if docker.seccomp_profile:
         yield ok("seccomp", "the profile can be read")
     lacks = lacking(info, made)
+    if docker.allow_isolation:
+        yield _isolation(info)
     if docker.apparmor_profile:
         found = ok("apparmor", f"the Engine's host has AppArmor; docker.apparmor_profile = '{docker.apparmor_profile}'")
         yield fail("apparmor", lacks.apparmor) if lacks.apparmor else found
     if made.secure_runtime:
         found = ok("secure runtime", f"{made.secure_runtime} is registered with the Engine")
         yield fail("secure runtime", lacks.runtime) if lacks.runtime else found
+
+
+def _isolation(info: Json) -> Finding:
+    """What an isolated sandbox may do to the host, which is a matter of what root of a container is there."""
+    if is_rootless(info) or has_user_namespaces(info):
+        return ok("isolation", "allowed; root of a sandbox is nobody on the host, whatever it mounts")
+    text = "allowed; a program in a sandbox that is created with it can become root of the host"
+    return warn("isolation", text, 'give the Engine "userns-remap", or set docker.allow_isolation = false')
 
 
 async def _image(calls: Calls, name: str, image: str) -> Finding:

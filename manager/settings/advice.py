@@ -26,6 +26,11 @@ def advice(settings: Settings) -> list[str]:
             "storage.allowed_host_paths is empty: a sandbox may mount any directory of the Engine's host; list the "
             "directories that are meant for sandboxes"
         )
+    if settings.runtime.type == "docker" and settings.docker.allow_isolation:
+        found.append(
+            "docker.allow_isolation: whoever may create sandboxes may have CAP_SYS_ADMIN in one, which is root of the "
+            "host unless the Engine has user namespaces; SECURITY.md says what it opens"
+        )
     if settings.secure_runtime.type and settings.secure_runtime.docker_runtime is None:
         found.append("secure_runtime: only sandboxes created with secureRuntime = true run in it")
     if settings.secure_runtime.type == "gvisor" and settings.egress.image:

@@ -114,6 +114,12 @@ class DockerSettings(Table):
     seccomp_profile: OptionalText = option(
         None, shown='""', doc='Path of a seccomp profile, or "unconfined"; empty leaves the Engine\'s'
     )
+    allow_isolation: bool = option(
+        False,
+        doc="Whether a request may have the isolation of execd (bootstrap.execd.isolation). It takes CAP_SYS_ADMIN: on "
+        "an Engine without user namespaces a program in such a sandbox can become root of the host; "
+        "docker.seccomp_profile gives way to one that lets it mount",
+    )
     pids_limit: CountOrUnlimited = option(
         4096,
         least=1,

@@ -16,6 +16,7 @@ import docker.errors
 import pytest
 
 from manager.domain.sandbox import Sandbox, SandboxSpec
+from manager.runtime.base import LogQuery
 from manager.runtime.docker.runtime import DockerRuntime
 from manager.settings.model import Settings
 from tests.docker import registries
@@ -135,3 +136,24 @@ def spec(images: tuple[str, str]) -> Callable[..., SandboxSpec]:
 async def sandbox(runtime: DockerRuntime, spec: Callable[..., SandboxSpec]) -> Sandbox:
     """A running sandbox."""
     return await runtime.create(spec(), print)
+
+
+@pytest.fixture
+def inside(
+    started: Callable[..., Awaitable[tuple[DockerRuntime, Events]]],
+    images: tuple[str, str],
+    instance: str,
+    tmp_path: Path,
+    spec: Callable[..., SandboxSpec],
+) -> Callable[..., Awaitable[str]]:
+    """What a program prints in a sandbox that is made with these keys of `[docker]`."""
+
+    async def run(*command: str, docker: dict[str, Any] | None = None, **changes: Any) -> str:
+        runtime, events = await started(make_settings(images[1], instance, tmp_path, docker=docker or {}))
+        made = await runtime.create(spec(entrypoint=command, **changes), print)
+        await events.until(lambda event: made.id in str(event) and "CONTAINER_EXITED" in str(event))
+        told = b"".join([piece async for piece in await runtime.logs(made.id, LogQuery())]).decode()
+        await runtime.delete(made.id)
+        return "\n".join(line.partition(" ")[2] for line in told.splitlines())
+
+    return run

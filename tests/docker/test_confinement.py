@@ -9,14 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import docker
 import pytest
 
 from manager.domain import errors
 from manager.domain.sandbox import SandboxSpec, SandboxState
-from manager.runtime.base import LogQuery
 from manager.runtime.docker.runtime import DockerRuntime
 from manager.settings.docker import DROPPED_CAPABILITIES
 from manager.settings.model import Settings
@@ -38,7 +36,6 @@ NO_FOLDERS = {
 }
 STATUS = ("grep", "-E", "NoNewPrivs|CapBnd|CapEff|Seccomp:", "/proc/self/status")
 QUOTA = "cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpu.max 2>/dev/null"
-UNSHARE = ("python3", "-c", "import ctypes; print(ctypes.CDLL(None).unshare(0x20000))")
 FORK_ALL = """
 import os, time
 count = 0
@@ -51,21 +48,6 @@ try:
 except BlockingIOError:
     print("forked", count)
 """
-
-
-@pytest.fixture
-def inside(started: Started, images: tuple[str, str], instance: str, tmp_path: Path, spec: Spec) -> Inside:
-    """What a program prints in a sandbox that is made with these keys of `[docker]`."""
-
-    async def run(*command: str, docker: dict[str, Any] | None = None, **changes: Any) -> str:
-        runtime, events = await started(make_settings(images[1], instance, tmp_path, docker=docker or {}))
-        made = await runtime.create(spec(entrypoint=command, **changes), print)
-        await events.until(lambda event: made.id in str(event) and "CONTAINER_EXITED" in str(event))
-        told = b"".join([piece async for piece in await runtime.logs(made.id, LogQuery())]).decode()
-        await runtime.delete(made.id)
-        return "\n".join(line.partition(" ")[2] for line in told.splitlines())
-
-    return run
 
 
 def fields(text: str) -> dict[str, int]:
@@ -101,13 +83,6 @@ async def test_a_seccomp_profile_from_a_file(inside: Inside, tmp_path: Path) -> 
     told = await inside(*tell, docker={"seccomp_profile": str(profile)})
     assert "Operation not permitted" in told
     assert "touched" in told
-
-
-@pytest.mark.request_field("extensions.bootstrap.execd.isolation")
-async def test_isolation_may_make_namespaces_and_others_may_not(inside: Inside) -> None:
-    """The extension gives what execd needs for it, to the sandbox that asks."""
-    assert await inside(*UNSHARE) == "-1"
-    assert await inside(*UNSHARE, extensions={"bootstrap.execd.isolation": "enable"}) == "0"
 
 
 async def test_a_fork_bomb_ends_at_the_limit(inside: Inside) -> None:

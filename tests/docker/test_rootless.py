@@ -72,7 +72,7 @@ async def test_a_sandbox_without_root(
     started: Started, made: Made, spec: Spec, instance: str, extensions: dict[str, str]
 ) -> None:
     """Made, dialled on loopback and deleted; its address is not, though this machine may have one like its gateway."""
-    runtime, events = await started(made())
+    runtime, events = await started(made(docker={"allow_isolation": True}))
     volume = VolumeMount("data", "/data", NamedVolume(f"{instance}-data", delete_on_termination=True))
     sandbox = await runtime.create(spec(volumes=(volume,), extensions=extensions), print)
     assert (sandbox.addresses.dial_host, execd(sandbox)[0]) == (None, LOOPBACK)

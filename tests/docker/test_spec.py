@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +13,7 @@ from manager.domain import errors
 from manager.domain.sandbox import NetworkPolicy, Platform, SandboxSpec
 from manager.runtime.docker import labels
 from manager.runtime.docker.abilities import lacking
+from manager.runtime.docker.isolation import seccomp_profile
 from manager.runtime.docker.profile import Profile, profile, security_options
 from manager.runtime.docker.sidecar import check_policy
 from manager.runtime.docker.spec import Extras, Wiring, container_body, environment
@@ -100,13 +102,41 @@ def test_ports_are_published_only_where_told() -> None:
     assert "ExposedPorts" not in container_body(spec(), PROFILE, EXTRAS)
 
 
+ISOLATED = {"bootstrap.execd.isolation": "enable"}
+
+
 def test_isolation_gets_its_privileges_and_nothing_more() -> None:
-    """SYS_ADMIN and no profiles, but no-new-privileges stays."""
-    host = container_body(spec(extensions={"bootstrap.execd.isolation": "enable"}), PROFILE, EXTRAS)["HostConfig"]
+    """SYS_ADMIN under a seccomp profile of its own; masks, no-new-privileges and an AppArmor profile of ours stay."""
+    allowed = replace(PROFILE, allow_isolation=True)
+    host = container_body(spec(extensions=ISOLATED), allowed, EXTRAS)["HostConfig"]
     assert host["CapAdd"] == ["SYS_ADMIN"]
     assert host["CapDrop"] == ["NET_RAW"]
-    assert host["SecurityOpt"] == ["no-new-privileges=true", "apparmor=unconfined", "seccomp=unconfined"]
+    assert host["SecurityOpt"] == ["no-new-privileges=true", "apparmor=unconfined", f"seccomp={seccomp_profile()}"]
     assert host["Tmpfs"] == {"/var/lib/execd/isolation": ""}
+    assert not {"MaskedPaths", "ReadonlyPaths", "Privileged", "UsernsMode"} & host.keys()
+    own = replace(allowed, security=("apparmor=written-by-the-operator",))
+    kept = container_body(spec(extensions=ISOLATED), own, EXTRAS)["HostConfig"]["SecurityOpt"]
+    assert kept[0] == "apparmor=written-by-the-operator"
+    assert len(kept) == 2
+
+
+def test_no_body_of_a_container_is_isolated_unless_that_is_allowed() -> None:
+    """Wherever the spec comes from: the last step before the Engine looks too."""
+    with pytest.raises(errors.Forbidden, match=r"docker\.allow_isolation = true"):
+        container_body(spec(extensions=ISOLATED), PROFILE, EXTRAS)
+
+
+def test_the_profile_of_isolation_is_closed_by_default() -> None:
+    """What is not listed is refused, and user namespaces are not to be had by any call that is."""
+    rules = json.loads(seccomp_profile())
+    assert rules["defaultAction"] == "SCMP_ACT_ERRNO"
+    allowed = [rule for rule in rules["syscalls"] if rule["action"] == "SCMP_ACT_ALLOW"]
+    names = [name for rule in allowed for name in rule["names"]]
+    assert not {"bpf", "keyctl", "kexec_load", "init_module", "open_by_handle_at", "clone3", "fsopen"} & set(names)
+    for rule in allowed:
+        if {"clone", "unshare"} & set(rule["names"]):
+            (argument,) = rule["args"]
+            assert (argument["value"], argument["valueTwo"], argument["op"]) == (1 << 28, 0, "SCMP_CMP_MASKED_EQ")
 
 
 def test_a_policed_sandbox_cannot_change_the_filter() -> None:

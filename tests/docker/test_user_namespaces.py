@@ -16,10 +16,12 @@ from manager.runtime.base import LogQuery
 from manager.runtime.docker.runtime import DockerRuntime
 from tests.docker.harness import Events, http_get, make_settings
 from tests.docker.own_engine import FIRST_ID, OwnEngine
+from tests.docker.test_isolation import ISOLATED, OPEN_TO_NOBODY, TRY_ALL
 
 pytestmark = pytest.mark.timeout(120)
 Started = Callable[..., Awaitable[tuple[DockerRuntime, Events]]]
 Spec = Callable[..., SandboxSpec]
+Inside = Callable[..., Awaitable[str]]
 TELL = ("sh", "-c", "cat /proc/self/uid_map; echo mine > /data/file && cat /data/file; exec sleep 600")
 
 
@@ -49,7 +51,8 @@ async def test_a_sandbox_whose_root_is_nobody(
     extensions: dict[str, str],
 ) -> None:
     """Execd arrives by volume and by archive, both runnable; a named volume is the sandbox's to write."""
-    runtime, _ = await started(make_settings(images[1], instance, tmp_path, docker={"host": remapped.url}))
+    docker_table = {"host": remapped.url, "allow_isolation": True}
+    runtime, _ = await started(make_settings(images[1], instance, tmp_path, docker=docker_table))
     volume = VolumeMount("data", "/data", NamedVolume(f"{instance}-data", delete_on_termination=True))
     made = await runtime.create(spec(entrypoint=TELL, volumes=(volume,), extensions=extensions), print)
     assert (await http_get((str(made.addresses.dial_host), EXECD_PORT), "/ping"))[0] == 200
@@ -59,6 +62,13 @@ async def test_a_sandbox_whose_root_is_nobody(
     assert told[0].split()[1:3] == ["0", str(FIRST_ID)]
     assert told[1].endswith(" mine\n")
     assert await runtime.delete(made.id)
+
+
+async def test_isolation_opens_nothing_of_the_host(remapped: OwnEngine, inside: Inside) -> None:
+    """Mounting /proc anew opens its files to root of the host, which nobody in a sandbox of this Engine is."""
+    docker_table = {"host": remapped.url, "allow_isolation": True}
+    told = await inside(*TRY_ALL, docker=docker_table, extensions=ISOLATED)
+    assert set(told.splitlines()) == OPEN_TO_NOBODY
 
 
 async def test_host_mode_is_refused(

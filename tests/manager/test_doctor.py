@@ -303,6 +303,15 @@ async def test_a_seccomp_profile_is_read(engine: docker.DockerClient, tmp_path: 
     assert str(profile) in bad["seccomp"].text
 
 
+@pytest.mark.timeout(60)
+async def test_what_isolation_opens_is_told(engine: docker.DockerClient) -> None:
+    """Where root of a sandbox is root of the host that is a warning; where nobody is allowed it, nothing."""
+    assert "isolation" not in await _engine()
+    found = (await _engine(docker={"allow_isolation": True}))["isolation"]
+    kinds = engine.info()["SecurityOptions"]
+    assert found.verdict is (Verdict.OK if {"name=userns", "name=rootless"} & set(kinds) else Verdict.WARN)
+
+
 def test_an_empty_allow_list_is_told(tmp_path: Path) -> None:
     """A sandbox may then mount whatever it likes of the Engine's host; with a list there is nothing to say."""
     file = tmp_path / "sandbox.toml"

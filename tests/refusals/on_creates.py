@@ -84,6 +84,15 @@ refused_creates(
     ),
     ("windows", {"platform": {"os": "windows", "arch": "amd64"}}, r"platform\.os: 'windows' is not supported\."),
 )
+refused_creates(
+    "DOCKER::ISOLATION_NOT_ALLOWED",
+    403,
+    (
+        "isolation",
+        {"extensions": {"bootstrap.execd.isolation": "enable"}},
+        r"extensions\.bootstrap\.execd\.isolation: .* docker\.allow_isolation = true\.",
+    ),
+)
 
 
 @refusal("DOCKER::SANDBOX_IMAGE_NOT_FOUND", 404, rf"Image {ADDRESS}/team/none:1 does not exist\. {LOST}")
@@ -151,7 +160,7 @@ def a_folder_of_execds_that_cannot_be_written(stage: Stage) -> Answer:
     folder = stage.data / "execd"
     folder.mkdir(exist_ok=True)
     volume = {"name": "v", "host": {"path": str(folder)}, "mountPath": "/opt/opensandbox", "readOnly": True}
-    answer = stage.house("gateway").create(volumes=[volume], extensions={"bootstrap.execd.isolation": "enable"})
+    answer = stage.house("isolating").create(volumes=[volume], extensions={"bootstrap.execd.isolation": "enable"})
     folder.rmdir()
     return answer
 

@@ -30,6 +30,7 @@ def variants(folder: Path) -> dict[str, Tables]:
         },
         "direct": {"runtime": {"pending_failure_ttl_seconds": 3600}},
         "host": {"docker": {"network_mode": "host"}},
+        "isolating": {**GATEWAY, "docker": {"allow_isolation": True}},
         "missing-network": {"docker": {"network_mode": "there-is-no-such-network"}},
         "keyed": {
             "server": {

@@ -20,6 +20,7 @@ from manager.runtime.docker.execd import Execd, Kit, archive_at
 from manager.runtime.docker.failures import REFUSALS, copy_error, start_error
 from manager.runtime.docker.host_port import HostPort
 from manager.runtime.docker.images import Images, matches, platform_of
+from manager.runtime.docker.isolation import check_isolation
 from manager.runtime.docker.networks import Choice, Networks
 from manager.runtime.docker.outlook import Outlook
 from manager.runtime.docker.ports import Ports, is_port_conflict
@@ -33,7 +34,6 @@ from manager.runtime.docker.spec import (
     container_body,
     container_name,
     entrypoint,
-    isolated,
     needs_archive,
 )
 from manager.runtime.docker.undo import Undo
@@ -75,7 +75,7 @@ class Tools:
 
 
 def check(spec: SandboxSpec, profile: Profile, volumes: Volumes, egress: Egress) -> None:
-    """Raises Invalid or Unsupported for whatever spec and configuration alone rule out. Calls nobody."""
+    """Raises Invalid, Forbidden or Unsupported for whatever spec and configuration alone rule out. Calls nobody."""
     if not spec.image:
         raise errors.Invalid(INVALID, "image: a sandbox needs an image.")
     if spec.platform is not None and spec.platform.os != "linux":
@@ -90,8 +90,7 @@ def check(spec: SandboxSpec, profile: Profile, volumes: Volumes, egress: Egress)
     if spec.secure_token and (profile.publish_on is not None or profile.network_mode == "host"):
         message = "secureAccess: needs ingress mode 'gateway' and a sandbox network other than 'host'"
         raise errors.Invalid(INVALID, f"{message}, or there are ways in that ask for no credential.")
-    if isolated(spec) and profile.network_mode.startswith("container:"):
-        raise errors.Invalid(INVALID, "extensions: isolation cannot share another container's namespaces.")
+    check_isolation(spec, profile)
 
 
 class Creation:

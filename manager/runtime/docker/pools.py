@@ -26,7 +26,8 @@ from manager.runtime.docker import labels
 from manager.runtime.docker.calls import Calls
 from manager.runtime.docker.census import Census
 from manager.runtime.docker.create import Tools
-from manager.runtime.docker.spec import DEFAULT_ENTRYPOINT, container_name, entrypoint, isolated
+from manager.runtime.docker.isolation import isolated
+from manager.runtime.docker.spec import DEFAULT_ENTRYPOINT, container_name, entrypoint
 from manager.settings.docker import PoolSettings
 
 log = logging.getLogger(__name__)

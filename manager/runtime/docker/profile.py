@@ -32,6 +32,7 @@ class Profile:
     secure_runtime: str | None = None
     secure_always: bool = False
     secure_kind: str = ""
+    allow_isolation: bool = False
 
 
 def profile(settings: Settings) -> Profile:
@@ -50,6 +51,7 @@ def profile(settings: Settings) -> Profile:
         drop=tuple(docker.drop_capabilities),
         pids=docker.pids_limit,
         execd_as_init=settings.runtime.execd_run_as_init,
+        allow_isolation=docker.allow_isolation,
         secure_kind=runtime.type,
         secure_runtime=secure_runtime_name(runtime.type, runtime.oci_runtime_name or runtime.docker_runtime),
         # The documentation's spelling is opt-in per request; any other is 1.1.1's, which is for every sandbox.

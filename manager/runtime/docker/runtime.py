@@ -163,7 +163,7 @@ class DockerRuntime:
     # create and delete
 
     def check(self, spec: SandboxSpec) -> None:
-        """Raises Invalid or Unsupported for what spec and configuration alone rule out."""
+        """Raises Invalid, Forbidden or Unsupported for what spec and configuration alone rule out."""
         check(self._pools.completed(spec), self._pools.tools(spec).profile, self._volumes, self._egress)
         if spec.secure_token and self._exposed:
             raise errors.Invalid(INVALID_PARAMETER, NOT_ALONE)

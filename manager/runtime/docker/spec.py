@@ -13,6 +13,7 @@ from typing import Any
 from manager.domain import errors
 from manager.domain.quantities import Limits, parse_limits, parse_requests
 from manager.domain.sandbox import SandboxSpec
+from manager.runtime.docker.isolation import check_isolation, isolated, isolation_privileges
 from manager.runtime.docker.labels import sandbox_labels
 from manager.runtime.docker.profile import Profile
 
@@ -24,8 +25,6 @@ EXECD_ENVS = "/tmp/.opensandbox.env"
 ARCHIVE_FOLDER = "/opt/opensandbox"
 """Where execd is copied to when no volume is used: what the bootstrap script assumes if told nothing."""
 
-ISOLATION_EXTENSION = "bootstrap.execd.isolation"
-ISOLATION_FOLDER = "/var/lib/execd/isolation"
 EGRESS_ENV_PREFIX = "OPENSANDBOX_EGRESS_"
 TRANSPARENT = EGRESS_ENV_PREFIX + "MITMPROXY_TRANSPARENT"
 """Whether the sidecar reads what the sandbox sends: both sides have to know."""
@@ -74,18 +73,16 @@ def container_name(sandbox_id: str) -> str:
     return f"sandbox-{sandbox_id}"
 
 
-def isolated(spec: SandboxSpec) -> bool:
-    """Whether the request wants execd to be able to make namespaces of its own."""
-    return spec.extensions.get(ISOLATION_EXTENSION, "").strip().lower() in ("enable", "enabled", "true")
-
-
 def needs_archive(spec: SandboxSpec) -> bool:
     """Whether execd is copied in: with a policy its folder is the sidecar's volume, with isolation it is written to."""
     return spec.network_policy is not None or isolated(spec)
 
 
 def container_body(spec: SandboxSpec, profile: Profile, extras: Extras) -> Json:
-    """The body of the create call. Raises Invalid for an entrypoint or a limit that makes no sense."""
+    """The body of the create call.
+
+    Raises Invalid for an entrypoint or a limit that makes no sense, Forbidden for an isolation that is not allowed.
+    """
     command = entrypoint(spec)
     folder = EXECD_MOUNT if extras.execd_volume else ARCHIVE_FOLDER
     body: Json = {
@@ -190,14 +187,7 @@ def privileges(spec: SandboxSpec, profile: Profile) -> Json:
     drop = list(profile.drop)
     if spec.network_policy is not None and "NET_ADMIN" not in drop:
         drop.append("NET_ADMIN")  # whoever may change the packet filter is not held by it
-    if not isolated(spec):
-        return {"CapDrop": drop or None, "SecurityOpt": list(profile.security) or None}
-    kept = [option for option in profile.security if not option.startswith(("apparmor=", "seccomp="))]
-    return {
-        "CapAdd": ["SYS_ADMIN"],
-        "CapDrop": [name for name in drop if name != "SYS_ADMIN"] or None,
-        "SecurityOpt": [*kept, "apparmor=unconfined", "seccomp=unconfined"],
-        "Tmpfs": {ISOLATION_FOLDER: ""},
-        "MaskedPaths": [],
-        "ReadonlyPaths": [],
-    }
+    if isolated(spec):
+        check_isolation(spec, profile)  # said at the request already; no way to a container leads past here
+        return isolation_privileges(profile, drop)
+    return {"CapDrop": drop or None, "SecurityOpt": list(profile.security) or None}
