@@ -6,14 +6,21 @@ import asyncio
 import os
 import subprocess
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import docker
 import pytest
 
 from manager.domain import errors
 from manager.domain.sandbox import HostVolume, NamedVolume, SandboxSpec, VolumeMount
+from manager.runtime.docker.calls import Calls
+from manager.runtime.docker.failures import start_error
 from manager.runtime.docker.runtime import DockerRuntime
+from manager.runtime.docker.undo import Undo
+from manager.runtime.docker.volumes import SUBPATH_API, is_folder
+from manager.settings.model import Settings
 from tests.docker.harness import Events, free_port, make_settings
 from tests.docker.own_engine import OwnEngine
 
@@ -205,6 +212,84 @@ async def test_a_link_out_of_a_named_volume_is_refused(
     with pytest.raises(errors.Invalid) as raised:
         await allowing.create(spec(volumes=(VolumeMount("v", "/mnt", source, sub_path="escape"),)), print)
     assert raised.value.code == "VOLUME::INVALID_SUB_PATH"
+
+
+@pytest.mark.parametrize(
+    ("driver", "options", "plain"),
+    [
+        ("local", None, True),
+        ("local", {}, True),
+        ("local", {"size": "1G"}, True),
+        ("local", {"type": "nfs", "o": "addr=192.0.2.1,rw", "device": ":/export"}, False),
+        ("local", {"type": "none", "o": "bind", "device": "/srv"}, False),
+        ("local", {"type": "tmpfs", "device": "tmpfs"}, False),
+        ("a-plugin", None, False),
+    ],
+)
+def test_which_volumes_are_directories_of_the_hosts_own_disk(
+    driver: str, options: dict[str, str] | None, *, plain: bool
+) -> None:
+    """What is mounted there by another driver or by mount options is not below the volume's directory."""
+    assert is_folder({"Driver": driver, "Options": options, "Mountpoint": "/var/lib/docker/volumes/v/_data"}) is plain
+
+
+class Told(Calls):
+    """An Engine of this API version, on which every volume is one with mount options."""
+
+    version = SUBPATH_API
+
+    async def api_version(self) -> tuple[int, ...]:
+        return self.version
+
+    async def inspect_volume(self, name: str) -> dict[str, Any]:
+        options = {"type": "nfs", "device": ":/export"}
+        return {"Name": name, "Driver": "local", "Options": options, "Mountpoint": "/nowhere"}
+
+
+@pytest.mark.parametrize(("part", "options"), [("a/./b/", {"Subpath": "a/b"}), (".", None)])
+async def test_an_engine_that_mounts_parts_of_volumes_is_asked_to(
+    settings: Settings, spec: Spec, part: str, options: dict[str, str] | None
+) -> None:
+    """The Engine looks below what is mounted, not below a directory on its disk."""
+    volumes = DockerRuntime(settings)._volumes
+    volumes._calls = Told(volumes._calls.engine)
+    volume = VolumeMount("v", "/mnt", NamedVolume("export"), sub_path=part, read_only=True)
+    mounted = await volumes.prepare(spec(volumes=(volume,)), Undo())
+    expected = {"Type": "volume", "Source": "export", "Target": "/mnt", "ReadOnly": True}
+    assert mounted.mounts == ({**expected, **({"VolumeOptions": options} if options else {})},)
+
+
+async def test_a_part_of_a_volume_with_mount_options(
+    run: Run, allowing: DockerRuntime, spec: Spec, engine: docker.APIClient, instance: str, data: Path
+) -> None:
+    """Mounted where the Engine can; elsewhere refused by name, and nothing is written beside the volume."""
+    (data / "part").mkdir()
+    (data / "part" / "file").write_text("")
+    name = f"{instance}-options"
+    options = {"type": "none", "o": "bind", "device": str(data)}
+    made = engine.create_volume(name, driver_opts=options, labels={"opensandbox.io/instance": instance})
+    volume = VolumeMount("v", "/mnt", NamedVolume(name), sub_path="part")
+    if tuple(int(part) for part in engine.api_version.split(".")) >= SUBPATH_API:
+        assert await run("test -f /mnt/file", volume) == 0
+        missing = replace(volume, sub_path="missing")
+        with pytest.raises(errors.Invalid, match=r"volumes: a subPath is not in its volume") as raised:
+            await run("true", missing)
+        assert raised.value.code == "VOLUME::INVALID_SUB_PATH"
+        return
+    with pytest.raises(
+        errors.Invalid, match=rf"volumes\[v\]\.subPath: volume '{name}' is one with mount options"
+    ) as raised:
+        await allowing.create(spec(volumes=(volume,)), print)
+    assert raised.value.code == "VOLUME::PVC_SUBPATH_UNSUPPORTED_DRIVER"
+    assert os.listdir(made["Mountpoint"]) == []
+
+
+def test_a_part_that_is_missing_is_told_without_the_hosts_path() -> None:
+    """The Engine's words name a directory below its data."""
+    said = "failed to mount: cannot access path /var/lib/docker/volumes/v/_data/x: no such file or directory"
+    told = start_error(errors.Failed("DOCKER::ENGINE_ERROR", said))
+    assert told.code == "VOLUME::INVALID_SUB_PATH"
+    assert "/var/lib" not in told.message
 
 
 @pytest.mark.defect(7)

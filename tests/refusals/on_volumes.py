@@ -133,13 +133,16 @@ def a_volume_that_the_engine_cannot_make(stage: Stage) -> Answer:
 @refusal(
     "VOLUME::PVC_SUBPATH_UNSUPPORTED_DRIVER",
     400,
-    r"volumes\[v\]\.subPath needs a volume of driver 'local', this one is of 'far-away'\.",
+    r"volumes\[v\]\.subPath: volume '\S+' is one of driver 'far-away', of which this Engine mounts no part; .*",
 )
 def a_part_of_a_volume_that_is_elsewhere(stage: Stage) -> Answer:
     house, name = stage.house("gateway"), f"{stage.instance}-far"
     stage.real.create_volume(name)
-    # A driver of its own would be a plugin, and those are for every Engine of the machine.
-    with stage.altering("GET", f"/volumes/{name}", lambda told: told.update(Driver="far-away")):
+    # A driver of its own would be a plugin, and those are for every Engine of the machine; a newer one mounts parts.
+    with (
+        stage.altering("GET", f"/volumes/{name}", lambda told: told.update(Driver="far-away")),
+        stage.altering("GET", "/version", lambda told: told.update(ApiVersion="1.41")),
+    ):
         answer = house.create(**volume({"pvc": {"claimName": name}}, subPath="part"))
     stage.real.remove_volume(name)
     return answer

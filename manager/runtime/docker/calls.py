@@ -25,6 +25,11 @@ class Calls:
         """Returns when the Engine lives."""
         await self.engine.call(lambda client: client.ping(), Lane.HEALTH)
 
+    async def api_version(self) -> tuple[int, ...]:
+        """The newest version of its API that the Engine and the SDK both speak, as (1, 41)."""
+        told = await self.engine.call(lambda client: str(client.api_version))
+        return tuple(int(part) for part in told.split("."))
+
     async def info(self) -> Json:
         """What the Engine says of itself and its machine."""
         return await self.engine.call(lambda client: client.info())

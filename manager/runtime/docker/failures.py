@@ -38,6 +38,7 @@ _LIMITS = (
 
 The last column is said in place of a text that names files of the Engine's host.
 """
+_NO_SUCH_PART = ("cannot access path", "path concatenation escapes", "subpath")
 _MOUNTS = ("is not directory", "directory onto a file")
 NO_SUCH_ADDRESS = (
     "The Engine's host does not have that address: change docker.publish_host in direct mode; in gateway mode run the "
@@ -55,6 +56,9 @@ def start_error(error: errors.ManagerError) -> errors.ManagerError:
     for fragment, field, instead in _LIMITS:
         if fragment in text.lower():
             return errors.Invalid(INVALID, f"{field}: the Engine cannot give this: {instead or text}")
+    if any(fragment in text.lower() for fragment in _NO_SUCH_PART):
+        message = "volumes: a subPath is not in its volume; make it from a sandbox that mounts the whole volume."
+        return errors.Invalid("VOLUME::INVALID_SUB_PATH", message)
     if any(fragment in text.lower() for fragment in _MOUNTS):
         message = "volumes: the image has a file where one of them is to be mounted, and only a directory gives way"
         return errors.Invalid("VOLUME::INVALID_MOUNT_PATH", f"{message}: {text}")

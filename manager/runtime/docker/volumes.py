@@ -28,6 +28,8 @@ BAD_CLAIM = "VOLUME::INVALID_PVC_NAME"
 INSPECT_FAILED = "VOLUME::PVC_INSPECT_FAILED"
 CREATE_FAILED = "VOLUME::HOST_PATH_CREATE_FAILED"
 NOT_LOCAL = "VOLUME::PVC_SUBPATH_UNSUPPORTED_DRIVER"
+SUBPATH_API = (1, 45)
+"""Since this version of its API (Docker 26) the Engine itself mounts a part of a volume."""
 BAD_SUB_PATH = "VOLUME::INVALID_SUB_PATH"
 
 
@@ -135,14 +137,20 @@ class Volumes:
             found = await self._make(sandbox_id, source, undo)
             if source.delete_on_termination:
                 owned.append(source.claim_name)
-        if volume.sub_path:
-            return self._part(volume, found, undo)
-        return {
+        mount: Json = {
             "Type": "volume",
             "Source": source.claim_name,
             "Target": volume.mount_path,
             "ReadOnly": volume.read_only,
         }
+        if not volume.sub_path:
+            return mount
+        part = posixpath.normpath(volume.sub_path)
+        if await self._calls.api_version() < SUBPATH_API:
+            return self._part(volume, found, undo)
+        if is_folder(found):
+            self._folder(volume, found, undo)
+        return mount if part == "." else {**mount, "VolumeOptions": {"Subpath": part}}
 
     async def _make(self, sandbox_id: str, source: NamedVolume, undo: Undo) -> Json:
         name = source.claim_name
@@ -166,11 +174,22 @@ class Volumes:
             raise errors.Failed(INSPECT_FAILED, query_error(error, f"volume '{name}'").message) from error
 
     def _part(self, volume: VolumeMount, found: Json, undo: Undo) -> Json:
-        """A bind of a folder inside a local volume; the Engine mounts parts of a volume itself only since 26."""
-        base = str(found.get("Mountpoint") or "")
-        if found.get("Driver") != "local" or not base:
-            message = f"volumes[{volume.name}].subPath needs a volume of driver 'local'"
-            raise errors.Invalid(NOT_LOCAL, f"{message}, this one is of '{found.get('Driver')}'.")
+        """A bind of a folder inside a local volume, for Engines that mount no part of a volume themselves.
+
+        What another driver or mount options put there is not below the volume's directory on the host's own disk.
+        """
+        if not is_folder(found):
+            what = "with mount options" if found.get("Driver") == "local" else f"of driver '{found.get('Driver')}'"
+            message = (
+                f"volumes[{volume.name}].subPath: volume '{found.get('Name')}' is one {what}, of which this Engine"
+            )
+            raise errors.Invalid(NOT_LOCAL, f"{message} mounts no part; Docker 26 does. Mount the whole, or update it.")
+        path = self._folder(volume, found, undo)
+        return {"Type": "bind", "Source": path, "Target": volume.mount_path, "ReadOnly": volume.read_only}
+
+    def _folder(self, volume: VolumeMount, found: Json, undo: Undo) -> str:
+        """The directory on the Engine's host, made if it is missing and the host is ours. Raises Invalid."""
+        base = str(found["Mountpoint"])
         path = posixpath.join(base, posixpath.normpath(volume.sub_path or "."))
         if self._rules.local:
             path = os.path.realpath(path)
@@ -179,7 +198,17 @@ class Volumes:
                 raise errors.Invalid(BAD_SUB_PATH, message)
             with contextlib.suppress(OSError):
                 _make_directory(path, undo)
-        return {"Type": "bind", "Source": path, "Target": volume.mount_path, "ReadOnly": volume.read_only}
+        return path
+
+
+def is_folder(volume: Json) -> bool:
+    """Whether an inspected volume is no more than a directory on the disk of the Engine's host. Pure.
+
+    With mount options the local driver mounts something else there, NFS or another directory, while a container has it.
+    """
+    options = volume.get("Options") or {}
+    plain = volume.get("Driver") == "local" and not (options.get("device") or options.get("type"))
+    return plain and bool(volume.get("Mountpoint"))
 
 
 def _warn_of_idle_settings(volume: VolumeMount, source: NamedVolume) -> None:
