@@ -36,7 +36,7 @@ from gateway.errors import (
     TooManyConnections,
 )
 from gateway.exchange import Exchange, State
-from gateway.flow import NOT_READY, PACED, SLOW_PEER, Valve
+from gateway.flow import ENDED, NOT_READY, PACED, PEER_FINISHED, PEER_GONE, SLOW_PEER, Valve, peer_state
 from gateway.framing import CHUNKED, ChunkedDecoder
 from gateway.logged import LoggedExchange
 from gateway.proxy_protocol import read_preface
@@ -123,7 +123,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         plane = self._plane
         self.transport = transport  # type: ignore[assignment]
-        self.valve = Valve(self.transport)
+        self.valve = Valve(self.transport, self, plane.deadlines.held)
         peername = transport.get_extra_info("peername")
         # A listener on a Unix socket has no peer address.
         self.peer = _address(peername[0]) if isinstance(peername, tuple) else b"unknown"
@@ -178,7 +178,10 @@ class ClientConnection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """A client that finishes sending in the middle of an exchange has gone, as nginx and Go's net/http see it."""
         if self._phase is _TUNNEL and self._tunnel is not None:
-            return self._tunnel.client_eof()
+            goes_on = self._tunnel.client_eof()
+            if goes_on:
+                self.valve.hold(ENDED)
+            return goes_on
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -187,6 +190,7 @@ class ClientConnection(asyncio.Protocol):
         plane.counters.connections -= 1
         plane.clients.discard(self)
         plane.deadlines.discard(self)
+        plane.deadlines.held.discard(self)
         self._buffer = b""
         if phase is _TUNNEL and self._tunnel is not None:
             self._end_tunnel()
@@ -484,6 +488,14 @@ class ClientConnection(asyncio.Protocol):
             self._expire_stream(now, self._tunnel.moved)
         else:
             self._expire_close(now)
+
+    def look(self) -> None:
+        """Nothing is read, so that only the kernel knows whether the client is still there (flow.Held)."""
+        state = peer_state(self.transport)
+        if state == PEER_GONE:
+            self.cut()
+        elif state == PEER_FINISHED and self._tunnel is not None:
+            self._tunnel.client_eof_waits()
 
     def _expire_close(self, now: float) -> None:
         """The connection is closing: a client that still reads what was sent may go on, however slowly."""

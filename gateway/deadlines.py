@@ -10,6 +10,8 @@ import asyncio
 import logging
 from typing import Protocol
 
+from gateway.flow import Held
+
 SWEEP_SECONDS = 1.0
 NEVER = float("inf")
 
@@ -31,6 +33,8 @@ class Deadlines:
     def __init__(self) -> None:
         self.now = 0.0
         self._members: set[Expiring] = set()
+        self.held: set[Held] = set()
+        """Who is not read from at present, and therefore looked at by each sweep."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.add = self._members.add
@@ -57,6 +61,11 @@ class Deadlines:
                     member.expire(now)
                 except Exception:
                     log.exception("a deadline could not be handled")
+        for held in tuple(self.held):
+            try:
+                held.look()
+            except Exception:
+                log.exception("a connection could not be looked at")
 
     def _tick(self) -> None:
         if self._loop is not None and self._timer is not None:

@@ -7,7 +7,8 @@ still being dialled, bytes of the next request), so a valve counts reasons, not 
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+import socket
+from typing import Final, Protocol
 
 from gateway.quotas import Quota
 
@@ -18,14 +19,26 @@ NOT_READY: Final = 2
 PACED: Final = 4
 """More bytes have passed than the sandbox may move in this time."""
 
+ENDED: Final = 8
+"""Nothing more can come: the peer has finished sending. Never taken back."""
+
+
+class Held(Protocol):
+    """Whose reading stands still, so that nobody hears of its peer's end."""
+
+    def look(self) -> None:
+        """Finds out whether the peer is still there; called once a second."""
+
 
 class Valve:
-    """The reading half of one transport."""
+    """The reading half of one transport; `owner` stands in `held` while it is closed."""
 
-    __slots__ = ("_transport", "reasons")
+    __slots__ = ("_held", "_owner", "_transport", "reasons")
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: asyncio.Transport, owner: Held | None = None, held: set[Held] | None = None) -> None:
         self._transport = transport
+        self._owner = owner
+        self._held = held
         self.reasons = 0
         """Why reading stands still, as a sum of reasons; 0 when it does not."""
 
@@ -33,6 +46,8 @@ class Valve:
         """Stops reading for this reason."""
         if self.reasons == 0 and not self._transport.is_closing():
             self._transport.pause_reading()
+            if self._held is not None and self._owner is not None:
+                self._held.add(self._owner)
         self.reasons |= reason
 
     def release(self, reason: int) -> None:
@@ -40,8 +55,29 @@ class Valve:
         if self.reasons == 0:
             return
         self.reasons &= ~reason
-        if self.reasons == 0 and not self._transport.is_closing():
-            self._transport.resume_reading()
+        if self.reasons == 0:
+            if self._held is not None and self._owner is not None:
+                self._held.discard(self._owner)
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
+
+
+_TCP_INFO: Final = getattr(socket, "TCP_INFO", None)
+"""Linux only; elsewhere the end of a peer whose bytes are not read shows when they are."""
+PEER_GONE: Final = 7
+"""TCP_CLOSE of the kernel: the peer has reset the connection."""
+PEER_FINISHED: Final = 8
+"""TCP_CLOSE_WAIT of the kernel: the peer has finished sending."""
+
+
+def peer_state(transport: asyncio.Transport) -> int:
+    """What the kernel knows of a connection that is not read from, as it numbers it; 0 where it does not say."""
+    if _TCP_INFO is None or transport.is_closing():
+        return 0
+    try:
+        return int(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 1)[0])
+    except OSError:
+        return 0
 
 
 def pace(quota: Quota, count: int, valve: Valve, now: float) -> None:

@@ -34,7 +34,7 @@ Connect = Callable[["Pool"], Awaitable[UpstreamConnection]]
 class Pool:
     """Connections to one port, and how to make another."""
 
-    __slots__ = ("_deadlines", "_idle", "_limits", "closed", "connect", "host", "prefix")
+    __slots__ = ("_deadlines", "_idle", "_limits", "closed", "connect", "held", "host", "prefix")
 
     def __init__(self, connect: Connect, limits: Limits, deadlines: Deadlines, target: Target = OURSELVES) -> None:
         self.connect = connect
@@ -45,6 +45,7 @@ class Pool:
         self.closed = False
         self._limits = limits
         self._deadlines = deadlines
+        self.held = deadlines.held
         self._idle: dict[UpstreamConnection, None] = {}
 
     def take(self, replayable: bool) -> UpstreamConnection | None:
@@ -81,6 +82,7 @@ class Pool:
         """The connection is gone."""
         self._idle.pop(connection, None)
         self._deadlines.discard(connection)
+        self.held.discard(connection)
 
     def close(self) -> None:
         """Closes the idle connections, and from now on every one that comes back."""

@@ -1,18 +1,32 @@
-"""After 101: bytes go through as they come, both ways, with backpressure and half-close.
+"""After 101: bytes go through as they come, both ways, with backpressure, until either side ends.
 
-The tunnel reads nothing, with one exception: towards the client it counts WebSocket frames (RFC 6455 §5.2), so that it
-knows when the stream is between two frames. Only there may it put a close frame of its own when the sandbox goes; in
-the middle of a frame the connection is cut, and the client sees that something is missing.
+The tunnel reads nothing, with one exception: it counts WebSocket frames (RFC 6455 §5.2), so that it knows when a stream
+is between two frames. Only there may it put a close frame of its own when the sandbox goes; in the middle of a frame
+the connection is cut, and the client sees that something is missing.
+
+    what ends        a WebSocket                                        any other protocol
+    client's FIN     passed on; the sandbox has a second for its last   passed on; the sandbox may go on
+                     words, then both close
+    sandbox's FIN    likewise; with no close frame before it the        passed on; the client may go on
+                     client may first be told that the sandbox died
+    both FINs        both close                                         both close
+    close frames     of both sides: whoever waits for the other's FIN   mean nothing
+                     has it within a second
+    reset            the other side gets what was sent, then its end    likewise
+    silence          the idle limit                                     the idle limit
+
+Half of a WebSocket is no WebSocket: RFC 6455 §7.1.1 knows only the end of the whole connection. Other protocols (an
+attached terminal, `kubectl cp`) say "that was all my input" with a FIN and then wait for the output. Over TLS there is
+no half: the client's end ends both. What was sent before an end still goes out for as long as it is taken.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.errors import GatewayError
-from gateway.flow import SLOW_PEER, Valve, pace
+from gateway.flow import PACED, SLOW_PEER, Valve, pace
 from gateway.quotas import Quota
 from gateway.table import Removal, SandboxRoute
 
@@ -33,6 +47,8 @@ _CLOSE_OPCODE = 0x8
 CRASH_SECONDS = 1.0
 """When a WebSocket ends without a close frame its sandbox may have died. For this long we wait to hear of it from the
 runtime, so that the client can be told; a program that only hung up is passed on as it is."""
+LAST_WORDS_SECONDS = 1.0
+"""How long one side of a WebSocket may go on when the other has ended: enough for a close frame in answer."""
 GOING_AWAY = (1001, b"gateway is restarting")
 
 
@@ -107,8 +123,11 @@ class Tunnel:
     __slots__ = (
         "_client",
         "_client_done",
+        "_client_frames",
+        "_ending",
         "_frames",
         "_gone",
+        "_hurried",
         "_plane",
         "_quota",
         "_renews",
@@ -144,6 +163,11 @@ class Tunnel:
         self._renews = renews
         self._quota = quota
         self._frames = FrameCounter() if websocket else None
+        self._client_frames = FrameCounter() if websocket else None
+        self._ending: asyncio.TimerHandle | None = None
+        """Set once one side has ended and the other's time runs."""
+        self._hurried = False
+        """Whether all that the client has sent is taken in at once, since its end stands behind it."""
         self._client_done = False
         self._upstream_done = False
         self._gone = False
@@ -165,17 +189,35 @@ class Tunnel:
             return
         self._stamp()
         self.bytes_in += len(data)
+        frames = self._client_frames
+        if frames is not None:
+            frames.feed(data)
+            if frames.closing:
+                self._end_if_closed()
         self._upstream.transport.write(data)
-        if self._quota is not None:
+        if self._quota is not None and not self._hurried:
             pace(self._quota, len(data), self._client.valve, self._plane.clock())
 
     def client_eof(self) -> bool:
         """The client has finished sending; True while the other direction goes on."""
         self._client_done = True
         if self._gone or self._upstream_done or not self._client.transport.can_write_eof():
-            return False  # over TLS there is no half-close
+            self._finish()  # over TLS there is no half-close
+            return False
         self._upstream.transport.write_eof()
+        if self._frames is not None:
+            self._end_after(LAST_WORDS_SECONDS)
         return True
+
+    def client_eof_waits(self) -> None:
+        """The client has finished sending, behind bytes that the sandbox does not take at present.
+
+        Those of a WebSocket are taken in, so that its end counts: they are what the kernel has room for, and no more
+        can come. In any other protocol the end has its place in the stream, and waits with it.
+        """
+        if self._frames is not None and not self._hurried:
+            self._hurried = True
+            self._client.valve.release(SLOW_PEER | PACED)
 
     # What the upstream connection reports (upstream.Sink).
 
@@ -183,53 +225,69 @@ class Tunnel:
         """Bytes of the sandbox."""
         self._stamp()
         self.bytes_out += len(data)
-        if self._frames is not None:
-            self._frames.feed(data)
+        frames = self._frames
+        if frames is not None:
+            frames.feed(data)
+            if frames.closing:
+                self._end_if_closed()
         self._client.transport.write(data)
         if self._quota is not None:
             pace(self._quota, len(data), self._upstream.valve, self._plane.clock())
 
     def on_eof(self) -> bool:
-        """The sandbox has finished sending."""
+        """The sandbox has finished sending; True while the other direction goes on."""
         if self._unannounced():
-            self._after_crash_time(self._pass_eof_late)
+            self._end_after(CRASH_SECONDS)
             return True
-        return self._pass_eof()
+        self._upstream_done = True
+        if self._client_done or self._both_said_close():
+            self._finish()
+            return False
+        if self._client.transport.can_write_eof():
+            self._client.transport.write_eof()
+        elif self._frames is None:
+            self._finish()
+            return False
+        if self._frames is not None:
+            self._end_after(LAST_WORDS_SECONDS)
+        return True
 
     def _unannounced(self) -> bool:
+        """Whether the client may still be told why its WebSocket ends."""
         frames = self._frames
-        return frames is not None and not frames.closing and frames.at_boundary and not self.closed
+        return frames is not None and not frames.closing and frames.at_boundary and not self._client_done
 
-    def _after_crash_time(self, then: Callable[[], None]) -> None:
-        asyncio.get_running_loop().call_later(CRASH_SECONDS, then)
+    def _both_said_close(self) -> bool:
+        ours, theirs = self._frames, self._client_frames
+        return ours is not None and theirs is not None and ours.closing and theirs.closing
 
-    def _pass_eof_late(self) -> None:
-        if not self.closed and not self._gone and not self._pass_eof():
-            self._upstream.close()
+    def _end_if_closed(self) -> None:
+        """After two close frames a WebSocket is over, whoever waits for the other to hang up (RFC 6455 §7.1.1)."""
+        if self._both_said_close():
+            self._end_after(LAST_WORDS_SECONDS)
 
-    def _pass_eof(self) -> bool:
-        self._upstream_done = True
-        if self._client_done or not self._client.transport.can_write_eof():
-            return False
-        self._client.transport.write_eof()
-        return True
+    def _end_after(self, seconds: float) -> None:
+        if self._ending is None:
+            self._ending = asyncio.get_running_loop().call_later(seconds, self._finish)
 
     def on_lost(self, error: GatewayError | None) -> None:
         """The sandbox's side is gone: what it sent still goes out."""
         self._gone = True
         if self._unannounced():
-            self._after_crash_time(self._finish)
+            self._end_after(CRASH_SECONDS)
         else:
             self._finish()
 
     def _finish(self) -> None:
-        if self.closed:
-            return
-        self.closed = True
+        if not self.closed:
+            self.closed = True
+            self._leave_client()
+
+    def _leave_client(self) -> None:
+        """Lets what was sent go out, and waits for the client's own end where it has not come yet."""
+        self._client.linger()
         if self._client_done:
             self._client.transport.close()
-        else:
-            self._client.linger()
 
     def on_end(self, trailers: bytes) -> None:
         """Never called in a tunnel: only its connection's end ends it."""
@@ -248,7 +306,8 @@ class Tunnel:
 
     def pause_upload(self) -> None:
         """The sandbox is slow."""
-        self._client.valve.hold(SLOW_PEER)
+        if not self._hurried:
+            self._client.valve.hold(SLOW_PEER)
 
     def resume_upload(self) -> None:
         """The sandbox takes bytes again."""
@@ -265,6 +324,8 @@ class Tunnel:
     def client_lost(self) -> None:
         """The client's side is gone: what it sent still goes out."""
         self.closed = True
+        if self._ending is not None:
+            self._ending.cancel()
         route = self._route
         route.live.discard(self)
         route.bytes_in += self.bytes_in
@@ -283,7 +344,7 @@ class Tunnel:
         # After the sandbox's end of sending has been passed on, nothing may follow it, not even a close frame.
         if self._frames is not None and self._frames.at_boundary and not self._upstream_done:
             self._client.transport.write(close_frame(code, reason))
-            self._client.linger()
+            self._leave_client()
         else:
             self._client.cut()
         self._upstream.abort()

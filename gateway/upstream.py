@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 from gateway.deadlines import NEVER
 from gateway.errors import BadRequest, GatewayError, UpstreamInvalid
-from gateway.flow import SLOW_PEER, Valve
+from gateway.flow import ENDED, PEER_GONE, SLOW_PEER, Held, Valve, peer_state
 from gateway.framing import CHUNKED, UNTIL_CLOSE, ChunkedDecoder
 from gateway.limits import Limits
 from gateway.response_head import ResponseHead, ResponseReader
@@ -27,6 +27,9 @@ _HEAD: Final = -10
 _TUNNEL: Final = -11
 MAX_INTERIM: Final = 16
 """Most 1xx answers before the final one; more is a program that answers nothing."""
+
+CLOSING_SECONDS = 3.0
+"""How long a sandbox that takes none of what is still to be sent holds up the end of its connection."""
 
 
 class Sink(Protocol):
@@ -69,6 +72,9 @@ class Sink(Protocol):
 class Home(Protocol):
     """Where an idle connection goes."""
 
+    held: set[Held]
+    """Whoever is not read from, and so has to be looked at."""
+
     def give(self, connection: UpstreamConnection) -> None:
         """Takes the connection back, or closes it."""
 
@@ -90,6 +96,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_reader",
         "_slow",
         "_to_head",
+        "_unsent",
         "deadline",
         "home",
         "idle_since",
@@ -113,6 +120,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.used = 0
         """How many exchanges it has begun; more than one means it was reused."""
         self.deadline = 0.0
+        self._unsent = 0
+        """Bytes that were still to be sent when a closing connection was last looked at."""
         # exchange
         self.sink: Sink | None = None
         self._reset()
@@ -127,7 +136,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
-        self.valve = Valve(self.transport)
+        self.valve = Valve(self.transport, self, self.home.held)
 
     def send(self, sink: Sink, data: bytes, to_head: bool) -> None:
         """Begins an exchange: `data` is the request head and what there is of its body."""
@@ -148,9 +157,10 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport.abort()
 
     def close(self) -> None:
-        """Closes the idle connection."""
+        """Closes the connection; what was written still goes out, for as long as the sandbox takes it."""
         self.sink = None
         self.transport.close()
+        self.deadline = 0.0
 
     def data_received(self, data: bytes) -> None:
         sink = self.sink
@@ -268,7 +278,7 @@ class UpstreamConnection(asyncio.Protocol):
         if keep:
             self.home.give(self)
         elif sink.request_sent:
-            self.transport.close()
+            self.close()
         else:
             self.transport.abort()
         sink.on_end(trailers)
@@ -278,7 +288,10 @@ class UpstreamConnection(asyncio.Protocol):
         if sink is None:
             return False
         if self._left == _TUNNEL:
-            return sink.on_eof()
+            goes_on = sink.on_eof()
+            if goes_on:
+                self.valve.hold(ENDED)
+            return goes_on
         # Said here and now: the close that follows may take as long as our own unsent bytes do, or fail over them.
         self.abort()
         if self._left == UNTIL_CLOSE:
@@ -313,13 +326,28 @@ class UpstreamConnection(asyncio.Protocol):
         Looking again is cheaper than moving the deadline with each exchange.
         """
         idle = self._pool_idle
-        if self.sink is not None:
+        if self.transport.is_closing():
+            self._expire_close(now)
+        elif self.sink is not None:
             self.deadline = now + idle
         elif now - self.idle_since >= idle:
-            self.deadline = NEVER
-            self.transport.close()
+            self.close()
         else:
             self.deadline = self.idle_since + idle
+
+    def look(self) -> None:
+        """Once the sandbox has finished sending, the loop reports no reset; before that, bytes may still be waiting."""
+        if self.valve.reasons & ENDED and peer_state(self.transport) == PEER_GONE:
+            self.transport.abort()
+
+    def _expire_close(self, now: float) -> None:
+        unsent = self.transport.get_write_buffer_size()
+        if unsent and unsent != self._unsent:
+            self._unsent = unsent
+            self.deadline = now + CLOSING_SECONDS
+        else:
+            self.deadline = NEVER
+            self.transport.abort()
 
     def hold(self) -> None:
         """Stops reading: the client is slow."""

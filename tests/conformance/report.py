@@ -33,6 +33,24 @@ runs. The cases are the tables in `tests/conformance`; this page is made from th
 `python -m tests.conformance.report`.
 """
 
+ENDS = """\
+## How a tunnel ends
+
+| What happens | WebSocket | Any other protocol |
+| --- | --- | --- |
+| the client finishes sending, or closes | passed on; both close after a second | passed on; the sandbox may go on |
+| the sandbox finishes sending, or closes | likewise | passed on; the client may go on |
+| both finish, or one resets | both close | both close |
+| both send a close frame | both close within a second | means nothing |
+| nothing moves | `gateway.limits.stream_idle_timeout` | `gateway.limits.stream_idle_timeout` |
+
+Half of a WebSocket has no meaning (RFC 6455 §7.1.1); the second is for a close frame in answer, or for word that the
+sandbox has died. Protocols like that of an attached terminal say "this was all my input" with a FIN and wait for the
+output, so theirs is kept. Over TLS there is no half: either side's end ends both. What was sent before an end goes out
+first. An end behind bytes that the other side does not take is seen when they are taken, except that what a client of a
+WebSocket has sent is taken in at its end. A side that neither reads nor ends is silent.
+"""
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -86,7 +104,7 @@ def first_line(text: str | None) -> str:
 
 def render(found: list[Rule]) -> str:
     """The page."""
-    parts = [INTRODUCTION, summary(found)]
+    parts = [INTRODUCTION, summary(found), ENDS]
     for file, group in groupby(found, key=lambda rule: rule.file):
         listed = list(group)
         parts.append(f"## {_title(file)}\n\n{listed[0].family}\n")

@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.limits import Limits
-from tests.conformance.address import Form
+from gateway.table import SandboxRoute
+from tests.conformance.address import SANDBOX, Form
 from tests.conformance.case import in_each_form
 from tests.conformance.harness import LIMITS, World, running
 from tests.conformance.wire import OK, PATIENCE, Message, Peer, Reply
@@ -308,6 +309,39 @@ async def test_slow_sandbox(world: World, form: Form) -> None:
     read.set()
     await pouring
     assert (await client.message()).status == 200
+
+
+@in_each_form
+async def test_client_that_resets_an_upload_that_stands_still(world: World, form: Form) -> None:
+    """A client that is not read from, since the sandbox does not read either, is gone when it resets."""
+
+    async def read_nothing(peer: Peer) -> None:
+        await over.wait()
+
+    async def pour() -> None:
+        while True:
+            await client.send(PIECE)
+
+    over = asyncio.Event()
+    world.backend.play = read_nothing
+    client = await world.connect()
+    await client.send(form.write(POST % b"Content-Length: %d" % PLENTY))
+    pouring = asyncio.create_task(pour())
+    await world.until(lambda: len(world.gateway._plane.deadlines.held) == 1)
+    pouring.cancel()
+    client.reset()
+    await world.settled()
+    world.pass_time(1)
+    await world.until(lambda: not world.gateway._plane.clients)
+    assert route_of(world).open == 0
+    over.set()
+
+
+def route_of(world: World) -> SandboxRoute:
+    """The sandbox's route."""
+    route = world.table.get(SANDBOX.encode())
+    assert route is not None
+    return route
 
 
 def test_default_limits_of_the_suite() -> None:

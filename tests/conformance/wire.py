@@ -193,8 +193,12 @@ class Client(Reader):
         self._writer.write_eof()
 
     def abort(self) -> None:
-        """Drops the connection with a reset."""
+        """Drops the connection at once; what was not read makes that a reset."""
         self._writer.transport.abort()
+
+    def reset(self) -> None:
+        """Drops the connection with a reset."""
+        reset(self._writer)
 
     async def close(self) -> None:
         """Closes the connection."""
@@ -203,6 +207,13 @@ class Client(Reader):
             await self._writer.wait_closed()
         except ConnectionError:
             return
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """Ends a connection with a reset, whatever was read or sent."""
+    sock: socket.socket = writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
 
 
 @dataclass(frozen=True)
@@ -233,9 +244,7 @@ class Peer(Reader):
 
     def reset(self) -> None:
         """Ends the connection with a reset, which overtakes nothing that was sent."""
-        sock: socket.socket = self.writer.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.writer.transport.abort()
+        reset(self.writer)
 
 
 class Backend:

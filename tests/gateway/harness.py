@@ -30,10 +30,14 @@ PATIENCE = 5.0
 
 
 class KnobSocket:
-    """Stands for the socket of a wire: remembers whether a reset was asked for."""
+    """Stands for the socket of a wire: remembers whether a reset was asked for, and tells a state of TCP."""
 
     def __init__(self) -> None:
         self.reset = False
+        self.state = 1
+
+    def getsockopt(self, level: int, option: int, size: int) -> bytes:
+        return bytes([self.state])
 
     def setsockopt(self, level: int, option: int, value: bytes | int) -> None:
         self.reset = True

@@ -240,3 +240,19 @@ def test_same_head_twice() -> None:
         wire.arrive(OK[:-2] + body)
         assert (sink.events, sink.body) == (["head 200", "end"], body)
         world.pool.take(True)
+
+
+def test_close_waits_for_unsent_bytes_while_they_go() -> None:
+    """A closing connection is given time as long as the sandbox takes what is left, and dropped when it stops."""
+    world = World()
+    wire = world.stock()
+    connection: UpstreamConnection = wire.protocol
+    wire.unsent = 100
+    connection.close()
+    assert (wire.closing, wire.aborted) == (True, False)
+    for left in (90, 80, 70):
+        wire.unsent = left
+        world.pass_time(10)
+        assert not wire.aborted
+    world.pass_time(10)
+    assert wire.aborted

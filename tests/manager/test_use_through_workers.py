@@ -110,6 +110,24 @@ async def test_open_streams_keep_awake(house: House, crew: Crew) -> None:
     assert await state(house, route) is SandboxState.PAUSED
 
 
+@pytest.mark.parametrize("way", ["finish", "abort", "reset"])
+async def test_tunnels_whose_client_goes(house: House, crew: Crew, way: str) -> None:
+    """A WebSocket whose client goes without a word is over in its worker, and counted nowhere."""
+
+    async def switch(peer: Peer) -> None:
+        await peer.message(body=False)
+        await peer.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        await peer.until_end()
+
+    route = await create(house, crew, {})
+    crew.backend.play = switch
+    client = await send(crew, route, b"Connection: Upgrade\r\nUpgrade: websocket\r\n")
+    await crew.until(lambda: route.open == 1)
+    getattr(client, way)()
+    await crew.until(lambda: route.open == 0 and crew.backend.ended == 1)
+    await crew.until(lambda: not any(worker.ledger.counters.connections for worker in crew.workers.live))
+
+
 async def state(house: House, route: SandboxRoute) -> SandboxState:
     """What the API tells of it."""
     return (await house.services.sandboxes.get(route.id.decode())).status.state
