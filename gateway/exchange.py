@@ -56,7 +56,7 @@ from gateway.quotas import Quota
 from gateway.refusals import for_removal, for_state
 from gateway.request_head import RequestHead
 from gateway.response_head import ResponseHead, build_response, build_rewritten
-from gateway.routing import Route
+from gateway.routing import AddressForm, Route
 from gateway.table import Removal, RouteState, SandboxRoute
 from gateway.tunnel import Tunnel
 
@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from gateway.upstream import UpstreamConnection
 
 _RUNNING = RouteState.RUNNING
+_HOST = AddressForm.HOST
 JOINED_BYTES = 8192
 """Up to here copying a body behind its head is cheaper than a second buffer for the kernel."""
 HELD_BYTES = 65536
@@ -409,7 +410,7 @@ class Exchange:
     def on_interim(self, response: ResponseHead) -> None:
         """100, 102 and 103 go to clients that know them."""
         if self._request is not None and self._request.minor == 1:
-            self.write(build_response(response, b""))
+            self.write(self._to_client(response, b""))
 
     def on_head(self, response: ResponseHead, body: bytes) -> None:
         """The final answer begins: head and first body bytes leave in one write."""
@@ -433,10 +434,12 @@ class Exchange:
         elif request.minor == 0:
             added += b"Connection: keep-alive\r\n"
         address = self._address
-        if address is not None and address.prefix and self._plane.rewrite_prefix:
-            head = self._under_prefix(response, address, request, added)
-        else:
+        if address is None or address.form is _HOST:
             head = build_response(response, added)
+        else:
+            if address.prefix and self._plane.rewrite_prefix:
+                added += self._mark(response, address, request)
+            head = self._to_client(response, added)
         if body:
             self.bytes_out = size = len(body)
             if self._quota is not None and self._upstream is not None:
@@ -450,14 +453,30 @@ class Exchange:
                 head += body
         self._pending = head
 
-    def _under_prefix(self, response: ResponseHead, address: Route, request: RequestHead, added: bytes) -> bytes:
-        """The answer of an application that need not know under which path it lives."""
+    def _mark(self, response: ResponseHead, address: Route, request: RequestHead) -> bytes:
+        """Where this page is, for what it opens without a Referer: WebSockets."""
         content = response.find(b"content-type")
-        if request.method == b"GET" and content is not None and content.lower().startswith(b"text/html"):
-            # Where this page is, for what it opens without a Referer: WebSockets.
-            cookie = links.last_cookie(address.prefix, secure=self._scheme(request) == b"https")
-            added += b"Set-Cookie: %b\r\n" % cookie
-        return build_rewritten(response, added, partial(prefix.rewrite, prefix=address.prefix, host=request.host))
+        if request.method != b"GET" or content is None or not content.lower().startswith(b"text/html"):
+            return b""
+        cookie = links.last_cookie(address.prefix, secure=self._scheme(request) == b"https")
+        return b"Set-Cookie: %b\r\n" % cookie
+
+    def _to_client(self, response: ResponseHead, added: bytes) -> bytes:
+        """The head of any answer as the client gets it: of a final one, an interim one, or one that switches."""
+        address, request = self._address, self._request
+        if address is None or request is None or address.form is _HOST:
+            return build_response(response, added)
+        path = address.prefix
+        if not path:
+            return build_response(response, added, shared=True)
+        outside = prefix.is_outside(request.target, path)
+        if outside or (response.origin_wide and response.find(b"service-worker-allowed") is not None):
+            # A worker's script may name a scope up to here, wherever it was loaded from, and no further.
+            added += b"Service-Worker-Allowed: %b/\r\n" % path
+        if not self._plane.rewrite_prefix:
+            return build_response(response, added, shared=True)
+        change = partial(prefix.rewrite, prefix=path, host=request.host, outside=outside)
+        return build_rewritten(response, added, change)
 
     def flush(self) -> None:
         """The answer is not complete yet: what there is of it goes out."""
@@ -496,7 +515,7 @@ class Exchange:
         offered = [offer.strip(b" \t") for offer in request.upgrade.lower().split(b",")]
         if not request.upgrade or response.upgrade.lower() not in offered:
             raise UpstreamInvalid("The program in the sandbox switched to a protocol that nobody asked for.")
-        head = build_response(response, b"Connection: Upgrade\r\nUpgrade: %b\r\n" % response.upgrade)
+        head = self._to_client(response, b"Connection: Upgrade\r\nUpgrade: %b\r\n" % response.upgrade)
         websocket = response.upgrade.lower() == b"websocket"
         tunnel = Tunnel(
             self._plane,

@@ -8,9 +8,10 @@ choose the lines, so each memory is bounded in number and in the length of what 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from gateway import withheld
 from gateway.access import CREDENTIALS
 from gateway.errors import GatewayError
 
@@ -28,13 +29,16 @@ REQUEST_ID: Final = 10
 AUTHORIZATION: Final = 11
 TWIN: Final = 12
 COOKIE: Final = 13
-"""A Cookie line with cookies of ours among the application's."""
+"""A Cookie line with cookies of ours among the application's, or a Set-Cookie line that names one."""
 # From here on: for this platform only, never for a sandbox.
 INGRESS_TO: Final = 14
 INGRESS_OLD: Final = 15
 TOKEN: Final = 16
 RENEW: Final = 17
 CREDENTIAL: Final = 18
+# Of answers only: not a sandbox's to send (`withheld`), anywhere or where sandboxes share an origin.
+WITHHELD: Final = 19
+ORIGIN_WIDE: Final = 20
 
 OUR_COOKIES: Final = b"opensandbox-"
 PEER_HEADER: Final = b"x-gateway-peer"
@@ -79,6 +83,7 @@ _RESPONSE_KINDS: Final[dict[bytes, int]] = {
     b"keep-alive": HOP,
     b"proxy-connection": HOP,
     b"proxy-authenticate": HOP,
+    b"set-cookie": COOKIE,
 }
 # A server behind us that reads `_` as `-` (CGI, WSGI) would take these for the real ones.
 _NO_TWIN = frozenset(_REQUEST_KINDS) - {
@@ -115,11 +120,10 @@ class KnownLines(dict[bytes, Field | None]):
     `lines[line]` of a line not seen before learns it, or raises `malformed` when it is no header line.
     """
 
-    def __init__(self, kinds: Mapping[bytes, int], twins: frozenset[bytes], malformed: type[GatewayError]) -> None:
+    def __init__(self, kind_of: Callable[[bytes], int], malformed: type[GatewayError]) -> None:
         super().__init__()
-        self._kinds = kinds
+        self._kind_of = kind_of
         self._names: dict[bytes, int] = {}
-        self._twins = twins
         self._malformed = malformed
 
     def __missing__(self, line: bytes) -> Field | None:
@@ -141,10 +145,7 @@ class KnownLines(dict[bytes, Field | None]):
         return field
 
     def _learn(self, name: bytes) -> int:
-        lower = name.lower()
-        kind = self._kinds.get(lower, 0)
-        if not kind and b"_" in lower and lower.replace(b"_", b"-") in self._twins:
-            kind = TWIN
+        kind = self._kind_of(name.lower())
         if len(self._names) >= _REMEMBERED:
             self._names.clear()
         if len(name) <= _REMEMBERED_BYTES:
@@ -155,23 +156,37 @@ class KnownLines(dict[bytes, Field | None]):
 _SECRET = frozenset((AUTHORIZATION, TOKEN, CREDENTIAL, COOKIE))
 
 
+def _request_kind(name: bytes) -> int:
+    kind = _REQUEST_KINDS.get(name, 0)
+    return TWIN if not kind and b"_" in name and name.replace(b"_", b"-") in _NO_TWIN else kind
+
+
+def _response_kind(name: bytes) -> int:
+    kind = _RESPONSE_KINDS.get(name, 0)
+    if kind:
+        return kind
+    name = name.replace(b"_", b"-")
+    return WITHHELD if withheld.everywhere(name) else ORIGIN_WIDE if withheld.origin_wide(name) else 0
+
+
 def request_lines(malformed: type[GatewayError]) -> KnownLines:
     """A memory for the lines of requests."""
-    return KnownLines(_REQUEST_KINDS, _NO_TWIN, malformed)
+    return KnownLines(_request_kind, malformed)
 
 
 def response_lines(malformed: type[GatewayError]) -> KnownLines:
     """A memory for the lines of responses."""
-    return KnownLines(_RESPONSE_KINDS, frozenset(), malformed)
+    return KnownLines(_response_kind, malformed)
 
 
 def filter_trailers(trailers: bytes) -> bytes:
     """Trailer lines that may travel on (each ends in CR LF)."""
     if not trailers:
         return b""
-    kept = [
-        line
-        for line in trailers.split(b"\r\n")
-        if line and line.partition(b":")[0].lower().replace(b"_", b"-") not in _NO_TRAILER
-    ]
+    kept = [line for line in trailers.split(b"\r\n") if line and _may_trail(line.partition(b":")[0])]
     return b"".join(b"%b\r\n" % line for line in kept)
+
+
+def _may_trail(name: bytes) -> bool:
+    name = name.lower().replace(b"_", b"-")
+    return name not in _NO_TRAILER and not withheld.everywhere(name) and not withheld.origin_wide(name)

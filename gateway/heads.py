@@ -29,7 +29,7 @@ def joined(lines: list[bytes], drop: list[int]) -> bytes:
     """The lines but for those in `drop`, as they stand on the wire."""
     if drop:
         lines = lines.copy()
-        for index in sorted(drop, reverse=True):
+        for index in sorted(set(drop), reverse=True):
             del lines[index]
     return b"\r\n".join((*lines, b"")) if lines else b""
 

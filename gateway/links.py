@@ -93,8 +93,13 @@ def strip_cookies(cookies: bytes) -> bytes:
     if _OURS not in cookies:
         return cookies
     pairs = cookies.split(b";")
-    kept = [pair for pair in pairs if not pair.lstrip(b" \t").startswith((ACCESS, LAST + b"="))]
+    kept = [pair for pair in pairs if not is_ours(pair)]
     return cookies if len(kept) == len(pairs) else b";".join(kept).lstrip(b" \t")
+
+
+def is_ours(cookie: bytes) -> bool:
+    """Whether a Cookie pair or the value of a Set-Cookie is for a cookie of ours."""
+    return cookie.lstrip(b" \t").startswith((ACCESS, LAST + b"="))
 
 
 def _signature(code: bytes) -> Signature:

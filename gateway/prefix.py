@@ -4,7 +4,8 @@ In the uri and proxy forms an application at `/sb/8080/` sees `/`. Applications 
 nothing of this. For the others, and each only where something really points outside the prefix:
 
 * `Location`, `Content-Location`, `Refresh` and `Link` to `/x` or to the public host get the prefix in front;
-* cookies are confined: `Path` is put under the prefix, and a `Domain` that holds the public host is taken out;
+* cookies are confined: `Path` is put under the prefix, and a `Domain` that holds the public host is taken out (scripts
+  are not: all that is under one host name is one origin to a browser; what it applies to a whole one, see `withheld`);
 * `/sb/8080` is redirected to `/sb/8080/`, or relative links would lead to `/sb/`;
 * a request for `/static/x` that comes from a page under a prefix (by its Referer, or by a cookie, since WebSockets have
   no Referer) is sent where that page lives.
@@ -32,9 +33,10 @@ _FIRST_SEGMENT: Final = re.compile(rb"/([^/?]+)")
 _DEFAULT_PORTS: Final = {b"http": b":80", b"https": b":443"}
 
 
-def rewrite(block: bytes, prefix: bytes, host: bytes) -> bytes:
+def rewrite(block: bytes, prefix: bytes, host: bytes, *, outside: bool = False) -> bytes:
     """Header lines (each ending in CR LF) of an answer from under `prefix`; `host` is the request's Host.
 
+    `outside` says that the request was for a path outside the prefix: for that a cookie without a path would be set.
     The same object comes back when nothing has to change.
     """
     if not prefix or _LINES.search(block) is None:
@@ -43,7 +45,7 @@ def rewrite(block: bytes, prefix: bytes, host: bytes) -> bytes:
     def replace(line: re.Match[bytes]) -> bytes:
         name, value = line[1].lower(), line[2]
         if name == b"set-cookie":
-            changed = _confine(value, prefix, host)
+            changed = _confine(value, prefix, host, outside=outside)
         elif name == b"link":
             changed = _LINK.sub(lambda m: b"<" + _relocate(m[1], prefix, host) + b">", value)
         elif name == b"refresh":
@@ -135,22 +137,32 @@ def _same_host(authority: bytes, host: bytes, scheme: bytes) -> bool:
     return any(authority == host + port or authority + port == host for port in ports)
 
 
+def is_outside(target: bytes, prefix: bytes) -> bool:
+    """Whether a request target lies outside the prefix: its sandbox was found by Referer or cookie."""
+    return not _under(target, prefix)
+
+
 def _under(path: bytes, prefix: bytes) -> bool:
     return path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in (b"", b"/", b"?", b"#")
 
 
-def _confine(cookie: bytes, prefix: bytes, host: bytes) -> bytes:
+def _confine(cookie: bytes, prefix: bytes, host: bytes, *, outside: bool) -> bytes:
     """A Set-Cookie value whose Path lies under the prefix and whose Domain is not the public host's."""
     parts = cookie.split(b";")
     kept = [parts[0]]
+    has_path = False
     for part in parts[1:]:
         key, equals, value = part.partition(b"=")
         name, bare = key.strip().lower(), value.strip()
         if name == b"domain" and _holds(bare, host):
             continue
-        if name == b"path" and bare.startswith(b"/") and not _under(bare, prefix):
-            part = key + equals + prefix + (b"" if bare == b"/" else bare)
+        if name == b"path":
+            has_path = bare.startswith(b"/")  # the last one counts, and one without a slash is none (RFC 6265 §5.2.4)
+            if has_path and not _under(bare, prefix):
+                part = key + equals + prefix + (b"" if bare == b"/" else bare)
         kept.append(part)
+    if outside and not has_path:
+        kept.append(b" Path=" + prefix)
     return b";".join(kept)
 
 

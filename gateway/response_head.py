@@ -10,8 +10,9 @@ import httptools
 
 from gateway import framing
 from gateway.errors import BadRequest, UpstreamInvalid
-from gateway.fields import CODING, CONNECTION, LENGTH, UPGRADE, response_lines
+from gateway.fields import CODING, CONNECTION, COOKIE, LENGTH, ORIGIN_WIDE, UPGRADE, response_lines
 from gateway.heads import REMEMBERED_HEAD, SILENT, find, joined, lines_named
+from gateway.links import is_ours
 
 _REMEMBERED_STATUSES: Final = 1024
 _response_fields = response_lines(UpstreamInvalid)
@@ -21,7 +22,19 @@ _is_status_line = re.compile(rb"HTTP/1\.[01] [1-5][0-9][0-9](?: [^\x00-\x08\x0a-
 class ResponseHead:
     """One response head of a sandbox: the facts we act on, and the lines that travel on."""
 
-    __slots__ = ("_added", "_built", "_drop", "_start", "keep_alive", "length", "lines", "minor", "status", "upgrade")
+    __slots__ = (
+        "_added",
+        "_built",
+        "_drop",
+        "_start",
+        "keep_alive",
+        "length",
+        "lines",
+        "minor",
+        "origin_wide",
+        "status",
+        "upgrade",
+    )
 
     def __init__(self, start: bytes, status: int, minor: int, lines: list[bytes]) -> None:
         self._start = start
@@ -33,6 +46,8 @@ class ResponseHead:
         """Number of body bytes, or framing.CHUNKED, or framing.UNTIL_CLOSE."""
         self.keep_alive = minor == 1
         self.upgrade = b""
+        self.origin_wide: list[int] = []
+        """Where lines stand that may not travel on where sandboxes share an origin."""
         self._drop: list[int] = []
         self._added: bytes | None = None
         self._built = b""
@@ -124,6 +139,11 @@ def _read_response_lines(response: ResponseHead) -> int | None:
             response.upgrade = value
             if response.status == 426:
                 continue  # has to name what it asks for (RFC 9110 §15.5.22), though hop-by-hop elsewhere
+        if kind == ORIGIN_WIDE:
+            response.origin_wide.append(index)
+            continue
+        if kind == COOKIE and not is_ours(value):
+            continue
         drop.append(index)
         if kind == CONNECTION:
             connection.append(value)
@@ -150,8 +170,13 @@ def _read_response_connection(response: ResponseHead, value: bytes) -> None:
         response._drop.extend(lines_named(response.lines, named, response._drop))
 
 
-def build_response(response: ResponseHead, added: bytes) -> bytes:
-    """The head that goes to the client: `added` are whole lines, each ending in CR LF, that come last."""
+def build_response(response: ResponseHead, added: bytes, *, shared: bool = False) -> bytes:
+    """The head that goes to the client: `added` are whole lines, each ending in CR LF, that come last.
+
+    `shared` says that other sandboxes have the same origin.
+    """
+    if shared and response.origin_wide:
+        return b"%b\r\n%b%b\r\n" % (response._start, _confined(response), added)
     if added != response._added:
         response._added = added
         response._built = b"%b\r\n%b%b\r\n" % (response._start, joined(response.lines, response._drop), added)
@@ -159,6 +184,10 @@ def build_response(response: ResponseHead, added: bytes) -> bytes:
 
 
 def build_rewritten(response: ResponseHead, added: bytes, change: Callable[[bytes], bytes]) -> bytes:
-    """The same with the sandbox's lines changed on the way."""
-    lines = change(joined(response.lines, response._drop))
+    """The same in a shared origin, with the sandbox's lines changed on the way."""
+    lines = change(_confined(response))
     return b"%b\r\n%b%b\r\n" % (response._start, lines, added)
+
+
+def _confined(response: ResponseHead) -> bytes:
+    return joined(response.lines, response._drop + response.origin_wide)

@@ -300,3 +300,80 @@ async def test_pages_leave_a_mark(world: World, form: Form) -> None:
     marks = [(await browse(world, form)).all(b"set-cookie") for _ in range(2)]
     assert [mark.partition(b";")[0] for mark in marks[0]] == [b"opensandbox-last=" + form.prefix]
     assert marks[1] == []
+
+
+# What holds for a whole origin, and cookies on answers of every kind.
+
+
+SHARED_FORMS = pytest.mark.parametrize("form", [Form.HEADER, Form.PROXY, Form.URI], ids=["header", "proxy", "uri"])
+FINAL = b"HTTP/1.1 200 OK\r\n%bContent-Length: 2\r\n\r\nok"
+EARLY = b"HTTP/1.1 103 Early Hints\r\n%b\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n%b\r\n"
+KINDS = pytest.mark.parametrize("kind", [FINAL, EARLY, SWITCH], ids=["200", "103", "101"])
+ORIGIN_WIDE = b'Clear-Site-Data: "cookies"\r\nAlt-Svc: h2=":9"\r\nStrict-Transport-Security: max-age=9\r\nNEL: {}\r\n'
+
+
+async def heads(world: World, form: Form, kind: bytes, lines: bytes, target: bytes = b"/x", more: bytes = b"") -> bytes:
+    """Whatever a client gets in heads for an answer of this kind with these lines."""
+    world.backend.reply = Reply(kind % lines)
+    client = await world.connect()
+    await client.send(form.write(OPEN % (target, more + (UPGRADE if kind is SWITCH else b""))))
+    return await client.until(b"Connection: Upgrade" if kind is SWITCH else b"\r\n\r\nok")
+
+
+@SHARED_FORMS
+@KINDS
+async def test_shared_origin(world: World, form: Form, kind: bytes) -> None:
+    """Where sandboxes share an origin none says what holds for all of it, with whatever status."""
+    got = await heads(world, form, kind, ORIGIN_WIDE + b"X-Accel-Redirect: /etc\r\nA: 1\r\n")
+    assert b"A: 1" in got
+    for name in (b"Clear-Site-Data", b"Alt-Svc", b"Strict-Transport-Security", b"NEL", b"X-Accel-Redirect"):
+        assert name not in got
+
+
+@KINDS
+async def test_origin_of_its_own(world: World, kind: bytes) -> None:
+    """In the host form a sandbox says what it likes of its own origin; orders to proxies and the site are withheld."""
+    got = await heads(world, Form.HOST, kind, ORIGIN_WIDE + b"X-Accel-Redirect: /etc\r\n")
+    for name, passes in ((b"Alt-Svc", True), (b"NEL", True), (b"Clear-Site-Data", False), (b"X-Accel", False)):
+        assert (name in got) is passes
+
+
+@PATH_FORMS
+@KINDS
+async def test_cookies_are_confined(world: World, form: Form, kind: bytes) -> None:
+    """Cookies and links are brought under the prefix in answers of every kind."""
+    got = await heads(world, form, kind, b"Set-Cookie: a=1; Path=/\r\nLink: </a.css>; rel=preload\r\n")
+    assert b"Set-Cookie: a=1; Path=%b\r\n" % form.prefix in got
+    assert b"Link: <%b/a.css>; rel=preload\r\n" % form.prefix in got
+
+
+@PATH_FORMS
+@pytest.mark.parametrize("lines", [b"", b"Service-Worker-Allowed: /\r\n", b"service-worker-allowed: /sb/8080/..\r\n"])
+async def test_scope_of_workers(world: World, form: Form, lines: bytes) -> None:
+    """A service worker gets no scope beyond the prefix, whatever the sandbox says it may have."""
+    got = await heads(world, form, FINAL, lines, b"/sw.js", b"Service-Worker: script\r\n")
+    scopes = [line for line in got.split(b"\r\n") if line.lower().startswith(b"service-worker-allowed")]
+    assert scopes == ([b"Service-Worker-Allowed: %b/" % form.prefix] if lines else [])
+
+
+@PATH_FORMS
+async def test_worker_from_the_root(world: World, form: Form) -> None:
+    """A worker loaded from the root by a page is held to the page's prefix, and so is a cookie without a path."""
+    world.backend.reply = Reply(FINAL % b"Set-Cookie: a=1\r\n")
+    client = await world.connect()
+    lines = b"Service-Worker: script\r\nReferer: http://gateway.test%b/page\r\n" % form.prefix
+    answer = await client.ask(b"GET /sw.js HTTP/1.1\r\nHost: gateway.test\r\n%b\r\n" % lines)
+    assert (answer.status, answer.one(b"service-worker-allowed")) == (200, form.prefix + b"/")
+    assert answer.one(b"set-cookie") == b"a=1; Path=" + form.prefix
+
+
+@in_each_form
+async def test_trailers_say_no_more(world: World, form: Form) -> None:
+    """What may not be said in the head may not be said behind the body."""
+    body = b'2\r\nok\r\n0\r\nClear-Site-Data: "*"\r\nX-Accel-Redirect: /x\r\nNEL: {}\r\nA: 1\r\n\r\n'
+    world.backend.reply = Reply(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
+    client = await world.connect()
+    await client.send(form.write(OPEN % (b"/x", b"")))
+    got = await client.until(b"\r\nA: 1\r\n\r\n")
+    assert got.endswith(b"\r\n0\r\nA: 1\r\n\r\n")

@@ -124,6 +124,16 @@ class Reader:
         found, self._rest = self._rest[:count], self._rest[count:]
         return found
 
+    async def until(self, mark: bytes) -> bytes:
+        """Raw bytes until these have come, with whatever came along."""
+        while mark not in self._rest:
+            data = await self._more()
+            if not data:
+                raise ConnectionError(f"the stream ended after {self._rest!r}")
+            self._rest += data
+        found, self._rest = self._rest, b""
+        return found
+
     async def skip(self, count: int) -> None:
         """Reads raw bytes and forgets them."""
         count -= len(self._rest)

@@ -154,6 +154,21 @@ def test_nothing_to_do(block: bytes) -> None:
     assert rewrite(block, PREFIX, HOST) is block
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (b"a=1", b"a=1; Path=/sb/8080"),
+        (b"a=1; HttpOnly", b"a=1; HttpOnly; Path=/sb/8080"),
+        (b"a=1; Path=x", b"a=1; Path=x; Path=/sb/8080"),
+        (b"a=1; Path=/x; Path=", b"a=1; Path=/sb/8080/x; Path=; Path=/sb/8080"),
+        (b"a=1; Path=/x", b"a=1; Path=/sb/8080/x"),
+    ],
+)
+def test_cookies_of_requests_outside(value: bytes, expected: bytes) -> None:
+    """Where the request was for a path outside the prefix, a cookie without a path of its own is given the prefix."""
+    assert rewrite(b"Set-Cookie: %b\r\n" % value, PREFIX, HOST, outside=True) == b"Set-Cookie: %b\r\n" % expected
+
+
 def test_no_prefix() -> None:
     """In the header and host forms nothing is looked at."""
     block = b"Location: /x\r\nSet-Cookie: a=1; Path=/\r\n"
