@@ -108,7 +108,8 @@ async def read_call(request: web.Request, query: type[Any], body: type[Any]) -> 
 async def _read_body(request: web.Request, model: type[BaseModel]) -> BaseModel:
     if model is NoBody or (issubclass(model, OptionalBody) and not request.can_read_body):
         return model()
-    return validate(model, await read_json(request))
+    value = await read_json(request)
+    return model() if value is None and issubclass(model, OptionalBody) else validate(model, value)
 
 
 def json_answer(model: BaseModel, status: int = 200) -> web.Response:

@@ -88,8 +88,10 @@ def _operation(row: Route, named: dict[type[BaseModel], dict[str, Any]]) -> dict
     if rest.strip():
         operation["description"] = " ".join(rest.split())
     if body is not NoBody:
-        content = {"schema": named[body], "example": REQUESTS[row.method, row.path]}
-        operation["requestBody"] = {"required": not issubclass(body, OptionalBody), "content": {JSON: content}}
+        optional = issubclass(body, OptionalBody)
+        schema = {"anyOf": [named[body], {"type": "null"}]} if optional else named[body]
+        content = {"schema": schema, "example": REQUESTS[row.method, row.path]}
+        operation["requestBody"] = {"required": not optional, "content": {JSON: content}}
     if row.open:
         operation["security"] = []
     if PREFIX not in row.under:

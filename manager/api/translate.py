@@ -53,9 +53,9 @@ def network_policy(policy: Policy | None) -> NetworkPolicy | None:
 def _credentials(image: Image | None) -> RegistryAuth | None:
     if image is None:
         return None
-    if image.auth is not None:
-        return RegistryAuth(image.auth.username, image.auth.password)
     username, password = image.image_auth_username, image.image_auth_password
+    if image.auth is not None and image.auth.username is not None:
+        username, password = image.auth.username, image.auth.password
     return None if username is None or password is None else RegistryAuth(username, password)
 
 

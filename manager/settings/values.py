@@ -131,8 +131,9 @@ def _capability(text: str) -> str:
 
 def _network(value: Any) -> Network:
     try:
-        return ipaddress.ip_network(value, strict=False)
-    except (ValueError, TypeError):
+        # A number would be an address as well, and `true` is a number to Python.
+        return ipaddress.ip_network(value if isinstance(value, str) else "", strict=False)
+    except ValueError:
         raise ValueError('must be an IP address or a network such as "10.0.0.0/8"') from None
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
-from manager.api.schemas.base import Printable, Text, Wire
+from manager.api.schemas.base import Printable, Request, Text, Wire
 from manager.domain.process import process_problems
 
 MIN_TIMEOUT = 60
@@ -31,14 +31,20 @@ Password = Annotated[str, StringConstraints(max_length=16384)]
 ClaimName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
 
 
-class ImageAuth(Wire):
-    """Credentials for pulling the image; used for this pull, neither kept nor logged."""
+class ImageAuth(Request):
+    """Credentials for pulling the image; used for this pull, neither kept nor logged. Without either there are none."""
 
-    username: Username
-    password: Password = Field(json_schema_extra={"format": "password"})
+    username: Username | None = None
+    password: Password | None = Field(default=None, json_schema_extra={"format": "password"})
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.username is None) != (self.password is None):
+            raise ValueError("username and password must be given together")
+        return self
 
 
-class Image(Wire):
+class Image(Request):
     """The image to run. Credentials in either spelling: `auth`, or the two flat fields."""
 
     uri: ImageName = Field(examples=["python:3.11-slim"])
@@ -55,21 +61,21 @@ class Image(Wire):
         return self
 
 
-class PlatformChoice(Wire):
+class PlatformChoice(Request):
     """The platform to run on; without it, the runtime's own."""
 
     os: str = Field(examples=["linux"])
     arch: str = Field(examples=["amd64"])
 
 
-class Rule(Wire):
+class Rule(Request):
     """One rule of an egress policy."""
 
     action: Printable = Field(examples=["allow"])
     target: Text = Field(examples=["*.example.org"])
 
 
-class Policy(Wire):
+class Policy(Request):
     """What the sandbox may connect to. Without a default action everything else is denied."""
 
     default_action: Printable | None = Field(default=None, examples=["deny"])
@@ -86,19 +92,19 @@ class PolicyState(Wire):
     policy: Policy | None = None
 
 
-class CredentialProxy(Wire):
+class CredentialProxy(Request):
     """Whether credentials are injected into the sandbox's outgoing requests."""
 
     enabled: bool = False
 
 
-class HostBackend(Wire):
+class HostBackend(Request):
     """A directory of the runtime's host."""
 
     path: Annotated[Printable, StringConstraints(pattern=r"^(/|[A-Za-z]:[\\/])")]
 
 
-class ClaimBackend(Wire):
+class ClaimBackend(Request):
     """A volume of the runtime: a Docker volume, a PersistentVolumeClaim. The last three mean something there only."""
 
     claim_name: ClaimName
@@ -109,7 +115,7 @@ class ClaimBackend(Wire):
     access_modes: tuple[str, ...] = ()
 
 
-class BucketBackend(Wire):
+class BucketBackend(Request):
     """A bucket of an object storage, mounted by `ossfs` (version 1.0) or `ossfs2` (2.0) on the server's machine."""
 
     bucket: str = Field(examples=["my-data"])
@@ -119,13 +125,8 @@ class BucketBackend(Wire):
     access_key_id: str
     access_key_secret: str = Field(json_schema_extra={"format": "password"})
 
-    @field_validator("options", mode="before")
-    @classmethod
-    def _null_is_none(cls, value: Any) -> Any:
-        return () if value is None else value
 
-
-class Volume(Wire):
+class Volume(Request):
     """One volume and where it appears. Also taken in the flat shape `{type: "host", hostPath, mountPath}`."""
 
     name: VolumeName
@@ -146,14 +147,14 @@ class Volume(Wire):
         return self
 
 
-class PreStart(Wire):
+class PreStart(Request):
     """A command before the sandbox starts."""
 
     command: Annotated[tuple[str, ...], Field(min_length=1)]
     timeout_seconds: Annotated[int, Field(ge=1, le=10800)] = 60
 
 
-class Periodic(Wire):
+class Periodic(Request):
     """A command run again and again."""
 
     name: str
@@ -162,14 +163,14 @@ class Periodic(Wire):
     timeout_seconds: Annotated[int, Field(ge=1, le=300)] = 60
 
 
-class LifecycleHooks(Wire):
+class LifecycleHooks(Request):
     """Commands around the life of a sandbox; Kubernetes only."""
 
     pre_start: PreStart | None = None
     periodic: tuple[Periodic, ...] = ()
 
 
-class CreateSandboxRequest(Wire):
+class CreateSandboxRequest(Request):
     """What to create: exactly one of `image` and `snapshotId`; `entrypoint` and `resourceLimits` with an image."""
 
     image: Image | None = None
@@ -211,12 +212,11 @@ class CreateSandboxRequest(Wire):
 
     @model_validator(mode="before")
     @classmethod
-    def _absent_is_absent(cls, data: Any) -> Any:
-        """Empty collections may be null, blank ids mean none, and volumes may be flat."""
+    def _other_shapes(cls, data: Any) -> Any:
+        """Blank ids mean none, and volumes may be flat."""
         if not isinstance(data, dict):
             return data
-        nullable = ("env", "metadata", "volumes", "extensions", "secureAccess", "secure_access", "secureRuntime")
-        given = {key: value for key, value in data.items() if value is not None or key not in nullable}
+        given = dict(data)
         for key in ("snapshotId", "snapshot_id", "templateId", "template_id"):
             if isinstance(given.get(key), str) and not given[key].strip():
                 del given[key]
@@ -287,7 +287,7 @@ def _volume_shape(item: Any, place: int) -> Any:
     """The flat shape `{type, hostPath | claimName, mountPath}` as the nested one; anything else as it is."""
     if not isinstance(item, dict):
         return item
-    flat = next((key for key in _FLAT if key in item), None)
+    flat = next((key for key in _FLAT if item.get(key) is not None), None)
     kind = item.get("type")
     if flat is None or not (kind is None or _FLAT_TYPES.get(str(kind)) == _FLAT[flat][0]):
         return item
@@ -295,5 +295,5 @@ def _volume_shape(item: Any, place: int) -> Any:
     nested: dict[str, Any] = {field: item[flat]}
     if backend == "pvc":
         nested.update({key: item[key] for key in _CLAIM_OPTIONS if key in item})
-    rest = {key: value for key, value in item.items() if key not in {flat, "type", *_CLAIM_OPTIONS}}
+    rest = {key: value for key, value in item.items() if key not in {*_FLAT, "type", *_CLAIM_OPTIONS}}
     return {"name": f"volume-{place}", **rest, backend: nested}

@@ -6,12 +6,12 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from manager.api.schemas.base import Json, Wire
+from manager.api.schemas.base import Json, Request
 
 Count = Annotated[int, Field(ge=0)]
 
 
-class PoolCapacity(Wire):
+class PoolCapacity(Request):
     """How many sandboxes wait, and how many there may be in all."""
 
     buffer_max: Count
@@ -20,7 +20,7 @@ class PoolCapacity(Wire):
     pool_min: Count
 
 
-class PoolRequest(Wire):
+class PoolRequest(Request):
     """A pool to make."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=253)]
@@ -28,7 +28,7 @@ class PoolRequest(Wire):
     capacity_spec: PoolCapacity
 
 
-class PoolUpdate(Wire):
+class PoolUpdate(Request):
     """The capacity a pool is to have."""
 
     capacity_spec: PoolCapacity

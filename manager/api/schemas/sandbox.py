@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from manager.api.schemas.base import Timestamp, Wire
+from manager.api.schemas.base import Request, Timestamp, Wire
 
 
 class StatusView(Wire):
@@ -68,7 +68,7 @@ class SandboxList(Wire):
     pagination: Pagination
 
 
-class RenewRequest(Wire):
+class RenewRequest(Request):
     """When the sandbox is to expire."""
 
     expires_at: Timestamp = Field(examples=["2030-01-01T00:00:00Z"])
@@ -103,7 +103,7 @@ class AccessView(Wire):
     limits: dict[str, str] = Field(examples=[{"access.limit.requests.per.second": "10"}])
 
 
-class AccessPatch(Wire):
+class AccessPatch(Request):
     """Limits to set, and with null to lift."""
 
     limits: dict[str, str | None]

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, RootModel
 
-from manager.api.schemas.base import Json, Wire
+from manager.api.schemas.base import Json, Request, Wire
 
 
 class ErrorView(Wire):
@@ -40,7 +40,7 @@ class Description(RootModel[Json]):
     """This document."""
 
 
-class MetricsEvent(Wire):
+class MetricsEvent(Request):
     """What a client measured when it created a sandbox."""
 
     event_type: Literal["sandbox.create"]

@@ -6,18 +6,18 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from manager.api.schemas.base import Text, Wire
+from manager.api.schemas.base import Request, Text
 from manager.api.schemas.sandbox import PageQuery
 
 
-class Readiness(Wire):
+class TemplateReadiness(Request):
     """When what is built counts as ready."""
 
     probe: str | None = Field(default=None, examples=["tcp://127.0.0.1:44772"])
     warmup_seconds: Annotated[int, Field(ge=0)] | None = None
 
 
-class TemplateRequest(Wire):
+class TemplateRequest(Request):
     """A template to build. Alone among the requests it takes no field that nobody knows."""
 
     model_config = ConfigDict(extra="forbid")
@@ -28,7 +28,7 @@ class TemplateRequest(Wire):
     entrypoint: tuple[str, ...] = ()
     env: dict[str, str] = Field(default_factory=dict)
     metadata: dict[str, str] = Field(default_factory=dict)
-    readiness: Readiness | None = None
+    readiness: TemplateReadiness | None = None
     format: Literal["native", "overlaybd"] = "overlaybd"
 
 

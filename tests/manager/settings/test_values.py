@@ -121,6 +121,8 @@ PLACES = {
     "[server]\ncors_origins = ['https://a.example/path']": "server.cors_origins[0] = ",
     "[server]\ncors_origins = ['a.example']": "server.cors_origins[0] = ",
     "[server]\ntrusted_proxies = ['::1', '10.0.0.0/33']": "server.trusted_proxies[1] = ",
+    "[server]\ntrusted_proxies = [true]": "server.trusted_proxies[0] = true: must be an IP address or a network",
+    "[server]\ntrusted_proxies = [1]": "server.trusted_proxies[0] = 1: must be an IP address or a network",
     "[docker]\ndrop_capabilities = ['NET RAW']": "docker.drop_capabilities[0] = ",
     "[docker]\nulimits = {nofile = '9:1'}": "docker.ulimits: must be ",
     "[docker.pools.py]\nimage = 'a'\nsize = 0": "docker.pools.py.size = 0: ",
