@@ -16,6 +16,9 @@ IDLE_PAUSE = "access.pause.after.idle.seconds"
 KEEP_PREFIX = "access.prefix.keep"
 """Ports (`8888,8080`, or `true` for all) whose programs live under the public path, and so are sent it whole."""
 
+SNAPSHOT_STRICT = "snapshot.strict"
+"""Of a snapshot, or of a sandbox for all of its snapshots: refused if it would not keep everything that was written."""
+
 POOL_REF = "poolRef"
 """Takes the sandbox from the named pool."""
 
@@ -50,6 +53,8 @@ def problem(extensions: Mapping[str, str]) -> str | None:
             return f"extensions.{key}: must be a whole number of seconds in decimal digits, got {asked[:40]!r}"
         if not least <= int(asked.strip()[:9]) <= most:
             return f"extensions.{key}: must be {least} to {most} seconds, got {asked[:40]!r}"
+    if extensions.get(SNAPSHOT_STRICT, "true").strip().lower() not in _SWITCH:
+        return f'extensions.{SNAPSHOT_STRICT}: must be "true" or "false", got {extensions[SNAPSHOT_STRICT][:40]!r}'
     if KEEP_PREFIX in extensions and _kept(extensions[KEEP_PREFIX]) is None:
         shown = extensions[KEEP_PREFIX][:40]
         return f'extensions.{KEEP_PREFIX}: must be "true", "false" or ports such as "8888,8080", got {shown!r}'
@@ -64,6 +69,12 @@ def renew_seconds(extensions: Mapping[str, str]) -> int | None:
 def idle_seconds(extensions: Mapping[str, str]) -> int | None:
     """After how many seconds without use the sandbox is paused, or None when it did not opt in."""
     return _seconds(extensions, IDLE_PAUSE)
+
+
+def strict_snapshots(*extensions: Mapping[str, str]) -> bool:
+    """Whether the first of these that says anything asks for snapshots that keep everything, or for none."""
+    said = (given[SNAPSHOT_STRICT] for given in extensions if SNAPSHOT_STRICT in given)
+    return next(said, "false").strip().lower() == "true"
 
 
 def kept_prefixes(extensions: Mapping[str, str]) -> frozenset[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -23,6 +24,20 @@ SNAPSHOT_MOVES: dict[SnapshotState, frozenset[SnapshotState]] = {
     SnapshotState.DELETING: frozenset({SnapshotState.DELETING, SnapshotState.READY, SnapshotState.FAILED}),
 }
 """Which state may follow which. What is being made cannot be deleted; a deletion that is refused leads back."""
+
+
+_LEFT_OUT = "Not in it is what volumes and mounts hold, at: "
+
+
+def left_out(paths: Sequence[str]) -> str:
+    """The end of a status message that says what a snapshot does not keep; empty when that is nothing."""
+    return f"{_LEFT_OUT}{', '.join(paths)}" if paths else ""
+
+
+def with_left_out(message: str, earlier: str | None) -> str:
+    """A message that goes on saying what the earlier one said of what is not kept."""
+    _, found, paths = (earlier or "").partition(_LEFT_OUT)
+    return f"{message} {found}{paths}".rstrip()
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,8 +131,11 @@ class Runtime(Protocol):
     def snapshot_image(self, snapshot_id: str) -> str:
         """The reference of the image that `snapshot` makes; pure."""
 
-    async def check_snapshot(self, sandbox_id: str) -> None:
-        """Raises Conflict when what this sandbox writes is not where `snapshot` could keep it, NotFound, Failed."""
+    async def check_snapshot(self, sandbox_id: str) -> Sequence[str]:
+        """The paths of which `snapshot` keeps nothing, since something is mounted there.
+
+        Raises Conflict when what this sandbox writes is nowhere that `snapshot` could keep it from, NotFound, Failed.
+        """
 
     async def snapshot(self, sandbox_id: str, snapshot_id: str) -> str:
         """Keeps the file system of a running sandbox; returns the image reference to restore from."""

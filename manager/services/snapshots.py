@@ -11,13 +11,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from manager.domain.errors import Conflict, ManagerError, NotFound, TimedOut
+from manager.domain import extensions
+from manager.domain.errors import Conflict, Invalid, ManagerError, NotFound, TimedOut
 from manager.domain.ids import new_id
 from manager.domain.lifecycle import Event
 from manager.domain.sandbox import SandboxState
-from manager.domain.snapshot import SNAPSHOT_MOVES, Snapshot, SnapshotState
+from manager.domain.snapshot import SNAPSHOT_MOVES, Snapshot, SnapshotState, left_out, with_left_out
 from manager.runtime.base import Runtime
 from manager.services.clock import Clock
+from manager.services.codes import INVALID_PARAMETER
 from manager.services.filters import Page, Paging, page_of
 from manager.services.sandboxes import Sandboxes
 from manager.services.tasks import Tasks
@@ -28,8 +30,10 @@ NOT_FOUND = "SNAPSHOT::NOT_FOUND"
 NOT_READY = "SNAPSHOT::NOT_READY"
 INVALID_STATE = "SNAPSHOT::INVALID_STATE"
 INVALID_SOURCE_STATE = "SNAPSHOT::INVALID_SOURCE_STATE"
+INCOMPLETE = "SNAPSHOT::RUNTIME_PREFLIGHT_FAILED"
 INVALID_RESTORE = "SNAPSHOT::INVALID_RESTORE_CONFIG"
 
+_NOTHING: Mapping[str, str] = {}
 _logger = logging.getLogger(__name__)
 
 
@@ -97,8 +101,14 @@ class Snapshots:
             raise Conflict(INVALID_RESTORE, f"Snapshot {snapshot_id} has no image to restore from.")
         return snapshot.image
 
-    async def create(self, sandbox_id: str, name: str | None) -> Snapshot:
-        """Begins to keep the file system of a running sandbox. Raises NotFound, Conflict, Unavailable."""
+    async def create(self, sandbox_id: str, name: str | None, asked: Mapping[str, str] = _NOTHING) -> Snapshot:
+        """Begins to keep the file system of a running sandbox. Raises NotFound, Conflict, Invalid, Unavailable.
+
+        `asked` are the extensions of the request; those of the sandbox count where it says nothing.
+        """
+        problem = extensions.problem(asked)
+        if problem is not None:
+            raise Invalid(INVALID_PARAMETER, problem)
         sandbox = await self._sandboxes.get(sandbox_id)
         if sandbox.status.state is not SandboxState.RUNNING:
             raise Conflict(
@@ -106,7 +116,9 @@ class Snapshots:
                 f"Snapshot can only be created from a Running sandbox. Sandbox {sandbox_id} is "
                 f"{sandbox.status.state.value}.",
             )
-        await self._runtime.check_snapshot(sandbox_id)
+        lost = left_out(await self._runtime.check_snapshot(sandbox_id))
+        if lost and extensions.strict_snapshots(asked, sandbox.extensions):
+            raise Conflict(INCOMPLETE, f"The snapshot would not keep everything. {lost}")
         now, snapshot_id = self._clock(), new_id()
         snapshot = Snapshot(
             id=snapshot_id,
@@ -115,7 +127,7 @@ class Snapshots:
             state=SnapshotState.CREATING,
             name=name,
             reason="snapshot_accepted",
-            message="Snapshot creation accepted.",
+            message=f"Snapshot creation accepted. {lost}".rstrip(),
             last_transition_at=now,
             image=self._runtime.snapshot_image(snapshot_id),
         )
@@ -188,7 +200,7 @@ class Snapshots:
         changes: Mapping[str, Any] = {
             "state": state,
             "reason": reason,
-            "message": message,
+            "message": message if state is SnapshotState.FAILED else with_left_out(message, snapshot.message),
             "last_transition_at": self._clock(),
         }
         changed = replace(snapshot, **changes)

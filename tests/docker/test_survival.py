@@ -12,14 +12,14 @@ import docker
 import docker.errors
 import pytest
 
-from manager.domain.sandbox import NamedVolume, Sandbox, SandboxSpec, SandboxState, VolumeMount
+from manager.domain.sandbox import HostVolume, NamedVolume, Sandbox, SandboxSpec, SandboxState, VolumeMount
 from manager.runtime.base import Departure
 from manager.runtime.docker.labels import EXPIRES_AT, INSTANCE, METADATA, SANDBOX_LABELS, VOLUMES
 from manager.runtime.docker.runtime import DockerRuntime
 from manager.runtime.docker.spec import OWN_VARIABLES
 from manager.settings.model import Settings
 from tests.docker.conftest import remove_all
-from tests.docker.harness import Events, eventually, make_settings
+from tests.docker.harness import DEADLINE, Events, eventually, make_settings
 
 pytestmark = pytest.mark.timeout(60)
 Started = Callable[..., Awaitable[tuple[DockerRuntime, Events]]]
@@ -171,6 +171,53 @@ async def test_snapshot_restore_carries_nothing_of_the_source(runtime: DockerRun
     await runtime.delete(restored.id)
     await runtime.delete_snapshot(image)
     assert not await runtime.has_snapshot(image)
+
+
+@pytest.fixture
+def with_volumes(engine: docker.APIClient, images: tuple[str, str], instance: str) -> Iterator[str]:
+    """An image that declares a volume."""
+    source = engine.create_container(images[0], "true")
+    engine.commit(source["Id"], repository=f"{instance}-volumes", tag="1", changes=['VOLUME ["/declared"]'])
+    engine.remove_container(source["Id"])
+    yield f"{instance}-volumes:1"
+    engine.remove_image(f"{instance}-volumes:1")
+
+
+async def test_a_snapshot_leaves_out_what_is_mounted(
+    started: Started, spec: Spec, images: tuple[str, str], instance: str, tmp_path: Path, with_volumes: str
+) -> None:
+    """Volumes of the image, of the request and directories of the host are named; what every sandbox has is not."""
+    docker_table = {"sandbox_binds": [f"{tmp_path}:/everywhere:ro"]}
+    runtime, _ = await started(make_settings(images[1], instance, tmp_path, docker=docker_table))
+    volumes = (
+        VolumeMount("n", "/named", NamedVolume(f"{instance}-left-out", delete_on_termination=True)),
+        VolumeMount("h", "/host", HostVolume(str(tmp_path / "new"))),
+    )
+    write = "for d in declared named host kept; do mkdir -p /$d; echo hi > /$d/file; done; touch /done; sleep 600"
+    source = await runtime.create(spec(image=with_volumes, volumes=volumes, entrypoint=("sh", "-c", write)), print)
+    await _appears(runtime, source.id, "/done")
+    assert await runtime.check_snapshot(source.id) == ("/declared", "/host", "/named")
+    image = await runtime.snapshot(source.id, source.id)
+    look = ("sh", "-c", "touch /looked; sleep 600")
+    restored = await runtime.create(spec(image=image, snapshot_id=source.id, entrypoint=look), print)
+    await _appears(runtime, restored.id, "/looked")
+    assert await runtime._calls.get_archive(f"sandbox-{restored.id}", "/kept/file") is not None
+    for lost in ("/declared", "/host", "/named"):
+        assert await runtime._calls.get_archive(f"sandbox-{restored.id}", f"{lost}/file") is None
+    assert await runtime.check_snapshot(restored.id) == ("/declared",)
+    await asyncio.gather(runtime.delete(source.id), runtime.delete(restored.id))
+    await runtime.delete_snapshot(image)
+
+
+async def _appears(runtime: DockerRuntime, sandbox_id: str, path: str) -> None:
+    async with asyncio.timeout(DEADLINE):
+        while await runtime._calls.get_archive(f"sandbox-{sandbox_id}", path) is None:  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(0.05)
+
+
+async def test_a_sandbox_without_mounts_is_kept_whole(runtime: DockerRuntime, sandbox: Sandbox) -> None:
+    """What we mount is no loss."""
+    assert await runtime.check_snapshot(sandbox.id) == ()
 
 
 @pytest.mark.defect(1)

@@ -71,6 +71,8 @@ class FakeRuntime:
         self.open_logs = 0
         self.synced_at_start = True
         self.stock: list[str] = []
+        self.mounted: tuple[str, ...] = ()
+        """The paths that snapshots leave out."""
         self._sink: EventSink | None = None
         self._next_address = 2
 
@@ -181,8 +183,9 @@ class FakeRuntime:
     def snapshot_image(self, snapshot_id: str) -> str:
         return f"snapshots:{snapshot_id}"
 
-    async def check_snapshot(self, sandbox_id: str) -> None:
+    async def check_snapshot(self, sandbox_id: str) -> Sequence[str]:
         await self._act("check_snapshot")
+        return self.mounted
 
     async def snapshot(self, sandbox_id: str, snapshot_id: str) -> str:
         await self._act("snapshot")

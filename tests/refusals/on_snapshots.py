@@ -53,6 +53,14 @@ def a_snapshot_of_what_nobody_else_sees(stage: Stage) -> Answer:
         return house.call("POST", f"{path}/snapshots")
 
 
+@refusal("SNAPSHOT::RUNTIME_PREFLIGHT_FAILED", 409, r"The snapshot would not keep everything\. Not in it .*, at: /v")
+def a_snapshot_that_would_leave_something_out(stage: Stage) -> Answer:
+    house = stage.house("gateway")
+    claim = {"claimName": f"{stage.instance}-left-out", "deleteOnSandboxTermination": True}
+    with house.box(volumes=[{"name": "v", "pvc": claim, "mountPath": "/v"}]) as path:
+        return house.call("POST", f"{path}/snapshots", {"extensions": {"snapshot.strict": "true"}})
+
+
 def while_it_is_made(stage: Stage, method: str, path: str, change: dict[str, object] | None = None) -> Answer:
     """The answer to a request about a snapshot that is being made; `{}` stands for its id."""
     house = stage.house("gateway")

@@ -13,7 +13,7 @@ from manager.services.snapshots import SnapshotFilter
 
 async def create(call: Call[NoQuery, SnapshotRequest]) -> web.Response:
     """Begins to keep the file system of a running sandbox; ask for the snapshot until it is Ready or Failed."""
-    snapshot = await call.services.snapshots.create(call.sandbox_id(), call.body.name)
+    snapshot = await call.services.snapshots.create(call.sandbox_id(), call.body.name, call.body.extensions or {})
     response = json_answer(present.snapshot_view(snapshot), 202)
     response.headers["Location"] = f"{PREFIX}/snapshots/{snapshot.id}"
     return response

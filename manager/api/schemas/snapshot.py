@@ -11,10 +11,14 @@ from manager.api.schemas.sandbox import PageQuery, Pagination, StatusView
 
 
 class SnapshotRequest(OptionalBody):
-    """What to call the snapshot."""
+    """What to call the snapshot, and whether it may leave anything out."""
 
     name: Annotated[Printable, StringConstraints(min_length=1, max_length=253)] | None = Field(
         default=None, examples=["before-upgrade"]
+    )
+    extensions: dict[str, str] | None = Field(
+        default=None,
+        description='`"snapshot.strict": "true"` refuses a snapshot that would not keep what is in volumes and mounts.',
     )
 
 

@@ -36,7 +36,7 @@ from manager.runtime.docker.own_container import own_container
 from manager.runtime.docker.pools import Pools
 from manager.runtime.docker.ports import Ports, probe_here, probe_there
 from manager.runtime.docker.profile import profile
-from manager.runtime.docker.snapshots import Snapshots, check_runtime, image_of
+from manager.runtime.docker.snapshots import Snapshots, check_runtime, image_of, mounted_over
 from manager.runtime.docker.status import LOOPBACK, network_owner
 from manager.runtime.docker.volumes import Volumes
 from manager.settings.model import Settings
@@ -292,9 +292,11 @@ class DockerRuntime:
 
     # snapshots
 
-    async def check_snapshot(self, sandbox_id: str) -> None:
-        """Raises Conflict for a sandbox whose writes a commit would miss."""
-        check_runtime((await self._needed(sandbox_id))["HostConfig"].get("Runtime"), self._profile)
+    async def check_snapshot(self, sandbox_id: str) -> Sequence[str]:
+        """The paths that a commit leaves out. Raises Conflict for a sandbox all of whose writes it would miss."""
+        details = await self._needed(sandbox_id)
+        check_runtime(details["HostConfig"].get("Runtime"), self._profile)
+        return mounted_over(details, sandbox_id, self._profile)
 
     async def snapshot(self, sandbox_id: str, snapshot_id: str) -> str:
         """Keeps the file system of a running sandbox; the image reference."""

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from manager.domain import errors
 from manager.domain.sandbox import SandboxState
 from manager.runtime.docker.calls import Calls
 from manager.runtime.docker.census import Census
 from manager.runtime.docker.images import said
+from manager.runtime.docker.isolation import ISOLATION_FOLDER
 from manager.runtime.docker.labels import SANDBOX_LABELS, SNAPSHOT
 from manager.runtime.docker.profile import Profile, secure_runtime_name
-from manager.runtime.docker.spec import OWN_VARIABLES
+from manager.runtime.docker.sidecar import shared_volume
+from manager.runtime.docker.spec import EXECD_MOUNT, OWN_VARIABLES
 from manager.runtime.docker.status import status_of
+
+Json = dict[str, Any]
 
 REPOSITORY = "opensandbox-snapshots"
 CREATE_FAILED = "SNAPSHOT::RUNTIME_CREATE_FAILED"
@@ -68,6 +73,18 @@ def check_runtime(runtime: str | None, profile: Profile) -> None:
     if runtime is not None and runtime in (secure_runtime_name("gvisor", None), configured):
         message = "Snapshots of sandboxes on gVisor are not possible: it keeps what they write where no commit sees it."
         raise errors.Conflict(UNSUPPORTED_RUNTIME, message)
+
+
+def mounted_over(details: Json, sandbox_id: str, profile: Profile) -> tuple[str, ...]:
+    """The paths of a sandbox whose content is in volumes, directories of the host or memory: no commit takes it.
+
+    Without what is ours, and what the configuration mounts into every sandbox, the restored one too.
+    """
+    everywhere = {bind.split(":")[1] for bind in profile.binds if ":" in bind}
+    ours = {EXECD_MOUNT, ISOLATION_FOLDER, *everywhere}
+    mounts = [mount for mount in details.get("Mounts") or () if mount.get("Name") != shared_volume(sandbox_id)]
+    found = {str(mount["Destination"]) for mount in mounts} | set(details["HostConfig"].get("Tmpfs") or ())
+    return tuple(sorted(found - ours))
 
 
 def image_of(snapshot_id: str) -> str:

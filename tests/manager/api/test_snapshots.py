@@ -9,7 +9,7 @@ import pytest
 from manager.domain.errors import Conflict, Failed, TimedOut
 from manager.domain.snapshot import Snapshot, SnapshotState
 from manager.store.store import Store
-from tests.manager.api.conftest import Api, OpenApi
+from tests.manager.api.conftest import Api, OpenApi, plain
 from tests.manager.fake_runtime import FakeRuntime
 from tests.manager.harness import START, until
 
@@ -43,6 +43,51 @@ async def test_make_and_restore(api: Api) -> None:
     shown = (await api.call("GET", f"/sandboxes/{restored['id']}"))[1]
     assert shown["snapshotId"] == made["id"]
     assert "image" not in shown
+
+
+STRICT = {"extensions": {"snapshot.strict": "true"}}
+
+
+async def test_a_snapshot_says_what_it_does_not_keep(api: Api) -> None:
+    """In its message, from the first answer on, whatever else the message says."""
+    api.house.runtime.mounted = ("/data", "/var/cache")
+    told = "Not in it is what volumes and mounts hold, at: /data, /var/cache"
+    made = await snapshot(api, (await api.create())["id"])
+    assert made["status"]["message"] == f"Snapshot creation accepted. {told}"
+    assert (await settled(api, made["id"]))["status"]["message"] == f"Snapshot image created successfully. {told}"
+    api.house.runtime.fail("delete_snapshot", Failed("X", "not now"))
+    assert (await api.call("DELETE", f"/snapshots/{made['id']}"))[0] == 500
+    assert (await api.call("GET", f"/snapshots/{made['id']}"))[1]["status"]["message"] == f"not now {told}"
+
+
+@pytest.mark.parametrize(("of_sandbox", "of_snapshot"), [({}, STRICT), (STRICT, {}), (STRICT, {"name": "a"})])
+async def test_a_strict_snapshot_is_refused_if_it_would_leave_anything_out(
+    api: Api, of_sandbox: dict[str, Any], of_snapshot: dict[str, Any]
+) -> None:
+    """Asked for with the snapshot, or with the sandbox, which is all that SDKs can send; nothing is left of it."""
+    source = await api.create(**of_sandbox)
+    await snapshot(api, source["id"], **of_snapshot)
+    api.house.runtime.mounted = ("/data",)
+    path = f"/sandboxes/{source['id']}/snapshots"
+    status, body = await api.call("POST", path, json=of_snapshot)
+    assert (status, body["code"]) == (409, "SNAPSHOT::RUNTIME_PREFLIGHT_FAILED")
+    assert "/data" in body["message"]
+    assert (await api.call("GET", "/snapshots"))[1]["pagination"]["totalItems"] == 1
+    await snapshot(api, source["id"], extensions={"snapshot.strict": "false"})
+
+
+async def test_strict_is_yes_or_no(api: Api) -> None:
+    """Anything else is refused by name, on a create too; null and other extensions mean nothing."""
+    wrong = {"extensions": {"snapshot.strict": "maybe"}}
+    source = await api.create()
+    path = f"/sandboxes/{source['id']}/snapshots"
+    for status, body in (
+        await api.call("POST", path, json=wrong),
+        await api.call("POST", "/sandboxes", json=plain(**wrong)),
+    ):
+        assert (status, "extensions.snapshot.strict" in body["message"]) == (400, True)
+    await snapshot(api, source["id"], extensions=None)
+    await snapshot(api, source["id"], extensions={"z": "1"})
 
 
 async def test_the_body_may_be_left_out(api: Api) -> None:
