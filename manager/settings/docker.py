@@ -127,7 +127,12 @@ class DockerSettings(Table):
         doc='Most processes and threads in one sandbox; 0 or "unlimited" means no limit',
     )
     port_range_min: int = option(40000, least=1024, most=65535, doc="Lowest host port that is published for a sandbox")
-    port_range_max: int = option(60000, least=1024, most=65535, doc="Highest host port that is published for a sandbox")
+    port_range_max: int = option(
+        60000,
+        least=1024,
+        most=65535,
+        doc="Highest host port that is published; a sandbox takes two, with a network policy three",
+    )
     publish_host: Annotated[str, BeforeValidator(_blank_is_any), AfterValidator(_ipv4)] = option(
         "0.0.0.0", doc="IPv4 address on which sandbox ports are published in direct mode"
     )

@@ -18,7 +18,6 @@ from manager.settings.values import ADDRESS_WORDS, parse_wildcard, split_address
 if TYPE_CHECKING:
     from manager.settings.model import Settings
 
-_LEAST_PORT_SPAN: Final = 100
 _LEAST_OF_SIDECAR: Final = {"cpu": (Decimal(LEAST_NANOS) / 10**9, "10m"), "memory": (Decimal(LEAST_MEMORY), "6Mi")}
 """What Docker can hold of the sidecar, and the least of each."""
 _PUBLIC_PATH: Final = re.compile(r"(?:/[A-Za-z0-9._~-]+)+/?$")
@@ -67,8 +66,8 @@ def _runtime_tables(settings: Settings) -> Iterator[Problem]:
 
 def _ports(settings: Settings) -> Iterator[Problem]:
     least, most = settings.docker.port_range_min, settings.docker.port_range_max
-    if most - least < _LEAST_PORT_SPAN:
-        text = f"must be at least {_LEAST_PORT_SPAN} above docker.port_range_min = {least}"
+    if most <= least:
+        text = f"must be above docker.port_range_min = {least}: a sandbox takes two ports, with a network policy three"
         yield Problem("docker.port_range_max", text, str(most))
 
 

@@ -256,12 +256,13 @@ async def test_among_ports_that_are_taken_the_free_ones_are_found(
 async def test_a_range_without_a_free_port_says_so(
     started: Started, made: Made, spec: Spec, *, probe: str, answering: bool
 ) -> None:
-    """The message names the keys, and nothing is left."""
+    """503 with a time to come back, since ports come free; the message names the keys, and nothing is left."""
     asked = spec()
     with crowded(0, answering=answering) as ports:
         runtime, _ = await started(made(**in_direct_mode(ports)))
         runtime._tools.ports._probe = PROBES[probe]
-        with pytest.raises(errors.Failed, match="port_range_min") as raised:
+        with pytest.raises(errors.Unavailable, match="port_range_min") as raised:
             await runtime.create(asked, print)
     assert raised.value.code == "DOCKER::SANDBOX_START_FAILED"
+    assert raised.value.retry_after
     assert await runtime.get(asked.id) is None

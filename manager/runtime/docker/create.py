@@ -234,7 +234,7 @@ class Creation:
             async with self._tools.ports.held(host, inside) as publish:
                 try:
                     return await step(publish)
-                except errors.Failed as error:
+                except errors.Unavailable as error:
                     if attempt == PORT_ATTEMPTS or not is_port_conflict(error):
                         raise
                     log.info("sandbox %s: a port was taken meanwhile, trying others", self._spec.id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from manager.domain import errors
 from manager.domain.quantities import INVALID
 from manager.runtime.docker.images import DISK_FULL, said
-from manager.runtime.docker.ports import is_port_conflict
+from manager.runtime.docker.ports import is_port_conflict, no_port
 
 START_FAILED = "DOCKER::SANDBOX_START_FAILED"
 COPY_FAILED = "DOCKER::SANDBOX_BOOTSTRAP_INSTALL_FAILED"
@@ -68,7 +68,7 @@ def start_error(error: errors.ManagerError) -> errors.ManagerError:
     if "cannot assign requested address" in text:
         hint = f" {NO_SUCH_ADDRESS}"
     if is_port_conflict(error):
-        hint = " No port was found that nobody uses; widen docker.port_range_min and port_range_max."
+        return no_port(f"The Engine found no free host port: {text}")
     return errors.Failed(START_FAILED, f"Failed to create or start container: {text}{hint}")
 
 
@@ -82,6 +82,8 @@ def copy_error(error: errors.ManagerError) -> errors.ManagerError:
 def sidecar_error(error: errors.ManagerError) -> errors.ManagerError:
     """A refused create or start of the egress sidecar."""
     text = said(error)
+    if is_port_conflict(error):
+        return no_port(f"The Engine found no free host port: {text}")
     return _disk_full(text) or errors.Failed(START_FAILED, f"Egress sidecar container failed to start: {text}")
 
 

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from manager.domain import errors
 
 EXHAUSTED = "DOCKER::SANDBOX_START_FAILED"
+RETRY_SECONDS = 10
+"""When a caller for whom no port was free is asked to come back."""
 ANSWER_LIMIT = 1.0
 """Seconds for which a port of another machine is asked; one that does not answer at all may be free."""
 WALK_LIMIT = 10.0
@@ -46,7 +48,7 @@ class Ports:
     async def held(self, host: str, inside: Sequence[int]) -> AsyncIterator[dict[int, tuple[str, str]]]:
         """Port inside → (host, port or range) to publish it on; nobody else is given a port while the context lasts.
 
-        Raises Failed when no free port is found.
+        Raises Unavailable when no free port is found: one is free again when a sandbox is gone.
         """
         taken: list[int] = []
         try:
@@ -71,12 +73,18 @@ class Ports:
                 return port
             self._held.discard(port)
         span = f"{self._ports.start} to {self._ports.stop - 1}"
-        raise errors.Failed(EXHAUSTED, f"No host port from {span} is free; widen docker.port_range_min and _max.")
+        raise no_port(f"No host port from {span} is free.")
 
     def _walk(self) -> Iterator[int]:
         first = random.randrange(len(self._ports))
         yield from self._ports[first:]
         yield from self._ports[:first]
+
+
+def no_port(what: str) -> errors.Unavailable:
+    """The answer to a create for which there is no port at present."""
+    advice = "Try again when a sandbox is gone, or widen docker.port_range_min and docker.port_range_max."
+    return errors.Unavailable(EXHAUSTED, f"{what} {advice}", retry_after=RETRY_SECONDS)
 
 
 def probe_here() -> Probe:

@@ -23,7 +23,7 @@ DOCKER_CONFLICTS = [
     ('[kubernetes]\nnamespace = "x"', 'kubernetes: has no meaning with runtime.type = "docker"'),
     ('[agent_sandbox]\nshutdown_policy = "Retain"', 'agent_sandbox: has no meaning with runtime.type = "docker"'),
     ('[tenants]\nprovider = "file"', 'tenants: needs runtime.type = "kubernetes"'),
-    ("[docker]\nport_range_max = 40050", "docker.port_range_max = 40050: must be at least 100 above"),
+    ("[docker]\nport_range_max = 40000", "docker.port_range_max = 40000: must be above docker.port_range_min = 40000"),
     ('[docker.pools.warm]\nimage = "x"\nsize = 2', 'docker.pools.warm: is on network_mode "host"'),
     ('[ingress.gateway]\naddress = "a.example"', 'ingress.gateway: needs ingress.mode = "gateway"'),
     ('[ingress]\nmode = "gateway"', "ingress.gateway.address: is required"),
@@ -94,6 +94,12 @@ def test_a_conflict_on_kubernetes_is_one_line(refused: Refused, text: str, start
     (line,) = refused(text, runtime=KUBERNETES)
 
     assert line.startswith(start)
+
+
+def test_two_ports_are_a_range(load: Load) -> None:
+    """As many as one sandbox takes."""
+    docker = load("[docker]\nport_range_min = 41000\nport_range_max = 41001").settings.docker
+    assert (docker.port_range_min, docker.port_range_max) == (41000, 41001)
 
 
 def test_empty_tables_mean_nothing(load: Load) -> None:
