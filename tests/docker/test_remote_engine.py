@@ -24,6 +24,7 @@ from manager.runtime.docker.tunnel import command
 from manager.settings.model import Settings
 from tests.docker.harness import Events, free_port, http_get, make_settings, wait_for_port
 from tests.docker.own_engine import OwnEngine
+from tests.engine import engine_socket
 
 pytestmark = pytest.mark.timeout(120)
 Started = Callable[..., Awaitable[tuple[DockerRuntime, Events]]]
@@ -57,7 +58,7 @@ def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("PATH", f"{home}/bin:{os.environ['PATH']}")
     with subprocess.Popen([SSHD, "-D", "-e", "-f", str(home / "sshd")], stderr=subprocess.DEVNULL) as server:
         wait_for_port(port, ELSEWHERE)
-        yield f"ssh://{getpass.getuser()}@{ELSEWHERE}:{port}"
+        yield f"ssh://{getpass.getuser()}@{ELSEWHERE}:{port}{engine_socket()}"
         server.terminate()
 
 
