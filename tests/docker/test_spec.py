@@ -51,7 +51,7 @@ def test_environment_order() -> None:
         "OPENSANDBOX_ID=s1",
         "EXECD_INIT",
         "EXECD=/.opensandbox/execd",
-        "EXECD_ENVS=/tmp/.opensandbox.env",
+        "EXECD_ENVS=/var/tmp/.opensandbox.env",
         "OPENSANDBOX_EGRESS_MITMPROXY_TRANSPARENT",
     ]
 

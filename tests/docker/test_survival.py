@@ -7,6 +7,7 @@ import contextlib
 import json
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import docker
 import docker.errors
@@ -14,7 +15,16 @@ import pytest
 
 from manager.domain.sandbox import HostVolume, NamedVolume, Sandbox, SandboxSpec, SandboxState, VolumeMount
 from manager.runtime.base import Departure
-from manager.runtime.docker.labels import EXPIRES_AT, INSTANCE, METADATA, SANDBOX_LABELS, VOLUMES
+from manager.runtime.docker import variables
+from manager.runtime.docker.labels import (
+    EXPIRES_AT,
+    INSTANCE,
+    METADATA,
+    SANDBOX_LABELS,
+    SNAPSHOT,
+    SNAPSHOT_ENVS,
+    VOLUMES,
+)
 from manager.runtime.docker.runtime import DockerRuntime
 from manager.runtime.docker.spec import OWN_VARIABLES
 from manager.settings.model import Settings
@@ -227,14 +237,17 @@ async def test_a_snapshot_image_has_none_of_our_labels(runtime: DockerRuntime, s
     details = await runtime._calls.inspect_image(image)
     assert details is not None
     said = {key for key, value in details["Config"]["Labels"].items() if key.startswith(LABEL) and value}
-    assert said == {f"{LABEL}snapshot"}
+    assert said == {f"{LABEL}snapshot", f"{LABEL}snapshot-envs"}
     await runtime.delete_snapshot(image)
 
 
 @pytest.fixture
 def hostile_image(engine: docker.APIClient, images: tuple[str, str], instance: str) -> Iterator[str]:
     """What a snapshot could bring: every label and every variable of ours with something of another sandbox in it."""
-    poison = {**dict.fromkeys((*SANDBOX_LABELS, *EARLIER_LABELS), "poison"), VOLUMES: json.dumps([f"{instance}-other"])}
+    poison = {
+        **dict.fromkeys((*SANDBOX_LABELS, *EARLIER_LABELS, SNAPSHOT, SNAPSHOT_ENVS), "poison"),
+        VOLUMES: json.dumps([f"{instance}-other"]),
+    }
     poison |= {EXPIRES_AT: "2020-01-01T00:00:00+00:00", METADATA: '{"who": "source"}', "who": "source"}
     lines = [f"LABEL {name}={json.dumps(value)}" for name, value in poison.items()]
     lines += [f"ENV {name}=poison" for name in OWN_VARIABLES]
@@ -280,6 +293,84 @@ async def test_what_a_snapshot_keeps_of_the_environment(
     assert (seen["KEPT"], seen.get("TAKEN"), seen["OPENSANDBOX_ID"]) == ("1", None, made.id)
     await asyncio.gather(runtime.delete(source.id), runtime.delete(made.id))
     await runtime.delete_snapshot(image)
+
+
+SHOW = (
+    'import os; print(sorted(os.listdir("/tmp")), os.environ["EXECD_ENVS"], os.path.exists(os.environ["EXECD_ENVS"]))'
+)
+
+
+async def _inside(runtime: DockerRuntime, spec: Spec, engine: docker.APIClient, *script: str, **changes: Any) -> str:
+    """What a command prints that is a sandbox's own; the sandbox goes."""
+    made = await runtime.create(spec(entrypoint=script, **changes), print)
+    await asyncio.to_thread(engine.wait, f"sandbox-{made.id}")
+    printed = engine.logs(f"sandbox-{made.id}").decode()
+    await runtime.delete(made.id)
+    return str(printed.strip())
+
+
+@pytest.mark.parametrize("user", ["root", "65534:65534"])
+async def test_a_sandbox_lists_nothing_of_ours_where_files_are_looked_for(
+    runtime: DockerRuntime, spec: Spec, engine: docker.APIClient, images: tuple[str, str], instance: str, user: str
+) -> None:
+    """The file of variables is there, for any user of the image to add to, and not in /tmp."""
+    source = engine.create_container(images[0], "true")
+    name = f"{instance}-user"
+    engine.commit(source["Id"], repository=name, tag="1", changes=[f"USER {user}"])
+    engine.remove_container(source["Id"])
+    shown = await _inside(runtime, spec, engine, "python3", "-c", SHOW, image=f"{name}:1")
+    engine.remove_image(f"{name}:1")
+    assert shown == f"[] {variables.IN_CONTAINER} True"
+
+
+@pytest.mark.parametrize(
+    ("labels", "place"),
+    [
+        ({}, variables.BESIDE_EXECD),
+        ({SNAPSHOT: "i"}, variables.EARLIER),
+        ({SNAPSHOT: "i", SNAPSHOT_ENVS: "/etc/passwd"}, variables.EARLIER),
+        ({SNAPSHOT: "i", SNAPSHOT_ENVS: variables.IN_CONTAINER}, variables.IN_CONTAINER),
+    ],
+)
+async def test_a_restored_sandbox_goes_on_with_its_file_of_variables(
+    runtime: DockerRuntime,
+    spec: Spec,
+    engine: docker.APIClient,
+    images: tuple[str, str],
+    instance: str,
+    labels: dict[str, str],
+    place: str,
+) -> None:
+    """Snapshots of the released server, our first ones and today's have it in different places."""
+    source = engine.create_container(images[0], ["sh", "-c", f"mkdir -p ${{0%/*}}; echo KEPT=1 > {place}", place])
+    engine.start(source["Id"])
+    engine.wait(source["Id"])
+    lines = [f"LABEL {key}={json.dumps(value)}" for key, value in labels.items()]
+    engine.commit(source["Id"], repository=f"{instance}-envs", tag="1", changes=[*lines, 'ENV EXECD_ENVS=""'])
+    engine.remove_container(source["Id"])
+    read = ("sh", "-c", 'cat "$EXECD_ENVS"; echo MORE=1 >> "$EXECD_ENVS"')
+    shown = await _inside(runtime, spec, engine, *read, image=f"{instance}-envs:1", snapshot_id="s")
+    engine.remove_image(f"{instance}-envs:1")
+    assert shown == "KEPT=1"
+
+
+async def test_a_snapshot_says_where_its_file_of_variables_is(
+    runtime: DockerRuntime, spec: Spec, engine: docker.APIClient
+) -> None:
+    """What was added to it comes back, of whatever kind the sandboxes are, and after a second snapshot."""
+    add = ("sh", "-c", 'echo A=1 >> "$EXECD_ENVS"; touch /done; sleep 600')
+    source = await runtime.create(spec(entrypoint=add), print)
+    await _appears(runtime, source.id, "/done")
+    first = await runtime.snapshot(source.id, source.id)
+    second_add = ("sh", "-c", 'echo B=2 >> "$EXECD_ENVS"; touch /again; sleep 600')
+    restored = await runtime.create(spec(image=first, snapshot_id=source.id, entrypoint=second_add), print)
+    await _appears(runtime, restored.id, "/again")
+    second = await runtime.snapshot(restored.id, restored.id)
+    read = ("sh", "-c", 'cat "$EXECD_ENVS"')
+    assert await _inside(runtime, spec, engine, *read, image=second, snapshot_id=restored.id) == "A=1\nB=2"
+    await asyncio.gather(runtime.delete(source.id), runtime.delete(restored.id))
+    for image in (second, first):
+        await runtime.delete_snapshot(image)
 
 
 async def test_departures_while_the_stream_was_down_are_in_the_next_picture(

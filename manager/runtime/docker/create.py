@@ -37,6 +37,7 @@ from manager.runtime.docker.spec import (
     needs_archive,
 )
 from manager.runtime.docker.undo import Undo
+from manager.runtime.docker.variables import place_of_snapshot
 from manager.runtime.docker.volumes import Volumes
 from manager.runtime.docker.way_in import UNREACHABLE, find_way_in
 
@@ -128,14 +129,14 @@ class Creation:
 
     async def _steps(self) -> str:
         spec, tools = self._spec, self._tools
-        choice, kit, image = await self._prepare()
+        choice, kit, (image, envs) = await self._prepare()
         self._go_on()
         if choice.mode != "host":
-            return await self._made(choice, kit, image)
+            return await self._made(choice, kit, image, envs)
         async with tools.host_port.held(spec.id):
-            return await self._made(choice, kit, image)
+            return await self._made(choice, kit, image, envs)
 
-    async def _made(self, choice: Choice, kit: Kit, image: str) -> str:
+    async def _made(self, choice: Choice, kit: Kit, image: str, envs: str) -> str:
         """The container, started, on the network that was chosen."""
         spec, tools = self._spec, self._tools
         host = self._publish_on(choice)
@@ -150,6 +151,7 @@ class Creation:
             owned_volumes=mounted.owned,
             binds=self._tools.pool_binds,
             pool=self._pool,
+            envs=envs,
         )
         if spec.network_policy is None:
             started = await self._with_ports(host, PUBLISHED, lambda publish: self._start(extras, kit, publish))
@@ -185,7 +187,7 @@ class Creation:
         )
         return await self._start(policed, kit, {})
 
-    async def _prepare(self) -> tuple[Choice, Kit, str]:
+    async def _prepare(self) -> tuple[Choice, Kit, tuple[str, str]]:
         """Network, execd and image, at once; the first failure is the answer."""
         tools = self._tools
         try:
@@ -197,7 +199,8 @@ class Creation:
             raise failures.exceptions[0] from failures
         return choice.result(), kit.result(), image.result()
 
-    async def _image(self) -> str:
+    async def _image(self) -> tuple[str, str]:
+        """Its name, and where it has the file of variables if it is a snapshot."""
         spec, tools = self._spec, self._tools
         image = str(spec.image)
         if spec.snapshot_id is not None:
@@ -207,9 +210,9 @@ class Creation:
             if not matches(kept, spec.platform):
                 message = f"platform: snapshot {spec.snapshot_id} is of a sandbox for {platform_of(kept)}."
                 raise errors.Conflict(OTHER_PLATFORM, f"{message} Leave the field out.")
-            return image
+            return image, place_of_snapshot((kept.get("Config") or {}).get("Labels") or {})
         await tools.images.ensure(image, platform=spec.platform, auth=spec.image_auth, progress=self._progress)
-        return image
+        return image, ""
 
     def _publish_on(self, choice: Choice) -> str | None:
         """The address ports are published on; None when they need not be. Raises Failed if we could not dial them."""

@@ -11,11 +11,12 @@ from manager.runtime.docker.calls import Calls
 from manager.runtime.docker.census import Census
 from manager.runtime.docker.images import said
 from manager.runtime.docker.isolation import ISOLATION_FOLDER
-from manager.runtime.docker.labels import SANDBOX_LABELS, SNAPSHOT
+from manager.runtime.docker.labels import SANDBOX_LABELS, SNAPSHOT, SNAPSHOT_ENVS
 from manager.runtime.docker.profile import Profile, secure_runtime_name
 from manager.runtime.docker.sidecar import shared_volume
 from manager.runtime.docker.spec import EXECD_MOUNT, OWN_VARIABLES
 from manager.runtime.docker.status import status_of
+from manager.runtime.docker.variables import place_in
 
 Json = dict[str, Any]
 
@@ -41,9 +42,10 @@ class Snapshots:
             raise errors.NotFound("DOCKER::SANDBOX_NOT_FOUND", f"Sandbox {sandbox_id} not found.")
         if status_of(details).state is not SandboxState.RUNNING:
             raise errors.Conflict(INVALID_SOURCE, "Snapshot can only be created from a Running sandbox.")
-        command = details["Config"].get("Cmd") or []
+        config = details["Config"]
+        lines = changes(config.get("Cmd") or [], self._census.instance, place_in(config.get("Env") or []))
         try:
-            await self._calls.commit(details["Id"], REPOSITORY, snapshot_id, changes(command, self._census.instance))
+            await self._calls.commit(details["Id"], REPOSITORY, snapshot_id, lines)
         except (errors.Failed, errors.Conflict, errors.NotFound) as error:
             raise errors.Failed(CREATE_FAILED, f"Failed to commit sandbox {sandbox_id}: {error.message}") from error
         return image_of(snapshot_id)
@@ -92,7 +94,7 @@ def image_of(snapshot_id: str) -> str:
     return f"{REPOSITORY}:{snapshot_id}"
 
 
-def changes(command: list[str], instance: str) -> list[str]:
+def changes(command: list[str], instance: str, envs: str) -> list[str]:
     """Dockerfile lines that blank what a commit keeps and containers inherit: the source's labels, entrypoint, ours.
 
     The variables of the request stay, as programs in the file system may have been set up with them.
@@ -100,7 +102,7 @@ def changes(command: list[str], instance: str) -> list[str]:
     labels = " ".join(f'{name}=""' for name in SANDBOX_LABELS)
     variables = " ".join(f'{name}=""' for name in OWN_VARIABLES)
     return [
-        f"LABEL {labels} {SNAPSHOT}={json.dumps(instance)}",
+        f"LABEL {labels} {SNAPSHOT}={json.dumps(instance)} {SNAPSHOT_ENVS}={json.dumps(envs)}",
         "ENTRYPOINT []",
         f"CMD {json.dumps(command)}",
         f"ENV {variables}",

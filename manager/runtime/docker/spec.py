@@ -13,6 +13,7 @@ from typing import Any
 from manager.domain import errors
 from manager.domain.quantities import Limits, parse_limits, parse_requests
 from manager.domain.sandbox import SandboxSpec
+from manager.runtime.docker import variables
 from manager.runtime.docker.isolation import check_isolation, isolated, isolation_privileges
 from manager.runtime.docker.labels import sandbox_labels
 from manager.runtime.docker.profile import Profile
@@ -21,14 +22,13 @@ Json = dict[str, Any]
 
 EXECD_MOUNT = "/.opensandbox"
 """Where the volume with execd appears: a path that no image has files at, unlike /opt/opensandbox."""
-EXECD_ENVS = "/tmp/.opensandbox.env"
 ARCHIVE_FOLDER = "/opt/opensandbox"
 """Where execd is copied to when no volume is used: what the bootstrap script assumes if told nothing."""
 
 EGRESS_ENV_PREFIX = "OPENSANDBOX_EGRESS_"
 TRANSPARENT = EGRESS_ENV_PREFIX + "MITMPROXY_TRANSPARENT"
 """Whether the sidecar reads what the sandbox sends: both sides have to know."""
-OWN_VARIABLES = ("OPENSANDBOX_ID", "EXECD", "EXECD_ENVS", "EXECD_INIT", TRANSPARENT)
+OWN_VARIABLES = ("OPENSANDBOX_ID", "EXECD", variables.NAME, "EXECD_INIT", TRANSPARENT)
 """What we tell a sandbox: none of it is ever taken from an image, which may be a snapshot of another sandbox."""
 DEFAULT_ENTRYPOINT = ("tail", "-f", "/dev/null")
 INVALID_ENTRYPOINT = "DOCKER::INVALID_ENTRYPOINT"
@@ -56,7 +56,10 @@ class Wiring:
 
 @dataclass(frozen=True, slots=True)
 class Extras:
-    """What earlier steps of a create decided: `execd_volume` None means execd is copied in before the start."""
+    """What earlier steps of a create decided: `execd_volume` None means execd is copied in before the start.
+
+    `envs` is where a restored sandbox has its file of variables.
+    """
 
     image: str
     wiring: Wiring
@@ -66,6 +69,7 @@ class Extras:
     owned_volumes: tuple[str, ...] = ()
     egress_token: str | None = None
     pool: tuple[str, str] = ("", "")
+    envs: str = ""
 
 
 def container_name(sandbox_id: str) -> str:
@@ -132,7 +136,7 @@ def environment(spec: SandboxSpec, profile: Profile, extras: Extras) -> list[str
     merged.setdefault("EXECD_INIT", None)
     merged["OPENSANDBOX_ID"] = spec.id
     merged["EXECD"] = f"{EXECD_MOUNT if extras.execd_volume else ARCHIVE_FOLDER}/execd"
-    merged["EXECD_ENVS"] = EXECD_ENVS if extras.execd_volume else f"{ARCHIVE_FOLDER}/.env"
+    merged[variables.NAME] = extras.envs or (variables.IN_CONTAINER if extras.execd_volume else variables.BESIDE_EXECD)
     merged[TRANSPARENT] = _transparent(spec)
     return [key if value is None else f"{key}={value}" for key, value in merged.items()]
 
