@@ -190,12 +190,14 @@ class ClientConnection(asyncio.Protocol):
         plane.counters.connections -= 1
         plane.clients.discard(self)
         plane.deadlines.discard(self)
-        plane.deadlines.held.discard(self)
+        self.valve.lose()
         self._buffer = b""
         if phase is _TUNNEL and self._tunnel is not None:
             self._end_tunnel()
         else:
             self._exchange.abandon()
+        # Each knows the other (as did the valve): what a lost connection held must not wait for the garbage collector.
+        del self._exchange
 
     def pause_writing(self) -> None:
         self._slow = True

@@ -61,6 +61,12 @@ class Valve:
             if not self._transport.is_closing():
                 self._transport.resume_reading()
 
+    def lose(self) -> None:
+        """The connection is lost: nobody looks for its peer any more, and its owner is let go of."""
+        if self._held is not None and self._owner is not None:
+            self._held.discard(self._owner)
+        self._owner = None
+
 
 _TCP_INFO: Final = getattr(socket, "TCP_INFO", None)
 """Linux only; elsewhere the end of a peer whose bytes are not read shows when they are."""

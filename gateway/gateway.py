@@ -15,6 +15,7 @@ from gateway.connection import ClientConnection
 from gateway.dial import passed_on
 from gateway.keys import GUESSES, Guesses, OwnKeys
 from gateway.limits import Limits
+from gateway.memory import trimmer
 from gateway.metrics import Counters
 from gateway.peers import TrustedPeers
 from gateway.plane import Plane
@@ -128,6 +129,9 @@ class Gateway:
         if not self._started:
             self._started = True
             plane.deadlines.start(loop)
+            trims = trimmer(plane.counters, plane.deadlines.now)
+            if trims is not None:
+                plane.deadlines.add(trims)
         scheme = b"http" if tls is None else b"https"
 
         def accept() -> ClientConnection:

@@ -82,7 +82,6 @@ class Pool:
         """The connection is gone."""
         self._idle.pop(connection, None)
         self._deadlines.discard(connection)
-        self.held.discard(connection)
 
     def close(self) -> None:
         """Closes the idle connections, and from now on every one that comes back."""

@@ -302,6 +302,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.home.forget(self)
+        self.valve.lose()
         sink, self.sink = self.sink, None
         if sink is None:
             return
