@@ -496,8 +496,11 @@ class ClientConnection(asyncio.Protocol):
         state = peer_state(self.transport)
         if state == PEER_GONE:
             self.cut()
-        elif state == PEER_FINISHED and self._tunnel is not None:
-            self._tunnel.client_eof_waits()
+        elif state == PEER_FINISHED:
+            if self._tunnel is not None:
+                self._tunnel.client_eof_waits()
+            elif self._phase is _AWAIT and self.valve.reasons & NOT_READY:
+                self.cut()  # as if its end did not stand behind a request that was read ahead
 
     def _expire_close(self, now: float) -> None:
         """The connection is closing: a client that still reads what was sent may go on, however slowly."""

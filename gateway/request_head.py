@@ -305,8 +305,10 @@ def _note(request: RequestHead, index: int, field: Field) -> None:
         request.authorization = value
     elif kind == REQUEST_ID and request.request_id is None and _is_request_id(value):
         request.request_id = value
-    elif kind == TE and b"trailers" in value.lower():
-        pass  # only "trailers" means the same on both of our sides; codings are negotiated hop by hop
+    elif kind == TE and b"trailers" in [word.strip(b" \t") for word in value.lower().split(b",")]:
+        # Only this word means the same on both of our sides; codings are negotiated hop by hop (RFC 9110 §10.1.4).
+        if len(value) > len(b"trailers"):
+            request.lines[index] = b"TE: trailers"
     elif kind == TWIN:
         raise BadRequest("a header name spells a reserved one with underscores")
     elif kind == EXPECT:

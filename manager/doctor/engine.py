@@ -60,7 +60,8 @@ async def check_engine(settings: Settings) -> AsyncIterator[Finding]:
             yield await _image(calls, "egress image", settings.egress.image)
         yield await _instances(calls, instance_of(settings))
         reach = Reach(stands_apart(info))
-        seen = outlook(engine.address.remote_host, docker.host_ip, find_place(), reach)
+        internal = settings.proxy.resolve_internal
+        seen = outlook(engine.address.remote_host, docker.host_ip, find_place(), reach, internal=internal)
         yield await _network(calls, settings, info, seen)
     finally:
         engine.close()
@@ -185,13 +186,15 @@ async def _published(settings: Settings, seen: Outlook, name: str, found: Sequen
     problem = seen.obstacle(asked)
     if problem is not None:
         return fail("network", problem)
+    internal = settings.proxy.resolve_internal
+    how = "cannot be dialled from here" if internal else "are not dialled (proxy.resolve_internal is off)"
     host = seen.sight.dials(asked or seen.publish_for_us(next(iter(found), None)))
     # A port on which nobody listens: a refusal comes from the host, so the way to it is open.
     failure = await knock(host, docker.port_range_max)
     if failure is not None and not isinstance(failure, ConnectionRefusedError):
-        text = f"{name}: containers cannot be dialled from here, and {host}, where their ports are published, cannot be"
-        return fail("network", f"{text} either: {failure.strerror or 'no answer'}", "let us in through its firewall")
-    text = f"{name}: containers cannot be dialled from here; sandboxes are reached at published ports, by {host}"
+        text = f"{name}: containers {how}, and {host}, where their ports are published, cannot be dialled"
+        return fail("network", f"{text}: {failure.strerror or 'no answer'}", "let us in through its firewall")
+    text = f"{name}: containers {how}; sandboxes are reached at published ports, by {host}"
     if direct or not seen.exposed:
         return ok("network", text)
     remedy = "run this server beside the Engine, in a container with network_mode 'host'; secureAccess needs that"

@@ -145,7 +145,9 @@ class ProxySettings(Table):
     """`[proxy]`"""
 
     resolve_internal: bool = option(
-        True, doc="Proxied requests are dialled at the sandbox's own address where possible"
+        True,
+        doc="Requests are dialled at the sandbox's own address where that is possible; off, at published ports only, "
+        "which sandboxes that were made while it was on need not have",
     )
 
 

@@ -29,7 +29,6 @@ UNWIRED: Final = (
     Unwired("runtime.type", ("docker",), 'use "docker"'),
     Unwired("server.loop", ("auto", "uvloop"), 'use "auto": the data plane is built on uvloop'),
     Unwired("server.http", ("auto", "httptools"), 'use "auto": the data plane is built on httptools'),
-    Unwired("proxy.resolve_internal", (True,), "remove it: the gateway dials sandboxes itself"),
     Unwired("store.type", ("sqlite",), 'use "sqlite"'),
     Unwired("renew_intent.redis.enabled", (False,), "remove [renew_intent.redis]"),
     Unwired("otel.enabled", (False,), "remove it"),

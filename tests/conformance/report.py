@@ -33,6 +33,25 @@ runs. The cases are the tables in `tests/conformance`; this page is made from th
 `python -m tests.conformance.report`.
 """
 
+REFUSED = """\
+## What is refused by design
+
+Each of these works with some server or proxy, and does not here. The rules that hold the gateway to it are below.
+
+| What | What comes of it | Why |
+| --- | --- | --- |
+| bytes beyond ASCII in a request target | 400 | a target has none (RFC 3986 §2): `%C3%A9` |
+| a method that is not registered, or in lower case | 501 | servers behind us may take it for another |
+| `CONNECT` | 501 | this is no forward proxy |
+| a client that finishes sending before it has its answer | no answer, the request ends | most have gone |
+| two lengths, other codings than `chunked`, folded lines, bare LF | 400 | two parsers differ on them |
+| HTTP/2 without TLS (`Upgrade: h2c`) | answered as HTTP/1.1 | its requests could not be seen |
+| a 101 for what the client has not asked for | 502 | the sides would speak different protocols |
+| an answer that is not one valid message | 502, or a visible cut | nobody may take it for a whole one |
+
+A client that half-closes after its request, as `nc -N` does, cannot be told from one that has gone: who wants an answer
+waits for it before closing. Tunnels of other protocols than WebSocket keep their halves, as follows.
+"""
 ENDS = """\
 ## How a tunnel ends
 
@@ -104,7 +123,7 @@ def first_line(text: str | None) -> str:
 
 def render(found: list[Rule]) -> str:
     """The page."""
-    parts = [INTRODUCTION, summary(found), ENDS]
+    parts = [INTRODUCTION, summary(found), REFUSED, ENDS]
     for file, group in groupby(found, key=lambda rule: rule.file):
         listed = list(group)
         parts.append(f"## {_title(file)}\n\n{listed[0].family}\n")

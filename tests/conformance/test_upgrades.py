@@ -342,6 +342,47 @@ async def test_bytes_with_the_heads(world: World, form: Form) -> None:
     assert await client.take(10) == b"firstearly"
 
 
+UNASKED = family(
+    "switches that nobody asked for",
+    [
+        Case("to a GET", b"GET {path}/x HTTP/1.1\r\n{host}\r\n\r\n"),
+        Case("to an old client", b"GET {path}/x HTTP/1.0\r\n{host}\r\nConnection: keep-alive\r\n\r\n"),
+        Case("to a HEAD", b"HEAD {path}/x HTTP/1.1\r\n{host}\r\n\r\n"),
+        Case("to a POST", b"POST {path}/x HTTP/1.1\r\n{host}\r\nContent-Length: 2\r\n\r\nok"),
+        Case("to an upload", b"POST {path}/x HTTP/1.1\r\n{host}\r\nContent-Length: 20\r\n\r\nok"),
+        Case("to chunks", b"POST {path}/x HTTP/1.1\r\n{host}\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n"),
+        Case("to a last request", b"GET {path}/x HTTP/1.1\r\n{host}\r\nConnection: close\r\n\r\n"),
+        Case("to an Upgrade alone", b"GET {path}/x HTTP/1.1\r\n{host}\r\nUpgrade: websocket\r\n\r\n"),
+        Case("to HTTP/2", b"GET {path}/x HTTP/1.1\r\n{host}\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"),
+    ],
+)
+
+
+@in_each_form
+@every(UNASKED)
+@pytest.mark.parametrize("after", ["stays", "closes", "resets"])
+@pytest.mark.parametrize(
+    "head",
+    [
+        SWITCH % b"websocket",
+        SWITCH % b"websocket" + b"\x81\x02hi",
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+        b"HTTP/1.0 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+        b"HTTP/1.1 103 Early Hints\r\n\r\n" + SWITCH % b"websocket",
+        SWITCH[:-2] % b"websocket" + b"Content-Length: 2\r\n\r\nhi",
+        SWITCH[:-2] % b"websocket" + b"Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+    ],
+    ids=["plain", "with bytes", "bare", "old", "after a hint", "with a length", "in chunks"],
+)
+async def test_unasked_switch(world: World, case: Case, form: Form, after: str, head: bytes) -> None:
+    """A 101 that nobody asked for is 502, whatever the request, and whatever the sandbox does next."""
+    world.backend.reply = Reply(head, close=after == "closes", reset=after == "resets", early=True)
+    client = await world.connect()
+    raw = form.write(case.raw)
+    assert (await client.ask(raw, raw.partition(b" ")[0])).status == 502
+    assert world.gateway.counters.tunnels_total == 0
+
+
 SWITCHES = [b"other", b"", b"websocket2"]
 
 

@@ -13,12 +13,14 @@ from typing import Any
 import docker
 import pytest
 
+from gateway.reach import Target
 from manager.domain import errors
 from manager.domain.sandbox import EXECD_PORT, HTTP_PORT, NamedVolume, SandboxSpec, VolumeMount
 from manager.runtime.docker import host_port
 from manager.runtime.docker.networks import gateways
 from manager.runtime.docker.ports import probe_here, probe_there
 from manager.runtime.docker.runtime import DockerRuntime
+from manager.services.publish import reach_of
 from manager.settings.model import Settings
 from tests.docker.harness import Events, free_port, http_get, make_settings
 
@@ -44,6 +46,19 @@ async def test_gateway_mode_publishes_nothing(runtime: DockerRuntime, spec: Spec
     assert made.addresses.own == (made.addresses.dial_host,)
     assert (await http_get((str(made.addresses.dial_host), HTTP_PORT), "/"))[0] == 200
     assert not engine.inspect_container(f"sandbox-{made.id}")["HostConfig"]["PortBindings"]
+
+
+async def test_only_published_ports_are_dialled_where_asked(started: Started, made: Made, spec: Spec) -> None:
+    """With proxy.resolve_internal off gateway mode publishes too, on loopback, and other ports go through execd."""
+    runtime, _ = await started(made(proxy={"resolve_internal": False}))
+    sandbox = await runtime.create(spec(entrypoint=SERVE, secure_token="token"), print)
+    assert sandbox.addresses.dial_host is None
+    published = sandbox.addresses.published
+    assert EXECD_PORT in published
+    assert {host for host, _ in published.values()} == {"127.0.0.1"}
+    assert (await http_get(published[EXECD_PORT], "/ping"))[0] == 200
+    assert reach_of(sandbox.addresses).target(9999) == Target(*published[EXECD_PORT], b"/proxy/9999")
+    await runtime.delete(sandbox.id)
 
 
 async def test_direct_mode_publishes_the_two_known_ports(started: Started, made: Made, spec: Spec) -> None:

@@ -55,6 +55,14 @@ def test_where_ports_are_published_for_us(fields: dict[str, object], host: str, 
     assert (found.sight.engine_host, found.publish_for_us(SANDBOXES)) == (host, published_on)
 
 
+@pytest.mark.parametrize("fields", [{}, {"place": BOXED}, {"remote_host": "engine.example"}])
+def test_containers_are_not_dialled_where_that_is_off(fields: dict[str, object]) -> None:
+    """Nothing else changes: ports are published for us as if no container could be dialled."""
+    on, off = seen(reach=lambda _: True, **fields), seen(reach=lambda _: True, internal=False, **fields)
+    assert not off.sight.reaches(SANDBOXES)
+    assert (off.publish_on, off.sight.engine_host, off.exposed) == (on.publish_on, on.sight.engine_host, on.exposed)
+
+
 def test_a_network_without_a_gateway_has_the_way_out_instead() -> None:
     """An address of the host in any case."""
     assert seen(place=BOXED).publish_for_us(None) == GATEWAY

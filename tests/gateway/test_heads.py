@@ -144,6 +144,8 @@ REMOVED = [
     b"Proxy-Connection: x",
     b"Proxy-Authorization: x",
     b"TE: gzip",
+    b"TE: x-trailers",
+    b"TE: trailers;q=1",
     b"Upgrade: x",
     b"Transfer-Encoding: chunked",
     b"X-Forwarded-For: 6.6.6.6",
@@ -171,6 +173,13 @@ def test_removed(line: bytes, case: Any) -> None:
 def test_kept(line: bytes) -> None:
     """These look special and are the sandbox's all the same."""
     assert line in parse_request(GET % (line + b"\r\n"), LIMITS).passing()
+
+
+@pytest.mark.parametrize("value", [b"trailers, gzip", b"gzip;q=0.5 ,\tTrailers", b"trailers,", b"a, trailers, b"])
+def test_trailers_beside_codings(value: bytes) -> None:
+    """A client may take trailers on every hop; which codings it takes is this hop's affair."""
+    request = parse_request(GET % (b"A: b\r\nte: " + value + b"\r\nC: d\r\n"), LIMITS)
+    assert request.passing() == b"Host: x\r\nA: b\r\nTE: trailers\r\nC: d\r\n"
 
 
 def test_named_by_connection() -> None:

@@ -13,7 +13,7 @@ import ipaddress
 import os
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,10 +100,17 @@ class Outlook:
         )
 
 
-def outlook(remote_host: str | None, host_ip: str | None, place: Place, reach: Reach) -> Outlook:
-    """On another machine only published ports lead in; here container addresses may, and loopback does."""
+def outlook(
+    remote_host: str | None, host_ip: str | None, place: Place, reach: Callable[[str], bool], *, internal: bool = True
+) -> Outlook:
+    """On another machine only published ports lead in; here container addresses may, and loopback does.
+
+    Unless `internal`, container addresses are not dialled even where they could be.
+    """
+    if not internal:
+        reach = _never
     if remote_host:
-        return Outlook(Sight(remote_host, lambda _: False), EVERYWHERE, remote=True)
+        return Outlook(Sight(remote_host, _never), EVERYWHERE, remote=True)
     if not place.own_network:
         return Outlook(Sight(LOOPBACK, reach), LOOPBACK)
     if host_ip in HOST_NAMES:
@@ -111,6 +118,10 @@ def outlook(remote_host: str | None, host_ip: str | None, place: Place, reach: R
     if place.gateway is None:
         return Outlook(Sight(LOOPBACK, reach, private=True), None, blind=True)
     return Outlook(Sight(place.gateway, reach, private=True), None)
+
+
+def _never(gateway: str) -> bool:
+    return False
 
 
 def in_container() -> bool:

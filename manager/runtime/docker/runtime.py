@@ -70,7 +70,8 @@ class DockerRuntime:
         self._profile = profile(settings)
         instance = self._profile.instance
         self._reach = Reach()
-        self._outlook = outlook(self._engine.address.remote_host, docker.host_ip, find_place(), self._reach)
+        remote, internal = self._engine.address.remote_host, settings.proxy.resolve_internal
+        self._outlook = outlook(remote, docker.host_ip, find_place(), self._reach, internal=internal)
         view = self._outlook.sight
         legacy = Legacy(Path("~/.opensandbox").expanduser()) if docker.adopt_unowned else None
         self._census = Census(self._calls, instance, legacy, view)
