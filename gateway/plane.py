@@ -169,7 +169,8 @@ class Plane:
             if target is None:
                 raise PortNotListening("This port of the sandbox cannot be reached: it is not published.")
             connect = tcp(target, self.limits, self.deadlines, self.counters)
-            pool = route.pools[port] = Pool(connect, self.limits, self.deadlines, target)
+            pool = Pool(connect, self.limits, self.deadlines, target)
+            pool.join(route.pools, port)
         return pool
 
     def missing(self, sandbox_id: bytes) -> GatewayError:

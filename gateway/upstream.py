@@ -75,6 +75,9 @@ class Home(Protocol):
     held: set[Held]
     """Whoever is not read from, and so has to be looked at."""
 
+    def made(self) -> None:
+        """There is one connection more."""
+
     def give(self, connection: UpstreamConnection) -> None:
         """Takes the connection back, or closes it."""
 
@@ -137,6 +140,7 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
         self.valve = Valve(self.transport, self, self.home.held)
+        self.home.made()
 
     def send(self, sink: Sink, data: bytes, to_head: bool) -> None:
         """Begins an exchange: `data` is the request head and what there is of its body."""

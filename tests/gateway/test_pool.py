@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from gateway.limits import Limits
-from gateway.pool import FRESH_SECONDS, Pool
+from gateway.pool import FRESH_SECONDS, MOST_POOLS, Pool
+from gateway.table import Reach, Removal, SandboxRoute
 from gateway.upstream import UpstreamConnection
 from tests.gateway.harness import Wire, World
 
@@ -113,12 +114,12 @@ def test_busy_connection_does_not_expire() -> None:
     assert not wire.closing
 
 
-def test_forgetting_twice() -> None:
-    """That a connection is gone may be said more than once, and of one that never was idle."""
+def test_forgetting_one_in_use() -> None:
+    """A connection may go that is not idle."""
     world, (only,) = filled(1)
+    assert world.pool.take(replayable=True) is only
     world.pool.forget(only)
-    world.pool.forget(only)
-    assert len(world.pool) == 0
+    assert (len(world.pool), world.pool.connections) == (0, 0)
 
 
 class Counting(dict[UpstreamConnection, None]):
@@ -150,3 +151,62 @@ def test_pools_are_apart() -> None:
     connection.home.give(connection)
     assert (len(other), len(world.pool)) == (1, 0)
     assert isinstance(connection.transport, Wire)
+
+
+class Ports:
+    """A sandbox all of whose ports can be asked for."""
+
+    def __init__(self) -> None:
+        self.world = World()
+        self.route = self.world.table.put(SandboxRoute("all", "1", Reach("192.0.2.1")))
+
+    def ask(self, port: int, *, connections: int = 0) -> Pool:
+        """The pool of a port, with so many connections."""
+        pool = self.world.plane.pool(self.route, port)
+        for _ in range(connections):
+            self.world.upstream(pool)
+        return pool
+
+    def pass_time(self) -> None:
+        """As long as an idle connection is kept."""
+        self.world.pass_time(self.world.limits.pool_idle_timeout)
+
+
+def test_port_that_nobody_uses() -> None:
+    """The pool of a port that has no connection leaves its route after a while."""
+    ports = Ports()
+    pool = ports.ask(80)
+    ports.pass_time()
+    assert (ports.route.pools, pool.closed) == ({}, True)
+    assert ports.ask(80) is not pool
+
+
+def test_port_in_use() -> None:
+    """A pool stays while there is a connection, idle or not, and leaves when the last one has gone."""
+    ports = Ports()
+    pool = ports.ask(80, connections=1)
+    for _ in range(3):
+        ports.pass_time()
+        assert ports.route.pools == {80: pool}
+    ports.world.dialled[-1].lose()
+    ports.pass_time()
+    assert ports.route.pools == {}
+
+
+def test_every_port_asked_for() -> None:
+    """Whoever asks for every port of a sandbox makes it hold a few pools, those in use among them."""
+    ports = Ports()
+    used = [ports.ask(port, connections=1) for port in range(1, 10)]
+    for port in range(10, 2000):
+        ports.ask(port)
+    assert len(ports.route.pools) <= MOST_POOLS
+    assert [ports.route.pools[port] for port in range(1, 10)] == used
+
+
+def test_gone_with_the_route() -> None:
+    """Of a sandbox that is removed no pool waits for its time."""
+    ports = Ports()
+    pool = ports.ask(80)
+    ports.world.table.remove("all", Removal.DELETED)
+    assert pool.closed
+    assert pool not in ports.world.plane.deadlines._members
