@@ -91,7 +91,7 @@ def access() -> dict[str, Decision]:
         )
 
     def by_cookie() -> None:
-        held = signatures(COOKIES, ID, PORT)
+        held = signatures(COOKIES, ID, PORT, secure=False)
         check(rule, keys, ID, PORT, None, None, NOW, method=b"GET", target=b"/x", throttle=throttle, cookies=held)
 
     return {

@@ -78,11 +78,12 @@ def render(error: GatewayError, *, html: bool, head: bool, request_id: bytes, cl
 def redirect(location: bytes, *, request_id: bytes, close: bool, cookies: Sequence[bytes] = ()) -> bytes:
     """The whole answer that sends a client elsewhere with the same method and body; `cookies` are set on the way.
 
-    It says nothing of where the client came from, since that address may hold a signature.
+    The page that sent the client here, whose address may hold a signature, is told to nobody else: only the same origin
+    still gets a Referer, by which it knows a page of its own (`own_pages`).
     """
     lines = [
         b"HTTP/1.1 307 Temporary Redirect\r\nLocation: %b\r\nContent-Length: 0\r\n" % location,
-        b"Referrer-Policy: no-referrer\r\n",
+        b"Referrer-Policy: same-origin\r\n",
         _ALWAYS,
         b"X-Request-ID: %b\r\n" % request_id,
         *(b"Set-Cookie: %b\r\n" % cookie for cookie in cookies),

@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING
 
 from gateway import access, links, prefix, signing
 from gateway.answers import prefers_html
-from gateway.errors import ApiKeyRequired, BadRoute, TooManyGuesses
+from gateway.errors import AccessDenied, ApiKeyRequired, BadRoute, TooManyGuesses
 from gateway.keys import bearer
+from gateway.own_pages import Asker, asker
 from gateway.request_head import RequestHead
 from gateway.routing import AddressForm, Route, Signature
 
 if TYPE_CHECKING:
     from gateway.outgoing import Sender
     from gateway.plane import Plane
+    from gateway.response_head import ResponseHead
     from gateway.table import SandboxRoute
 
 _URI = AddressForm.URI
@@ -66,7 +68,9 @@ def _fallback(plane: Plane, request: RequestHead, scheme: bytes) -> Route | None
     raise Detour(address.prefix + request.target, (links.last_cookie(address.prefix, secure=scheme == b"https"),))
 
 
-def admit(plane: Plane, route: SandboxRoute, address: Route, request: RequestHead, scheme: bytes) -> Route:
+def admit(
+    plane: Plane, route: SandboxRoute, address: Route, request: RequestHead, scheme: bytes, *, trusted: bool
+) -> Route:
     """The address as this sandbox reads it, if the request may enter.
 
     Raises AccessDenied, NoKeys, TooManyFailures, Detour.
@@ -74,19 +78,23 @@ def admit(plane: Plane, route: SandboxRoute, address: Route, request: RequestHea
     if route.access is None:
         return address if address.unsigned is None else address.unsigned
     now = time.time()
-    entering = links.entering(address) if plane.link_cookies else None
+    request.may_be_framed = False
+    signature = (links.entering(address) if plane.link_cookies else None) or address.signature
+    held: list[Signature] = []
+    if plane.link_cookies and request.has_our_cookies and request.token is None and signature is None:
+        held = _held(plane, address, request, scheme, trusted=trusted)
     used = access.check(
         route.access,
         plane.keyring,
         address.id,
         address.port,
         request.token,
-        entering or address.signature,
+        signature,
         now,
         method=request.method,
         target=address.target,
         throttle=plane.throttle,
-        cookies=_held(request, address) if plane.link_cookies else (),
+        cookies=held,
     )
     request.key = None if used is None else signing.key_id(used)
     if plane.link_cookies and request.token is None and _is_person(request):
@@ -94,8 +102,42 @@ def admit(plane: Plane, route: SandboxRoute, address: Route, request: RequestHea
     return address
 
 
-def _held(request: RequestHead, address: Route) -> list[Signature]:
-    return links.signatures(request.find(b"cookie"), address.id, address.port) if request.has_our_cookies else []
+def _held(plane: Plane, address: Route, request: RequestHead, scheme: bytes, *, trusted: bool) -> list[Signature]:
+    """The signatures in the cookies, if they count for who sends this. Raises AccessDenied when they do not."""
+    secure = scheme == b"https"
+    found = links.signatures(request.find(b"cookie"), address.id, address.port, secure=secure)
+    if found:
+        host = request.host
+        if trusted and request.forwarded:
+            host = request.forwarded.get(b"x-forwarded-host", host)
+        by = asker(plane.router, request, address, scheme, host)
+        if by is Asker.OTHER:
+            raise AccessDenied(_FOREIGN)
+        request.may_be_framed = by is Asker.PERSON_OR_FRAME
+    return found
+
+
+_FOREIGN = (
+    "The cookie of a signed link lets in people who open an address, and what a page of this very port asks for. "
+    "Open the link, or send the token in the OpenSandbox-Secure-Access header."
+)
+_REFERRER = b"Referrer-Policy: same-origin\r\n"
+_UNFRAMED = b"Content-Security-Policy: frame-ancestors 'self'\r\n"
+_STRICT_REFERRERS = (b"no-referrer", b"same-origin")
+
+
+def guard(address: Route, request: RequestHead, response: ResponseHead) -> bytes:
+    """Lines behind the answer to a request that a signature has let in.
+
+    An address that holds a signature must not travel on to other sites as their Referer, of which in the host form even
+    the origin gives it away. The last policy counts.
+    """
+    if request.may_be_framed:
+        return _UNFRAMED
+    if address.form is AddressForm.HEADER or (address.signature is None and links.entering(address) is None):
+        return b""
+    own = response.find(b"referrer-policy")
+    return b"" if own is not None and own.lower() in _STRICT_REFERRERS else _REFERRER
 
 
 def _is_person(request: RequestHead) -> bool:

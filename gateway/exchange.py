@@ -262,7 +262,10 @@ class Exchange:
         """The route is known: may the request enter, and with which head?"""
         plane = self._plane
         if route.access is not None or address.unsigned is not None:
-            self._address = address = entrance.admit(plane, route, address, request, self._scheme(request))
+            scheme = self._scheme(request)
+            self._address = address = entrance.admit(
+                plane, route, address, request, scheme, trusted=self._client.trusted
+            )
             self.key = request.key
         keep_prefix = False
         if address.prefix:
@@ -434,6 +437,8 @@ class Exchange:
         elif request.minor == 0:
             added += b"Connection: keep-alive\r\n"
         address = self._address
+        if self.key is not None and address is not None:
+            added += entrance.guard(address, request, response)
         if address is None or address.form is _HOST:
             head = build_response(response, added)
         else:

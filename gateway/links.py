@@ -8,8 +8,9 @@ address that lets everybody in should not stay in the address bar. So when a bro
            (a cookie must be set by the host it is for) → cookie, redirect to sb-8080.domain/x
 
 The cookie holds the signature itself under a name for this sandbox and port. It is checked like the address it came
-from, at every request, so it ends with the link, with the key, and with what the link is bound to. Our cookies are
-taken out of what a sandbox sees. Pure functions on bytes.
+from, at every request, so it ends with the link, with the key, and with what the link is bound to. It counts only for
+what the port's own page asks and for people who open an address (`own_pages`). Our cookies are taken out of what a
+sandbox sees. Pure functions on bytes.
 """
 
 from __future__ import annotations
@@ -23,11 +24,15 @@ ACCESS: Final = b"opensandbox-access-"
 """Start of the name of a cookie that lets in; id and port follow."""
 LAST: Final = b"opensandbox-last"
 """Name of the cookie that says which prefix the browser was under last: a hint, no credential."""
+LOCKED: Final = b"__Host-"
+"""In front of these names over TLS: such a cookie no other host of the domain can set (RFC 6265bis §4.1.3.2). Browsers
+take it with Secure only, which not all of them take from http: on localhost; so over http the bare names stay."""
 ENTER: Final = b"opensandbox-enter="
 LIFETIME: Final = 12 * 3600
 """Longest life of a cookie in seconds: a working day. The link's own expiry may end it earlier."""
 
 _OURS: Final = b"opensandbox-"
+_OUR_NAMES: Final = (ACCESS, LAST + b"=", LOCKED + ACCESS, LOCKED + LAST + b"=")
 _MOST_COOKIES: Final = 4
 _ENTER: Final = re.compile(rb"[?&]" + ENTER + rb"(" + SIGNED + rb")\Z")
 _SIGNED: Final = re.compile(SIGNED)
@@ -65,19 +70,32 @@ def entering(route: Route) -> Signature | None:
 def access_cookie(id: bytes, port: int, signature: Signature, now: float, *, secure: bool) -> bytes:
     """The value of Set-Cookie that lets a browser in where the signature does, until it expires."""
     left = min(LIFETIME, max(0, int(signature.expires, 36) - int(now)))
-    pair = b"%b%b-%d=%b-%b" % (ACCESS, id, port, signature.expires, signature.value)
+    pair = b"%b=%b-%b" % (_access_name(id, port, secure=secure), signature.expires, signature.value)
     return b"%b; Max-Age=%d; Path=/; HttpOnly; SameSite=Lax%b" % (pair, left, b"; Secure" if secure else b"")
 
 
 def last_cookie(prefix: bytes, *, secure: bool) -> bytes:
     """The value of Set-Cookie that remembers under which prefix a browser was last."""
-    return b"%b=%b; Path=/; HttpOnly; SameSite=Lax%b" % (LAST, prefix, b"; Secure" if secure else b"")
+    pair = b"%b%b=%b" % (LOCKED if secure else b"", LAST, prefix)
+    return b"%b; Path=/; HttpOnly; SameSite=Lax%b" % (pair, b"; Secure" if secure else b"")
 
 
-def signatures(cookies: bytes | None, id: bytes, port: int) -> list[Signature]:
-    """The signatures that a request's cookies hold for this sandbox and port, at most a few."""
-    values = cookie_values(cookies, b"%b%b-%d" % (ACCESS, id, port))
+def signatures(cookies: bytes | None, id: bytes, port: int, *, secure: bool) -> list[Signature]:
+    """The signatures that a request's cookies hold for this sandbox and port, at most a few.
+
+    Over TLS only those under the name that other hosts cannot set.
+    """
+    values = cookie_values(cookies, _access_name(id, port, secure=secure))
     return [_signature(value) for value in values if _SIGNED.fullmatch(value)]
+
+
+def last_prefixes(cookies: bytes | None) -> list[bytes]:
+    """The prefixes that the browser was under last, by its cookies, the surest first."""
+    return cookie_values(cookies, LOCKED + LAST) + cookie_values(cookies, LAST)
+
+
+def _access_name(id: bytes, port: int, *, secure: bool) -> bytes:
+    return b"%b%b%b-%d" % (LOCKED if secure else b"", ACCESS, id, port)
 
 
 def cookie_values(cookies: bytes | None, name: bytes) -> list[bytes]:
@@ -99,7 +117,7 @@ def strip_cookies(cookies: bytes) -> bytes:
 
 def is_ours(cookie: bytes) -> bool:
     """Whether a Cookie pair or the value of a Set-Cookie is for a cookie of ours."""
-    return cookie.lstrip(b" \t").startswith((ACCESS, LAST + b"="))
+    return cookie.lstrip(b" \t").startswith(_OUR_NAMES)
 
 
 def _signature(code: bytes) -> Signature:

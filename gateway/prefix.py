@@ -19,7 +19,7 @@ import re
 from dataclasses import replace
 from typing import Final
 
-from gateway.links import LAST, cookie_values
+from gateway.links import last_prefixes
 from gateway.routing import RESERVED, Route, Router
 
 _LINES: Final = re.compile(
@@ -77,7 +77,7 @@ def fallback(
     """
     if not target.startswith(b"/"):
         return None
-    page = _page(host, referer)
+    page = page_of(host, referer)
     if page is not None:
         return _belongs(router, page, target)
     first = _FIRST_SEGMENT.match(target)
@@ -87,7 +87,7 @@ def fallback(
             return None
     elif first[1] in RESERVED:
         return None
-    for last in cookie_values(cookies, LAST):
+    for last in last_prefixes(cookies):
         route = _belongs(router, last, target)
         if route is not None:
             return route
@@ -102,7 +102,7 @@ def _belongs(router: Router, path: bytes, target: bytes) -> Route | None:
     return replace(route, target=target, unsigned=unsigned and replace(unsigned, target=target))
 
 
-def _page(host: bytes, referer: bytes | None) -> bytes | None:
+def page_of(host: bytes, referer: bytes | None) -> bytes | None:
     """The path of the page that a request comes from, when it is one of this host."""
     match = None if referer is None else _REFERER.fullmatch(referer)
     if match is None or match[1].lower() != host.lower():

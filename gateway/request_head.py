@@ -83,6 +83,7 @@ class RequestHead:
         "key",
         "length",
         "lines",
+        "may_be_framed",
         "method",
         "minor",
         "replayable",
@@ -126,6 +127,8 @@ class RequestHead:
         self.has_our_cookies = False
         self.key: bytes | None = None
         """The id of the key whose signature let it in, if one did."""
+        self.may_be_framed = False
+        """Whether a cookie let it in and nobody knows whether a frame of another page shows what is answered."""
         self.request_id: bytes | None = None
         """The client's own, where it sent a usable one; it travels on with its line."""
         self.forwarded: dict[bytes, bytes] | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import ssl
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -33,10 +34,14 @@ class Form(enum.Enum):
 class Stage:
     """A listening gateway and what stands behind it."""
 
-    def __init__(self) -> None:
+    def __init__(self, domain: str = DOMAIN, plain: str = PLAIN_HOST, tls: ssl.SSLContext | None = None) -> None:
         self.table = RouteTable()
         self.table.synced = True
-        routing = RoutingConfig(gateway=True, uri=True, wildcard=DOMAIN.encode())
+        self.domain = domain
+        self.plain = plain
+        self._tls = tls
+        api_hosts = frozenset({plain.encode()})
+        routing = RoutingConfig(gateway=True, uri=True, wildcard=domain.encode(), api_hosts=api_hosts)
         self._keyring = Keyring({KEY_ID.encode(): SECRET})
         self.gateway = Gateway(
             self.table, Router(routing), keyring=self._keyring, limits=Limits(connect_budget=CONNECT_BUDGET)
@@ -45,7 +50,7 @@ class Stage:
 
     async def start(self) -> None:
         """Listens on a free port of 127.0.0.1."""
-        await self.gateway.listen("127.0.0.1", 0)
+        await self.gateway.listen("127.0.0.1", 0, tls=self._tls)
         self.port = self.gateway.addresses[0][1]
 
     async def stop(self) -> None:
@@ -80,10 +85,11 @@ class Stage:
         return f"{self._base(form, id, port, signature)}{path}"
 
     def _base(self, form: Form, id: str, port: int, signature: Signature | None) -> str:
+        scheme = "http" if self._tls is None else "https"
         if form is Form.HOST:
-            return f"http://{format_host(f'{DOMAIN}:{self.port}', id, port, signature)}"
+            return f"{scheme}://{format_host(f'{self.domain}:{self.port}', id, port, signature)}"
         if form is Form.URI:
-            return f"http://{PLAIN_HOST}:{self.port}{format_path(id, port, signature)}"
+            return f"{scheme}://{self.plain}:{self.port}{format_path(id, port, signature)}"
         if signature is not None:
             raise ValueError("there is no signed proxy path")
-        return f"http://{PLAIN_HOST}:{self.port}{format_proxy(id, port)}"
+        return f"{scheme}://{self.plain}:{self.port}{format_proxy(id, port)}"

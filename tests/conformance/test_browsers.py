@@ -49,7 +49,8 @@ async def follow(world: World, answer: Message, cookie: bytes = b"", host: bytes
         location = slash + rest
     line = b"Cookie: %b\r\n" % cookie if cookie else b""
     client = await world.connect()
-    return await client.ask(b"GET %b HTTP/1.1\r\nHost: %b\r\n%b%b\r\n" % (location, host, ACCEPT, line))
+    lines = ACCEPT + b"Upgrade-Insecure-Requests: 1\r\n" + line
+    return await client.ask(b"GET %b HTTP/1.1\r\nHost: %b\r\n%b\r\n" % (location, host, lines))
 
 
 def pair(answer: Message) -> bytes:
@@ -105,7 +106,14 @@ async def test_link_behind_a_proxy(form: Form) -> None:
             path = location.removeprefix(b"https://sb-8080.sandbox.test")
             client = await world.connect()
             answer = await client.ask(b"GET %b HTTP/1.1\r\nHost: sb-8080.sandbox.test\r\n%b\r\n" % (path, lines))
-        assert b"; Secure" in answer.all(b"set-cookie")[0]
+        cookie = answer.all(b"set-cookie")[0]
+        assert b"; Secure" in cookie
+        assert cookie.startswith(b"__Host-opensandbox-access-")
+        page = own_page(form).replace(b"http:", b"https:") + b"Cookie: %b\r\n" % pair(answer)
+        assert (await browse(world, form, lines=page + b"X-Forwarded-Proto: https\r\n")).status == 200
+        assert (
+            await browse(world, form, lines=page.replace(b"__Host-", b"") + b"X-Forwarded-Proto: https\r\n")
+        ).status == 401
 
 
 @SIGNED_FORMS
@@ -135,6 +143,12 @@ async def test_post_to_a_link(secured: World) -> None:
 COOKIE = b"Cookie: opensandbox-access-sb-8080=%b-%b\r\n"
 
 
+def own_page(form: Form) -> bytes:
+    """What a browser says of a request that the port's own page makes it send."""
+    prefix = Form.URI.prefix if form is Form.HEADER else form.prefix
+    return b"Origin: http://%b\r\nReferer: http://%b%b/page\r\n" % (form.host, form.host, prefix)
+
+
 @in_each_form
 @pytest.mark.parametrize("lines", [b"", UPGRADE], ids=["request", "websocket"])
 @pytest.mark.parametrize(
@@ -145,7 +159,61 @@ COOKIE = b"Cookie: opensandbox-access-sb-8080=%b-%b\r\n"
 async def test_cookie_lets_in(secured: World, form: Form, lines: bytes, signature: Signature, status: int) -> None:
     """The cookie is as good as the signature it holds, in every form."""
     line = COOKIE % (signature.expires, signature.value)
-    assert (await browse(secured, form, lines=line + lines)).status == status
+    assert (await browse(secured, form, lines=line + lines + own_page(form))).status == status
+
+
+@in_each_form
+@pytest.mark.parametrize("lines", [b"", UPGRADE], ids=["request", "websocket"])
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+async def test_cookie_of_a_siblings_page(secured: World, form: Form, lines: bytes, method: bytes) -> None:
+    """The cookie does not count for what another sandbox's page makes the browser send; the answer says what does."""
+    line = COOKIE % (GOOD.expires, GOOD.value) + lines
+    sibling = b"Origin: http://evil-80.sandbox.test\r\nReferer: http://evil-80.sandbox.test/\r\n"
+    client = await secured.connect()
+    answer = await client.ask(form.write(OPEN % (b"/x", line + sibling)).replace(b"GET", method, 1))
+    assert answer.status == 401
+    assert b"The cookie of a signed link lets in people who open an address" in answer.body
+    assert secured.backend.seen == []
+
+
+@in_each_form
+async def test_what_may_be_a_frame(secured: World, form: Form) -> None:
+    """Where a browser does not tell a frame of another page from a window, the answer forbids the frame."""
+    line = COOKIE % (GOOD.expires, GOOD.value) + b"Upgrade-Insecure-Requests: 1\r\n"
+    for more, guarded in ((b"", [b"frame-ancestors 'self'"]), (own_page(form), [])):
+        answer = await browse(secured, form, lines=ACCEPT + line + more)
+        assert (answer.status, answer.all(b"content-security-policy")) == (200, guarded)
+
+
+@SIGNED_FORMS
+@pytest.mark.parametrize(
+    ("own", "sent"),
+    [
+        (b"", [b"same-origin"]),
+        (b"Referrer-Policy: unsafe-url\r\n", [b"unsafe-url", b"same-origin"]),
+        (b"Referrer-Policy: No-Referrer\r\n", [b"No-Referrer"]),
+    ],
+)
+async def test_signature_does_not_travel(secured: World, form: Form, own: bytes, sent: list[bytes]) -> None:
+    """What is served at a signed address itself tells no other site where it came from; the last policy counts."""
+    secured.backend.reply = Reply(b"HTTP/1.1 200 OK\r\n%bContent-Length: 2\r\n\r\nok" % own)
+    answer = await browse(secured, form, lines=b"Accept: text/css\r\n", signed=GOOD)
+    assert answer.all(b"referrer-policy") == sent
+
+
+async def test_signature_in_a_query_does_not_travel(secured: World) -> None:
+    """Likewise on the way from a signed host to its clean address."""
+    target = b"/x?opensandbox-enter=%b-%b" % (GOOD.expires, GOOD.value)
+    assert (await browse(secured, Form.HOST, target, b"")).all(b"referrer-policy") == [b"same-origin"]
+
+
+async def test_other_answers_keep_their_policy(secured: World) -> None:
+    """An address without a signature is nobody's secret."""
+    for lines in (
+        COOKIE % (GOOD.expires, GOOD.value) + own_page(Form.HOST),
+        b"OpenSandbox-Secure-Access: %b\r\n" % TOKEN,
+    ):
+        assert (await browse(secured, Form.HOST, lines=lines)).all(b"referrer-policy") == []
 
 
 @in_each_form
@@ -186,7 +254,7 @@ async def test_our_cookies_stay_here(world: World, form: Form, sent: bytes, seen
 async def test_bound_signature(secured: World, form: Form, method: bytes, target: bytes, status: int) -> None:
     """A signature that is bound lets in where it is bound to and nowhere else."""
     line = COOKIE % (READ_ONLY.expires, READ_ONLY.value)
-    raw = form.write(OPEN % (target, line)).replace(b"GET", method, 1)
+    raw = form.write(OPEN % (target, line + own_page(form))).replace(b"GET", method, 1)
     client = await secured.connect()
     assert (await client.ask(raw)).status == status
 

@@ -104,6 +104,7 @@ def test_redirect(close: bool) -> None:
     assert (b"location", b"/x?y") in headers
     assert [value for name, value in headers if name == b"set-cookie"] == [b"a=1; Path=/", b"b=2"]
     assert ((b"connection", b"close") in headers) is close
+    assert (b"referrer-policy", b"same-origin") in headers
 
 
 class Tags(HTMLParser):

@@ -10,9 +10,9 @@ from gateway import signing
 from gateway.links import (
     LIFETIME,
     access_cookie,
-    cookie_values,
     entering,
     last_cookie,
+    last_prefixes,
     signatures,
     strip_cookies,
     without_signature,
@@ -101,7 +101,7 @@ def test_cookie() -> None:
     soon = Signature(signing.to_base36(int(NOW) + 60), b"01234567a")
     expected = b"opensandbox-access-sb-8080=%b; Max-Age=60; Path=/; HttpOnly; SameSite=Lax" % code(soon)
     assert access_cookie(b"sb", 8080, soon, NOW, secure=False) == expected
-    assert access_cookie(b"sb", 8080, soon, NOW, secure=True) == expected + b"; Secure"
+    assert access_cookie(b"sb", 8080, soon, NOW, secure=True) == b"__Host-" + expected + b"; Secure"
 
 
 @pytest.mark.parametrize(("expires", "age"), [(int(NOW) + 10**9, LIFETIME), (int(NOW), 0), (int(NOW) - 60, 0)])
@@ -111,13 +111,21 @@ def test_cookie_age(expires: int, age: int) -> None:
     assert b"; Max-Age=%d;" % age in access_cookie(b"sb", 8080, signature, NOW, secure=False)
 
 
-def test_cookie_comes_back() -> None:
+@pytest.mark.parametrize("secure", [False, True])
+def test_cookie_comes_back(secure: bool) -> None:
     """What was set is found again, for the same sandbox and port only."""
-    pair = access_cookie(b"sb", 8080, LONG, NOW, secure=True).partition(b";")[0]
+    pair = access_cookie(b"sb", 8080, LONG, NOW, secure=secure).partition(b";")[0]
     cookies = b"a=1; %b; b=2" % pair
-    assert signatures(cookies, b"sb", 8080) == [LONG]
-    assert signatures(cookies, b"sb", 808) == []
-    assert signatures(cookies, b"s", 8080) == []
+    assert signatures(cookies, b"sb", 8080, secure=secure) == [LONG]
+    assert signatures(cookies, b"sb", 808, secure=secure) == []
+    assert signatures(cookies, b"s", 8080, secure=secure) == []
+    assert strip_cookies(cookies) == b"a=1; b=2"
+
+
+def test_cookie_of_a_neighbour() -> None:
+    """Over TLS a cookie counts only under the name that no other host of the domain can set."""
+    pair = access_cookie(b"sb", 8080, LONG, NOW, secure=False).partition(b";")[0]
+    assert signatures(pair, b"sb", 8080, secure=True) == []
 
 
 COOKIES = [
@@ -137,7 +145,7 @@ COOKIES = [
 @pytest.mark.parametrize(("cookies", "expected"), COOKIES)
 def test_signatures(cookies: bytes | None, expected: list[Signature]) -> None:
     """A few well-formed signatures are looked at, however many cookies there are."""
-    assert signatures(cookies, b"sb", 8080) == expected
+    assert signatures(cookies, b"sb", 8080, secure=False) == expected
 
 
 STRIPPED = [
@@ -168,8 +176,10 @@ def test_strip_any(pairs: list[bytes]) -> None:
     assert strip_cookies(b"; ".join(pairs)) == b"; ".join(kept)
 
 
-def test_last_cookie() -> None:
+@pytest.mark.parametrize("secure", [False, True])
+def test_last_cookie(secure: bool) -> None:
     """The hint where the browser was last is a prefix and nothing secret."""
-    value = last_cookie(b"/sb/8080", secure=True)
-    assert value == b"opensandbox-last=/sb/8080; Path=/; HttpOnly; SameSite=Lax; Secure"
-    assert cookie_values(value.partition(b";")[0], b"opensandbox-last") == [b"/sb/8080"]
+    value = last_cookie(b"/sb/8080", secure=secure)
+    expected = b"opensandbox-last=/sb/8080; Path=/; HttpOnly; SameSite=Lax"
+    assert value == (b"__Host-%b; Secure" % expected if secure else expected)
+    assert last_prefixes(value.partition(b";")[0]) == [b"/sb/8080"]
