@@ -150,7 +150,7 @@ def test_reading_over_plain_http(form: str, lines: bytes, expected: Asker) -> No
         (b"http://u@a.test", b"http", b"a.test", False),
         (b"http://a.test/", b"http", b"a.test", False),
         (b"http://[::1]:8080", b"http", b"[::1]:8080", True),
-        (b"file://a.test", b"http", b"a.test", False),
+        (b"ws://a.test", b"http", b"a.test", False),
     ],
 )
 def test_is_origin(origin: bytes, scheme: bytes, host: bytes, same: bool) -> None:
