@@ -156,7 +156,7 @@ async def test_the_authority_of_the_upstream_proxy_is_in_the_sidecar(
 
 async def half_paused(runtime: DockerRuntime, sandbox: Sandbox) -> None:
     """What a server leaves that is killed after the first half of a pause."""
-    await runtime._calls.pause(f"sandbox-{sandbox.id}")
+    await runtime._freezer._freeze(f"sandbox-{sandbox.id}")
 
 
 async def half_resumed(runtime: DockerRuntime, sandbox: Sandbox) -> None:
@@ -185,6 +185,9 @@ async def test_pause_and_resume_without_the_sidecar_fail_and_change_nothing(
     name = f"sandbox-egress-{sandbox.id}"
     end = engine.kill if fate == "stopped" else (lambda ref: engine.remove_container(ref, force=True))
     await asyncio.to_thread(end, name)
+    if fate == "stopped":
+        # The Engine's answer to a kill may come before it has noticed the end itself.
+        await asyncio.to_thread(engine.wait, name)
     with pytest.raises(errors.Failed) as raised:
         await policed.pause(sandbox.id)
     assert (raised.value.code, "sidecar" in raised.value.message) == ("DOCKER::SANDBOX_PAUSE_FAILED", True)

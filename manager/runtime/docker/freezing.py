@@ -116,7 +116,11 @@ class Freezer:
 
 
 def _of_sidecar(error: errors.ManagerError, code: str, what: str) -> errors.ManagerError:
-    return errors.Failed(code, f"Failed to {what}: {error.message}.") if isinstance(error, _REFUSALS) else error
+    """A refusal names the sidecar, whoever words it: the Engine may take a dead one for running for a while."""
+    if not isinstance(error, _REFUSALS):
+        return error
+    text = error.message.rstrip(".")
+    return errors.Failed(code, f"Failed to {what}: {text if 'sidecar' in text else f'its egress sidecar: {text}'}.")
 
 
 def _of_sandbox(error: errors.ManagerError, sandbox_id: str) -> errors.ManagerError:
