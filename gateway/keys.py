@@ -13,15 +13,15 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Final, TypeVar
+from typing import Final
+
+from gateway.token_bucket import TokenBuckets
 
 GUESSES: Final = 20
 """Wrong keys that may come from one address in a row; after that one a second."""
 REMEMBERED: Final = 10_000
 """Addresses that are remembered; the one that has failed, or proved a key, least recently is forgotten first."""
 
-_K = TypeVar("_K")
-_V = TypeVar("_V")
 _IPV6_SITE: Final = 64
 _BEARER: Final = b"bearer"
 
@@ -69,14 +69,11 @@ class Guesses:
     not looked at while the bucket is empty, so that guessing from outside stays slow whatever the keys are.
     """
 
-    __slots__ = ("_burst", "_proved", "_refill", "_spent")
+    __slots__ = ("_proved", "_spent")
 
     def __init__(self, burst: int = GUESSES, refill: float = 1.0) -> None:
         """`refill` is the seconds until one more guess is allowed."""
-        self._burst = float(burst)
-        self._refill = refill
-        # By address: how many guesses were left, and when that was.
-        self._spent: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._spent: TokenBuckets[str] = TokenBuckets(burst, 1.0 / refill, REMEMBERED)
         self._proved: OrderedDict[tuple[str, bytes], None] = OrderedDict()
 
     def attempt(self, address: str, key: bytes | None, now: float) -> float:
@@ -88,16 +85,16 @@ class Guesses:
         if key is not None and (source, key) in self._proved:
             self._proved.move_to_end((source, key))
             return 0.0
-        left, since = self._spent.get(source, (self._burst, now))
-        left = min(self._burst, left + (now - since) / self._refill)
-        if left < 1:
-            return (1 - left) * self._refill
+        bucket = self._spent.find(source, now)
+        if bucket is not None and (wait := bucket.wait(now)):
+            return wait
         if key is None:
-            self._spent[source] = (left - 1, now)
-            _cap(self._spent, source)
+            self._spent.get(source, now).take(now)
         else:
             self._proved[source, key] = None
-            _cap(self._proved, (source, key))
+            self._proved.move_to_end((source, key))
+            if len(self._proved) > REMEMBERED:
+                self._proved.popitem(last=False)
         return 0.0
 
 
@@ -113,9 +110,3 @@ def source_of(address: str) -> str:
     if parsed.ipv4_mapped is not None:
         return str(parsed.ipv4_mapped)
     return str(ipaddress.ip_network((int(parsed), _IPV6_SITE), strict=False))
-
-
-def _cap(held: OrderedDict[_K, _V], latest: _K) -> None:
-    held.move_to_end(latest)
-    if len(held) > REMEMBERED:
-        held.popitem(last=False)

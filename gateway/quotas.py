@@ -1,8 +1,8 @@
 """Limits of one sandbox: what may be asked of it, how often, and how much.
 
 The rules come as text (`access.limit.…` extensions of a create) and are kept as one record; a `Quota` holds what they
-need to count. A sandbox without rules has no Quota, which is all that its requests notice of this file. Buckets are
-refilled when they are looked at, so there is no timer; times are any one clock's seconds.
+need to count. A sandbox without rules has no Quota, which is all that its requests notice of this file. Times are any
+one clock's seconds.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from gateway.errors import (
     RateLimited,
     SandboxBusy,
 )
+from gateway.token_bucket import TokenBucket
 
 PREFIX: Final = "access.limit."
 LONGEST: Final = 8192
@@ -85,14 +86,14 @@ def write(rules: QuotaRules) -> dict[str, str]:
 class Quota:
     """The rules of one sandbox and what has been used of them."""
 
-    __slots__ = ("_bytes", "_bytes_at", "_requests", "_requests_at", "rules")
+    __slots__ = ("_bytes", "_requests", "rules")
 
     def __init__(self, rules: QuotaRules, now: float) -> None:
         self.rules = rules
-        self._requests = float(_burst(rules))
-        self._requests_at = now
-        self._bytes = float(rules.bytes_per_second)
-        self._bytes_at = now
+        rate = rules.requests_per_second
+        self._requests = TokenBucket(_burst(rules), rate, now) if rate else None
+        rate = rules.bytes_per_second
+        self._bytes = TokenBucket(rate, rate, now) if rate else None
 
     def admit(self, port: int, method: bytes, target: bytes, length: int, opened: int, now: float) -> None:
         """Counts one request or raises what refuses it; a refused request uses nothing up.
@@ -111,27 +112,12 @@ class Quota:
             raise BodyTooLarge
         if 0 < rules.connections <= opened:
             raise SandboxBusy
-        if rules.requests_per_second:
-            self._take_request(rules.requests_per_second, now)
-
-    def _take_request(self, rate: float, now: float) -> None:
-        passed = max(0.0, now - self._requests_at)
-        tokens = min(float(_burst(self.rules)), self._requests + passed * rate)
-        self._requests_at = now
-        self._requests = tokens
-        if tokens < 1.0:
-            raise RateLimited(retry_after=max(1, math.ceil((1.0 - tokens) / rate)))
-        self._requests = tokens - 1.0
+        if self._requests is not None and (wait := self._requests.take(now)):
+            raise RateLimited(retry_after=math.ceil(wait))
 
     def spend(self, count: int, now: float) -> float:
         """Counts bytes that have passed; returns for how many seconds nothing more should be read, 0.0 to go on."""
-        rate = self.rules.bytes_per_second
-        if not rate:
-            return 0.0
-        passed = max(0.0, now - self._bytes_at)
-        self._bytes_at = now
-        self._bytes = min(float(rate), self._bytes + passed * rate) - count
-        return 0.0 if self._bytes >= 0.0 else -self._bytes / rate
+        return 0.0 if self._bytes is None else self._bytes.spend(count, now)
 
 
 def _burst(rules: QuotaRules) -> int:

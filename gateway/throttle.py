@@ -9,8 +9,9 @@ guessing does not lock out their holders.
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from typing import Final
+
+from gateway.token_bucket import TokenBuckets
 
 BURST: Final = 20
 """Failures in a row before the first refusal."""
@@ -23,36 +24,16 @@ REMEMBERED: Final = 4096
 class FailureThrottle:
     """Counts failed signatures by sandbox; times are any clock's seconds, as long as it is one clock."""
 
-    __slots__ = ("_burst", "_failures", "_refill", "_remembered")
+    __slots__ = ("_failures",)
 
     def __init__(self, burst: int = BURST, refill: float = REFILL, remembered: int = REMEMBERED) -> None:
-        self._burst = burst
-        self._refill = refill
-        self._remembered = remembered
-        # By sandbox: how many failures are outstanding, and since when that number holds.
-        self._failures: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
+        self._failures: TokenBuckets[bytes] = TokenBuckets(burst, 1.0 / refill, remembered)
 
     def wait(self, id: bytes, now: float) -> int:
         """Whole seconds until a signature of this sandbox is looked at again; 0 when it is now."""
-        held = self._failures.get(id)
-        if held is None:
-            return 0
-        outstanding = self._outstanding(held, now)
-        if outstanding <= 0:
-            del self._failures[id]
-            return 0
-        surplus = outstanding - (self._burst - 1)
-        return max(0, math.ceil(surplus * self._refill))
+        bucket = self._failures.find(id, now)
+        return 0 if bucket is None else math.ceil(bucket.wait(now))
 
     def failed(self, id: bytes, now: float) -> None:
         """Notes one failed signature."""
-        held = self._failures.get(id)
-        outstanding = 0.0 if held is None else self._outstanding(held, now)
-        self._failures[id] = (max(0.0, outstanding) + 1, now)
-        self._failures.move_to_end(id)
-        if len(self._failures) > self._remembered:
-            self._failures.popitem(last=False)
-
-    def _outstanding(self, held: tuple[float, float], now: float) -> float:
-        count, since = held
-        return count - max(0.0, now - since) / self._refill
+        self._failures.get(id, now).spend(1, now)
