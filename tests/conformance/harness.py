@@ -8,11 +8,13 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
 from gateway.access import AccessRule, Keyring
+from gateway.connection import ClientConnection
 from gateway.gateway import Gateway
 from gateway.limits import Limits
 from gateway.quotas import QuotaRules
 from gateway.routing import Router, RoutingConfig
 from gateway.table import Reach, Resolver, RouteState, RouteTable, SandboxRoute
+from gateway.upstream import UpstreamConnection
 from tests.conformance.address import DOMAIN, PORT, SANDBOX
 from tests.conformance.wire import PATIENCE, Backend, Client
 
@@ -98,6 +100,11 @@ class World:
         client = await Client.connect(self.port, tls, name)
         self._clients.append(client)
         return client
+
+    def connections(self) -> int:
+        """How many connections the gateway holds, those to the sandbox as well: all of them may time out."""
+        kinds = (ClientConnection, UpstreamConnection)
+        return sum(isinstance(member, kinds) for member in self.gateway._plane.deadlines._members)
 
     def pass_time(self, seconds: float) -> None:
         """Lets every deadline come that lies within so many seconds."""

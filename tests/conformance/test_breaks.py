@@ -25,7 +25,7 @@ def nothing_is_left(world: World) -> bool:
     pool = route.pools.get(PORT)
     idle = 0 if pool is None else len(pool)
     counters = world.gateway.counters
-    return not plane.clients and not route.live and counters.connections == 0 and len(plane.deadlines._members) == idle
+    return not plane.clients and not route.live and counters.connections == 0 and world.connections() == idle
 
 
 async def ask(world: World, raw: bytes) -> Message | None:

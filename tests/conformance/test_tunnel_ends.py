@@ -221,9 +221,8 @@ class Ends:
     def _left(self) -> set[float]:
         """How many tunnels are open, by every count that there is: all have to agree."""
         plane, counters = self.world.gateway._plane, self.world.gateway.counters
-        # Each of a tunnel's connections may time out.
-        timed = len(plane.deadlines._members) / 2
-        return {counters.tunnels, counters.connections, len(plane.clients), self._route().open, timed}
+        pairs = self.world.connections() / 2
+        return {counters.tunnels, counters.connections, len(plane.clients), self._route().open, pairs}
 
     async def stop(self) -> None:
         """Drops everything."""
