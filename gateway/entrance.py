@@ -160,8 +160,11 @@ def _leave_signature(address: Route, request: RequestHead, scheme: bytes, now: f
     raise Detour(location, tuple(cookies))
 
 
-def check_key(plane: Plane, request: RequestHead, client: Sender) -> None:
-    """Raises ApiKeyRequired unless the request holds a key of our API that may change things, and TooManyGuesses."""
+def check_key(plane: Plane, request: RequestHead, client: Sender) -> str | None:
+    """The name of the key that the request holds, where that key sees only what was made with it; None for another.
+
+    Raises ApiKeyRequired unless it holds a key of our API that may change things, and TooManyGuesses.
+    """
     sent = [request.find(b"open-sandbox-api-key"), bearer(request.authorization)]
     if not any(sent):
         raise ApiKeyRequired
@@ -172,6 +175,7 @@ def check_key(plane: Plane, request: RequestHead, client: Sender) -> None:
         raise TooManyGuesses(retry_after=math.ceil(wait))
     if key is None:
         raise ApiKeyRequired
+    return plane.own_keys.viewer(key)
 
 
 def with_slash(plane: Plane, address: Route, request: RequestHead, scheme: bytes) -> None:

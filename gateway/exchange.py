@@ -229,11 +229,12 @@ class Exchange:
 
     def _miss(self, address: Route, request: RequestHead, body: bytes) -> None:
         plane = self._plane
+        viewer = None
         if plane.proxy_needs_key and address.form is entrance.PROXY:
-            entrance.check_key(plane, request, self._client)  # who has none hears nothing of what exists
+            viewer = entrance.check_key(plane, request, self._client)  # who has none hears nothing of what exists
         if plane.table.synced:
-            raise plane.missing(address.id)
-        self._wait(plane.resolve(address.id), address, body)
+            raise plane.missing(address.id, viewer)
+        self._wait(plane.resolve(address.id, viewer), address, body)
 
     def _wait(self, route: Coroutine[Any, Any, SandboxRoute], address: Route, body: bytes) -> None:
         """Goes on when the route is there."""
@@ -261,6 +262,11 @@ class Exchange:
     def _enter(self, route: SandboxRoute, address: Route, request: RequestHead, body: bytes) -> None:
         """The route is known: may the request enter, and with which head?"""
         plane = self._plane
+        if plane.proxy_needs_key and address.form is entrance.PROXY:
+            # Before anything that is told of the sandbox: to whose key does not see it, it does not exist.
+            viewer = entrance.check_key(plane, request, self._client)
+            if viewer is not None and route.owner != viewer:
+                raise SandboxNotFound
         if route.access is not None or address.unsigned is not None:
             scheme = self._scheme(request)
             self._address = address = entrance.admit(
@@ -271,8 +277,6 @@ class Exchange:
         if address.prefix:
             kept = route.keep_prefix
             keep_prefix = bool(kept) and (address.port in kept or 0 in kept)
-            if plane.proxy_needs_key and address.form is entrance.PROXY:
-                entrance.check_key(plane, request, self._client)
             if not keep_prefix:
                 entrance.with_slash(plane, address, request, self._scheme(request))
         if route.state is not _RUNNING:

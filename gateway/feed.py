@@ -69,6 +69,8 @@ class Secrets:
     keys: Mapping[bytes, bytes] = field(repr=False)
     own: frozenset[bytes] = field(repr=False)
     entering: frozenset[bytes] = field(default=frozenset(), repr=False)
+    viewers: Mapping[bytes, str] = field(default_factory=dict, repr=False)
+    """The names of those keys that see only what was made with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ class Put:
     wakes: bool
     keep_prefix: frozenset[int]
     rules: QuotaRules | None
+    owner: str = ""
 
     @classmethod
     def of(cls, route: SandboxRoute) -> Put:
@@ -101,6 +104,7 @@ class Gone:
 
     id: str
     reason: Removal
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from gateway.access import Keyring
 from gateway.access_log import AccessLog
@@ -110,9 +110,14 @@ class Gateway:
                 if route.access is not None:
                     route.revoke_keys(changed)
 
-    def set_own_keys(self, keys: Iterable[bytes], entering: Iterable[bytes]) -> None:
-        """The keys of our API, which are kept from sandboxes; those `entering` open the proxy path."""
-        self._plane.take_keys(OwnKeys(keys, entering))
+    def set_own_keys(
+        self, keys: Iterable[bytes], entering: Iterable[bytes], viewers: Mapping[bytes, str] | None = None
+    ) -> None:
+        """The keys of our API, which are kept from sandboxes; those `entering` open the proxy path.
+
+        `viewers` are the names of those that open it only to sandboxes that were made with them.
+        """
+        self._plane.take_keys(OwnKeys(keys, entering, viewers))
 
     async def listen(
         self,

@@ -173,10 +173,12 @@ class Plane:
             pool.join(route.pools, port)
         return pool
 
-    def missing(self, sandbox_id: bytes) -> GatewayError:
-        """What to say of an id that the table does not hold."""
+    def missing(self, sandbox_id: bytes, viewer: str | None = None) -> GatewayError:
+        """What to say of an id that the table does not hold; to a viewer of its own only, nothing of what was not."""
         removal = self.table.gone(sandbox_id)
-        return SandboxNotFound() if removal is None else for_removal(removal)
+        if removal is None or (viewer is not None and self.table.owner_of(sandbox_id) != viewer):
+            return SandboxNotFound()
+        return for_removal(removal)
 
     async def wake(self, sandbox_id: bytes) -> SandboxRoute:
         """Has a paused sandbox resumed; one attempt per id at a time, which goes on when its callers give up.
@@ -204,13 +206,13 @@ class Plane:
             raise SandboxPaused("This sandbox is paused and could not be woken. Resume it through the API.")
         return route
 
-    async def resolve(self, sandbox_id: bytes) -> SandboxRoute:
+    async def resolve(self, sandbox_id: bytes, viewer: str | None = None) -> SandboxRoute:
         """Asks the manager for an id that the table does not hold; one question per id at a time.
 
         Raises SandboxNotFound or one of its kind, SandboxUnavailable when the manager cannot tell.
         """
         if self.resolver is None:
-            raise self.missing(sandbox_id)
+            raise self.missing(sandbox_id, viewer)
         task = self._resolving.get(sandbox_id)
         if task is None:
             if len(self._resolving) >= MAX_RESOLVING:
@@ -223,7 +225,7 @@ class Plane:
             raise SandboxUnavailable
         route = self.table.get(sandbox_id)
         if route is None:
-            raise self.missing(sandbox_id)
+            raise self.missing(sandbox_id, viewer)
         return route
 
 

@@ -90,6 +90,7 @@ class SandboxRoute:
         "last_active",
         "live",
         "open_elsewhere",
+        "owner",
         "pools",
         "quota",
         "reach",
@@ -110,6 +111,7 @@ class SandboxRoute:
         wakes: bool = False,
         keep_prefix: frozenset[int] = frozenset(),
         rules: QuotaRules | None = None,
+        owner: str = "",
     ) -> None:
         self.id = id.encode("ascii")
         self.uid = uid
@@ -122,6 +124,8 @@ class SandboxRoute:
         """Ports whose applications are told to live under the public path prefix, and so want to see it; 0: all."""
         self.quota = None if rules is None else Quota(rules, time.monotonic())
         """What the owner has limited; None, which is usual, costs nothing."""
+        self.owner = owner
+        """The name of the API key that made the sandbox; empty without one."""
         # What the data plane keeps. `last_active` is loop time in seconds; 0.0 means never.
         self.last_active = 0.0
         self.live: set[Live] = set()
@@ -159,7 +163,7 @@ class SandboxRoute:
         if other.reach != self.reach:
             self.close_idle()
         self.reach, self.state, self.access = other.reach, other.state, other.access
-        self.wakes, self.keep_prefix = other.wakes, other.keep_prefix
+        self.wakes, self.keep_prefix, self.owner = other.wakes, other.keep_prefix, other.owner
         if self.rules != other.rules:
             self.quota = other.quota
 
@@ -223,7 +227,8 @@ class RouteTable:
         self.retired_in = 0
         self.retired_out = 0
         """Body bytes that went through routes which are no longer held."""
-        self._gone: OrderedDict[bytes, Removal] = OrderedDict()
+        # Why each is gone, and whose it was.
+        self._gone: OrderedDict[bytes, tuple[Removal, str]] = OrderedDict()
         self.get = self._routes.get
         """`get(id)` → the route or None: bound to the dict itself, since it runs once per request."""
         self._synced = False
@@ -274,14 +279,14 @@ class RouteTable:
         route = self._routes.pop(key, None)
         if route is None:
             return
-        self.bury(key, reason)
+        self.bury(key, reason, route.owner)
         self._retire(route, reason)
         for follower in self.followers:
             follower.on_remove(sandbox_id, reason)
 
-    def bury(self, sandbox_id: bytes, reason: Removal) -> None:
-        """Remembers that an id which is not held is gone, and why."""
-        self._gone[sandbox_id] = reason
+    def bury(self, sandbox_id: bytes, reason: Removal, owner: str = "") -> None:
+        """Remembers that an id which is not held is gone, why, and whose it was."""
+        self._gone[sandbox_id] = reason, owner
         if len(self._gone) > TOMBSTONES:
             self._gone.popitem(last=False)
 
@@ -293,11 +298,20 @@ class RouteTable:
 
     def gone(self, sandbox_id: bytes) -> Removal | None:
         """Why the id is no longer here, for the last few thousand that were removed."""
-        return self._gone.get(sandbox_id)
+        known = self._gone.get(sandbox_id)
+        return None if known is None else known[0]
+
+    def owner_of(self, sandbox_id: bytes) -> str | None:
+        """The owner of an id that is here, or remembered as gone; None for any other."""
+        route = self.get(sandbox_id)
+        if route is not None:
+            return route.owner
+        known = self._gone.get(sandbox_id)
+        return None if known is None else known[1]
 
     def tombstones(self) -> list[tuple[bytes, Removal]]:
         """The ids that are remembered as gone, the longest gone first."""
-        return list(self._gone.items())
+        return [(sandbox_id, reason) for sandbox_id, (reason, _) in self._gone.items()]
 
     def __iter__(self) -> Iterator[SandboxRoute]:
         return iter(list(self._routes.values()))

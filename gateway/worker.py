@@ -139,7 +139,7 @@ class Worker:
                 self._serving = asyncio.get_running_loop().create_task(self._serve())
             case Secrets() if self._gateway is not None:
                 self._gateway.set_keyring(Keyring(message.keys))
-                self._gateway.set_own_keys(message.own, message.entering)
+                self._gateway.set_own_keys(message.own, message.entering, message.viewers)
             case NewCertificate():
                 self._refresh()
             case LogLevel():
@@ -148,7 +148,7 @@ class Worker:
     def _remove(self, gone: Gone) -> None:
         key = gone.id.encode("ascii")
         if self._table.get(key) is None:
-            self._table.bury(key, gone.reason)
+            self._table.bury(key, gone.reason, gone.owner)
         else:
             self._table.remove(gone.id, gone.reason)
 

@@ -34,7 +34,7 @@ def build_gateway(settings: Settings, table: RouteTable, services: Services) -> 
         access_log=log_lines,
         **switches(settings),
     )
-    gateway.set_own_keys(known.own, known.entering)
+    gateway.set_own_keys(known.own, known.entering, known.viewers)
     gateway.share_guesses(settings.server.workers)
     return gateway
 
@@ -86,6 +86,7 @@ def secrets(settings: Settings, services: Services) -> Secrets:
         {key_id.encode("ascii"): secret for key_id, secret in settings.ingress.secure_access.secrets.items()},
         frozenset(key.secret.encode() for key in services.keys),
         frozenset(key.secret.encode() for key in services.keys if not key.read_only),
+        {key.secret.encode(): key.name for key in services.keys if key.own_only},
     )
 
 

@@ -208,7 +208,7 @@ class Reload:
         self._services.reload(settings)
         known = secrets(settings, self._services)
         self._gateway.set_keyring(Keyring(known.keys))
-        self._gateway.set_own_keys(known.own, known.entering)
+        self._gateway.set_own_keys(known.own, known.entering, known.viewers)
         self._workers.set_secrets(known)
         logs.set_level(settings.log.level)
         self._workers.set_log_level(logging.getLogger().level)

@@ -155,7 +155,7 @@ class WorkerProcess:
         table = self._table
         for number, (sandbox_id, reason) in enumerate(table.tombstones()):
             if table.gone(sandbox_id) is reason:
-                self.tell(Gone(sandbox_id.decode("ascii"), reason))
+                self.tell(Gone(sandbox_id.decode("ascii"), reason, table.owner_of(sandbox_id) or ""))
             if number % BATCH == 0:
                 await self._channel.writable()
         for number, route in enumerate(table):

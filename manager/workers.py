@@ -149,7 +149,7 @@ class Workers(Collector):
 
     def on_remove(self, sandbox_id: str, reason: Removal) -> None:
         """The route is gone."""
-        self._tell(Gone(sandbox_id, reason))
+        self._tell(Gone(sandbox_id, reason, self._table.owner_of(sandbox_id.encode("ascii")) or ""))
 
     def on_synced(self, synced: bool) -> None:
         """Whether a miss means that the sandbox does not exist."""

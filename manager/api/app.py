@@ -14,6 +14,7 @@ from manager.api.call import DOCUMENT, PAGE, SCRAPE, SERVICES, read_call
 from manager.api.handlers.server import server_version
 from manager.api.middleware import audit, envelopes, etags, finish_head, guard
 from manager.api.openapi import document
+from manager.api.ownership import check_ownership
 from manager.api.reference import page
 from manager.api.routes import ROUTES, Route
 from manager.services.bundle import Services
@@ -73,7 +74,9 @@ def runner_of(app: web.Application, limits: Limits) -> web.AppRunner:
 
 def _serve(app: web.Application, route: Route) -> None:
     async def handle(request: web.Request) -> web.StreamResponse:
-        return await route.handler(await read_call(request, *route.models))
+        call = await read_call(request, *route.models)
+        await check_ownership(call, route.about)
+        return await route.handler(call)
 
     for path in route.paths:
         resource = app.router.add_resource(path)

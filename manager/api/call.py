@@ -21,6 +21,7 @@ from manager.domain.errors import Invalid, NotFound
 from manager.domain.ids import is_id
 from manager.services.bundle import Services
 from manager.services.codes import INVALID_PARAMETER
+from manager.services.keys import ApiKey
 
 SERVICES = web.AppKey("services", Services)
 SCRAPE: web.AppKey[Callable[[], bytes]] = web.AppKey("scrape")
@@ -29,6 +30,9 @@ SCRAPE: web.AppKey[Callable[[], bytes]] = web.AppKey("scrape")
 DOCUMENT = web.AppKey("document", bytes)
 PAGE = web.AppKey("page", str)
 """The OpenAPI document and the page made from it, rendered once."""
+
+KEY = web.RequestKey("key", ApiKey)
+"""Under this name a request keeps the key it was let in with."""
 
 CALLER = web.RequestKey("caller", str)
 """Under this name a request keeps the name of its key."""
@@ -73,10 +77,24 @@ class Call(Generic[Q, B]):
         return name
 
     @property
+    def key(self) -> ApiKey | None:
+        """The key that was presented; None where none is asked for."""
+        return self.request.get(KEY)
+
+    @property
     def read_only(self) -> bool:
         """Whether the caller's key may only look."""
-        key = self.services.keys.named(self.caller)
-        return key is not None and key.read_only
+        return self.key is not None and self.key.read_only
+
+    @property
+    def viewer(self) -> str | None:
+        """The name of the caller's key where that sees only what was made with it; None sees everything."""
+        return self.key.name if self.key is not None and self.key.own_only else None
+
+    @property
+    def is_welcome(self) -> bool:
+        """Whether the caller would be let in today as then: what takes long ends when the key does."""
+        return self.services.keys.still_valid(self.key)
 
     def sandbox_id(self) -> str:
         """The id in the path; raises NotFound for a text that is none, since no sandbox has it."""

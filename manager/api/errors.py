@@ -18,6 +18,7 @@ STATUSES: dict[type[errors.ManagerError], int] = {
     errors.Forbidden: 403,
     errors.NotFound: 404,
     errors.Conflict: 409,
+    errors.Gone: 410,
     errors.TooLarge: 413,
     errors.TooMany: 429,
     errors.Failed: 500,

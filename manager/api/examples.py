@@ -120,6 +120,10 @@ FAILURES = {
     403: ("API_KEY_READ_ONLY", "The API key 'dashboard' may only read."),
     404: ("DOCKER::SANDBOX_NOT_FOUND", f"Sandbox {_ID} not found."),
     409: ("DOCKER::SANDBOX_NOT_RUNNING", f"Sandbox {_ID} is Paused: pause is not possible in this state."),
+    410: (
+        "DOCKER::SANDBOX_EXPIRED",
+        f"Sandbox {_ID} reached the end of its lifetime. Create a new one, with a longer timeout.",
+    ),
     413: ("SERVER::BODY_TOO_LARGE", "the body is larger than 1048576 bytes"),
     429: ("SERVER::CAPACITY_REACHED", "server.max_sandboxes: 200 sandboxes exist; delete one first"),
     500: ("DOCKER::SANDBOX_START_FAILED", "Failed to create or start container: ..."),

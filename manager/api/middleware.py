@@ -14,7 +14,7 @@ from aiohttp.typedefs import Middleware
 from manager import logs
 from manager.api import cors
 from manager.api.auth import FROM_SANDBOX, READING, check_origin, check_scope, identify, presented_key
-from manager.api.call import CALLER, SERVICES, SUBJECT
+from manager.api.call import CALLER, KEY, SERVICES, SUBJECT
 from manager.api.errors import UNKNOWN_ERROR, answer, envelope, status_of
 from manager.api.routes import OPEN_PATHS
 from manager.domain.errors import Forbidden, ManagerError
@@ -86,7 +86,7 @@ def guard(services: Services, *, allow_sandbox_callers: bool) -> Middleware:
             presented = presented_key(request.headers)
             key = identify(presented, services.keys, services.guesses, peer, time.monotonic())
             check_scope(key, request.method)
-            request[CALLER] = key.name
+            request[KEY], request[CALLER] = key, key.name
         else:
             check_origin(request.headers)
         return await handler(request)

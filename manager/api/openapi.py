@@ -13,6 +13,7 @@ from pydantic.json_schema import models_json_schema
 from manager.api.auth import KEY_HEADER
 from manager.api.call import PREFIX, NoBody, NoQuery
 from manager.api.examples import ANSWERS, FAILURES, REQUESTS, TEXTS
+from manager.api.ownership import About
 from manager.api.routes import Route
 from manager.api.schemas.base import OptionalBody
 from manager.api.schemas.server import ErrorView
@@ -146,7 +147,8 @@ def _header_parameters(row: Route) -> list[dict[str, Any]]:
 
 def _responses(row: Route, named: dict[type[BaseModel], dict[str, Any]]) -> dict[str, Any]:
     shared = () if row.open else _SHARED_ERRORS
-    statuses = sorted({*row.errors, *shared, *_reading_errors(row)})
+    ended = (410,) if row.about is About.SANDBOX else ()
+    statuses = sorted({*row.errors, *shared, *ended, *_reading_errors(row)})
     answers = {str(status): _failure(status, named) for status in statuses}
     if row.status < 400:
         answers[str(row.status)] = _success(row, named)

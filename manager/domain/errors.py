@@ -36,6 +36,10 @@ class NotFound(ManagerError):
     """Raised when what the request names does not exist."""
 
 
+class Gone(NotFound):
+    """Raised when what the request names did exist and has come to its end by itself."""
+
+
 class Conflict(ManagerError):
     """Raised when the state of the thing does not allow it now."""
 

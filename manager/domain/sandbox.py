@@ -120,7 +120,8 @@ class SandboxSpec:
 
     `env` values of None remove the key from the configured environment. `expires_at` None means manual cleanup.
     `resource_limits` holds the wire notation (`{"cpu": "500m", "memory": "512Mi"}`), `resource_requests` what is to be
-    had when others want it too, in the same; `secure_token` is set when the sandbox is secured.
+    had when others want it too, in the same; `secure_token` is set when the sandbox is secured. `owner` is the name of
+    the API key it is made with, empty without one.
     """
 
     id: str
@@ -141,6 +142,7 @@ class SandboxSpec:
     credential_proxy: bool = False
     secure_token: str | None = None
     secure_runtime: bool = False
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,3 +181,4 @@ class Sandbox:
     addresses: Addresses = field(default_factory=Addresses)
     secure_token: str | None = None
     egress_token: str | None = None
+    owner: str = ""

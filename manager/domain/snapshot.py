@@ -42,7 +42,10 @@ def with_left_out(message: str, earlier: str | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One snapshot; `image` is what the runtime restores from, empty until it is ready."""
+    """One snapshot; `image` is what the runtime restores from, empty until it is ready.
+
+    `owner` is the name of the API key it is made with, empty without one.
+    """
 
     id: str
     sandbox_id: str
@@ -53,3 +56,4 @@ class Snapshot:
     message: str | None = None
     last_transition_at: datetime | None = None
     image: str = ""
+    owner: str = ""

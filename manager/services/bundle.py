@@ -75,7 +75,6 @@ class Services:
         Raises Unavailable when the store cannot be read.
         """
         store = self.store
-        self.capacity.load(await store.owners.all())
         self.snapshots.load(await store.snapshots.all())
         if self.settings.docker.adopt_unowned:
             await self.snapshots.adopt(await asyncio.to_thread(earlier_snapshots))
@@ -130,8 +129,8 @@ def build_services(
     publisher = Publisher(table)
     turns, tallies = Turns(), Tallies()
     keys = ApiKeys(keys_of(settings))
-    capacity = Capacity(inventory, keys, store, settings.server.max_sandboxes)
-    sandboxes = Sandboxes(runtime, store, inventory, capacity, turns, tallies, clock)
+    capacity = Capacity(inventory, keys, settings.server.max_sandboxes)
+    sandboxes = Sandboxes(runtime, store, inventory, turns, tallies, clock, publisher.has_expired)
     snapshots = Snapshots(runtime, store, sandboxes, turns, tasks, clock)
     repeats = IdempotentCreates(store, sandboxes, clock)
     steady = asyncio.get_running_loop().time
@@ -171,7 +170,7 @@ def build_services(
         endpoints=Endpoints(settings, runtime.name, sandboxes, clock),
         resolver=RouteResolver(runtime, inventory, idle.wake),
         expiry=expiry,
-        watch=Watch(runtime, store, inventory, snapshots, capacity, tasks, publisher.synced),
+        watch=Watch(runtime, store, inventory, snapshots, tasks, publisher.synced),
         store=store,
         tasks=tasks,
         tallies=tallies,

@@ -8,6 +8,7 @@ class Codes:
 
     __slots__ = (
         "endpoint_unavailable",
+        "expired",
         "internal",
         "invalid_entrypoint",
         "invalid_expiration",
@@ -20,6 +21,7 @@ class Codes:
     def __init__(self, runtime_name: str) -> None:
         prefix = runtime_name.upper()
         self.not_found = f"{prefix}::SANDBOX_NOT_FOUND"
+        self.expired = f"{prefix}::SANDBOX_EXPIRED"
         self.not_running = f"{prefix}::SANDBOX_NOT_RUNNING"
         self.not_paused = f"{prefix}::SANDBOX_NOT_PAUSED"
         self.internal = f"{prefix}::SANDBOX_START_FAILED"

@@ -14,6 +14,7 @@ from datetime import timedelta
 
 from manager.domain.errors import Invalid, ManagerError, TooMany, Unavailable
 from manager.domain.ids import new_id
+from manager.domain.ownership import confined
 from manager.domain.request import CreateRequest
 from manager.domain.sandbox import Sandbox, SandboxSpec, SandboxState, SandboxStatus
 from manager.runtime.base import Runtime
@@ -67,18 +68,26 @@ class Creation:
         self.draining = False
         """Set when the server stops: nothing new is begun."""
 
-    async def create(self, request: CreateRequest, key: KeyUse | None = None, caller: str = "") -> Sandbox:
+    async def create(
+        self, request: CreateRequest, key: KeyUse | None = None, caller: str = "", viewer: str | None = None
+    ) -> Sandbox:
         """Creates and returns it once it runs and its route is live.
 
         With a key that was used before, returns the sandbox that was made then. Raises what `Runtime.create` does,
-        Invalid, Conflict and TooMany. `caller` is the name of the API key.
+        Invalid, Conflict and TooMany. `caller` is the name of the API key, `viewer` too where it sees its own only.
         """
-        pending = await self.begin(request, key, caller)
+        pending = await self.begin(request, key, caller, viewer)
         work = self._work.get(pending.id)
         return pending if work is None else await asyncio.shield(work)
 
     async def begin(
-        self, request: CreateRequest, key: KeyUse | None = None, caller: str = "", *, told: bool = False
+        self,
+        request: CreateRequest,
+        key: KeyUse | None = None,
+        caller: str = "",
+        viewer: str | None = None,
+        *,
+        told: bool = False,
     ) -> Sandbox:
         """Admits the request and starts the work; returns the sandbox as it is at the moment, Pending if it is new.
 
@@ -86,8 +95,9 @@ class Creation:
         """
         if self.draining:
             raise Unavailable(DRAINING, "the server is stopping; try again shortly", retry_after=5)
-        admitted = admit(request, self._settings, self._codes, self._clock())
-        spec = self._specify(admitted, self._runtime.reserve(admitted.extensions) or new_id())
+        admitted = confined(admit(request, self._settings, self._codes, self._clock()), viewer)
+        image = self._snapshots.image_of(request.snapshot_id, viewer) if request.snapshot_id else request.image
+        spec = self._specify(admitted, image, caller, self._runtime.reserve(admitted.extensions) or new_id())
         self._runtime.check(spec)
         earlier = None if key is None else await self._keys.claim(key, spec.id)
         if earlier is not None:
@@ -118,7 +128,6 @@ class Creation:
             if key is not None:
                 await self._keys.release(key, sandbox_id)
             raise
-        self._capacity.take(sandbox_id, caller)
 
     async def _expect(self, pending: Sandbox) -> None:
         """Writes down how the creation has failed if nobody writes down anything else."""
@@ -132,13 +141,13 @@ class Creation:
         until = now + timedelta(seconds=self._settings.runtime.pending_failure_ttl_seconds)
         return Failure(replace(pending, status=status, secure_token=None), until)
 
-    def _specify(self, request: CreateRequest, sandbox_id: str) -> SandboxSpec:
+    def _specify(self, request: CreateRequest, image: str | None, owner: str, sandbox_id: str) -> SandboxSpec:
         now = self._clock()
         return SandboxSpec(
             id=sandbox_id,
             created_at=now,
             expires_at=None if request.timeout is None else now + timedelta(seconds=request.timeout),
-            image=self._snapshots.image_of(request.snapshot_id) if request.snapshot_id else request.image,
+            image=image,
             image_auth=request.image_auth,
             snapshot_id=request.snapshot_id,
             platform=request.platform,
@@ -153,6 +162,7 @@ class Creation:
             credential_proxy=request.credential_proxy,
             secure_token=secrets.token_urlsafe(_TOKEN_BYTES) if request.secure_access else None,
             secure_runtime=request.secure_runtime,
+            owner=owner,
         )
 
     async def _provision(
@@ -163,7 +173,6 @@ class Creation:
             if written is not None:
                 await self._expect(pending)
                 written.set()
-            await self._capacity.remember(spec.id)
             sandbox = await self._runtime.create(spec, lambda message: self._inventory.progress(spec.id, message))
         except asyncio.CancelledError:
             self._inventory.abandoned(spec.id)
@@ -245,4 +254,5 @@ def _pending(spec: SandboxSpec) -> Sandbox:
         metadata=spec.metadata,
         extensions=spec.extensions,
         secure_token=spec.secure_token,
+        owner=spec.owner,
     )

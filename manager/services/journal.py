@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -29,6 +29,9 @@ class Entry:
     sandbox_id: str
     sandbox: Sandbox | None
     ending: Ending | None
+    owner: str
+    own: int
+    """How many changes there were of what this owner made, this one included: a number that tells nothing of others."""
 
 
 class Journal:
@@ -37,6 +40,7 @@ class Journal:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._entries: deque[Entry] = deque(maxlen=KEPT)
+        self._own: Counter[str] = Counter()
         self._news = asyncio.Event()
         self.era = secrets.token_hex(4)
         self.last = 0
@@ -48,7 +52,11 @@ class Journal:
         """Takes down one change."""
         self.last += 1
         ending = change.ending if change.after is None else None
-        self._entries.append(Entry(self.last, self._clock(), change.sandbox_id, change.after, ending))
+        known = change.after or change.before
+        owner = "" if known is None else known.owner
+        self._own[owner] += 1
+        entry = Entry(self.last, self._clock(), change.sandbox_id, change.after, ending, owner, self._own[owner])
+        self._entries.append(entry)
         self._wake()
 
     def since(self, number: int, most: int = KEPT) -> list[Entry] | None:
@@ -58,6 +66,23 @@ class Journal:
             return None
         start = len(self._entries) - (self.last - number)
         return [self._entries[index] for index in range(start, min(start + most, len(self._entries)))]
+
+    def count(self, viewer: str | None) -> int:
+        """The number of the latest change as this viewer is told it: of its own only, or None for all."""
+        return self.last if viewer is None else self._own[viewer]
+
+    def place(self, viewer: str | None, count: int) -> int | None:
+        """The number after which everything comes that a viewer who was told `count` has not seen.
+
+        None when some of that is no longer kept, or the count is not from here.
+        """
+        if viewer is None:
+            return count
+        missed = self._own[viewer] - count
+        if missed == 0:
+            return self.last
+        kept = [entry.number for entry in self._entries if entry.owner == viewer]
+        return kept[-missed] - 1 if 0 < missed <= len(kept) else None
 
     def of(self, sandbox_id: str) -> list[Entry]:
         """What is kept of one sandbox, oldest first."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from gateway.keys import KeyIndex
 from manager.settings.model import Settings
 
 DEFAULT_NAME = "default"
@@ -14,23 +14,29 @@ DEFAULT_NAME = "default"
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """One key: `read_only` ones see everything but credentials and change nothing."""
+    """One key: `read_only` ones see everything but credentials and change nothing.
+
+    `own_only` ones see and change what was made with them, and nothing else.
+    """
 
     name: str
     secret: str = field(repr=False)
     read_only: bool = False
     max_sandboxes: int | None = None
+    own_only: bool = False
 
 
 class ApiKeys:
     """The keys that are valid now."""
 
     def __init__(self, keys: Iterable[ApiKey]) -> None:
-        self._keys = tuple(keys)
+        self.replace(keys)
 
     def replace(self, keys: Iterable[ApiKey]) -> None:
         """These keys are valid from now on, others no longer."""
         self._keys = tuple(keys)
+        self._by_secret = KeyIndex((key.secret.encode(), key) for key in self._keys)
+        self._by_name = {key.name: key for key in self._keys}
 
     def __bool__(self) -> bool:
         return bool(self._keys)
@@ -39,24 +45,23 @@ class ApiKeys:
         return iter(self._keys)
 
     def find(self, presented: str) -> ApiKey | None:
-        """The key that was presented, or None; takes the same time wherever it differs and whichever it is."""
-        given = presented.encode("utf-8", "surrogateescape")
-        found: ApiKey | None = None
-        for key in self._keys:
-            if hmac.compare_digest(given, key.secret.encode()):
-                found = key
-        return found
+        """The key that was presented, or None; takes the same time whichever keys there are, and however many."""
+        return self._by_secret.find(presented.encode("utf-8", "surrogateescape"))
 
     def named(self, name: str) -> ApiKey | None:
         """The key of that name, or None."""
-        return next((key for key in self._keys if key.name == name), None)
+        return self._by_name.get(name)
+
+    def still_valid(self, key: ApiKey | None) -> bool:
+        """Whether whoever came with this key, or with none, would be let in as the same today."""
+        return not self._keys if key is None else self._by_name.get(key.name) == key
 
 
 def keys_of(settings: Settings) -> list[ApiKey]:
     """The keys of a configuration."""
     server = settings.server
     named = [
-        ApiKey(item.name, item.key.get_secret_value(), item.scope == "read", item.max_sandboxes)
+        ApiKey(item.name, item.key.get_secret_value(), item.scope == "read", item.max_sandboxes, item.scope == "own")
         for item in server.api_keys
     ]
     alone = server.api_key.get_secret_value() if server.api_key is not None else ""

@@ -12,6 +12,7 @@ from gateway.access import AccessRule
 from gateway.table import Reach, Removal, Resolution, RouteState, RouteTable, SandboxRoute
 from manager.domain import extensions
 from manager.domain.errors import ManagerError
+from manager.domain.ownership import sees
 from manager.domain.sandbox import EXECD_PORT, Addresses, Sandbox, SandboxState
 from manager.runtime.base import Runtime
 from manager.services.access import rules_of
@@ -59,6 +60,7 @@ def route_of(sandbox: Sandbox) -> SandboxRoute:
         wakes=extensions.idle_seconds(sandbox.extensions) is not None,
         keep_prefix=extensions.kept_prefixes(sandbox.extensions),
         rules=rules_of(sandbox),
+        owner=sandbox.owner,
     )
 
 
@@ -78,6 +80,11 @@ class Publisher:
             self._table.remove(change.sandbox_id, _REMOVALS[change.ending])
         else:
             self._table.put(route_of(after))
+
+    def has_expired(self, sandbox_id: str, viewer: str | None = None) -> bool:
+        """Whether the gateway tells callers of this id that its time was over; of what the viewer does not see, no."""
+        key = sandbox_id.encode("ascii")
+        return self._table.gone(key) is Removal.EXPIRED and sees(viewer, self._table.owner_of(key) or "")
 
     def synced(self, in_sync: bool) -> None:
         """Whether a miss in the table means that the sandbox does not exist."""

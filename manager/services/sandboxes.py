@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 
 from manager.domain import labels
-from manager.domain.errors import Conflict, Invalid, NotFound, Unavailable
+from manager.domain.errors import Conflict, Gone, Invalid, NotFound, Unavailable
 from manager.domain.lifecycle import Event, IllegalMove, move
+from manager.domain.ownership import sees
 from manager.domain.sandbox import Sandbox, SandboxState, SandboxStatus
 from manager.runtime.base import Runtime
 from manager.services.access import check_limits, limits_in
-from manager.services.capacity import Capacity
 from manager.services.clock import Clock
 from manager.services.codes import INVALID_METADATA_LABEL, Codes
 from manager.services.filters import Page, Paging, SandboxFilter, page_in_slices
@@ -35,40 +35,49 @@ class Sandboxes:
         runtime: Runtime,
         store: Store,
         inventory: Inventory,
-        capacity: Capacity,
         turns: Turns,
         tallies: Tallies,
         clock: Clock,
+        has_expired: Callable[[str, str | None], bool],
     ) -> None:
+        """`has_expired` tells whether an id is remembered as that of a sandbox whose time was over."""
         self._runtime = runtime
         self._store = store
         self._inventory = inventory
         self._clock = clock
         self._codes = Codes(runtime.name)
-        self._capacity = capacity
         self._turns = turns
         self._tallies = tallies
+        self._has_expired = has_expired
         # Expiry and metadata change in the store only, so they need not wait for a slow runtime.
         self._facts = Turns()
 
-    async def get(self, sandbox_id: str) -> Sandbox:
-        """The sandbox; from memory while events are live, else from the runtime. Raises NotFound, Unavailable."""
-        if not self._inventory.in_sync and not self._is_ours_alone(sandbox_id):
+    async def get(self, sandbox_id: str, viewer: str | None = None) -> Sandbox:
+        """The sandbox; from memory while events are live, else from the runtime.
+
+        With a `viewer`, a key that sees its own only, what others made is answered like what never was. Raises
+        NotFound (Gone for one that has expired), Unavailable.
+        """
+        if not self._inventory.in_sync and not self._is_ours_alone(sandbox_id, viewer):
             fresh = await self._runtime.get(sandbox_id)
             if fresh is None:
                 self._inventory.report_gone(sandbox_id, Ending.VANISHED)
             else:
                 self._inventory.report(fresh)
         sandbox = self._inventory.get(sandbox_id)
-        if sandbox is None:
+        if sandbox is None and self._has_expired(sandbox_id, viewer):
+            message = f"Sandbox {sandbox_id} reached the end of its lifetime. Create a new one, with a longer timeout."
+            raise Gone(self._codes.expired, message)
+        if sandbox is None or not sees(viewer, sandbox.owner):
             raise NotFound(self._codes.not_found, f"Sandbox {sandbox_id[:64]} not found.")
         return sandbox
 
-    async def list(self, wanted: SandboxFilter, paging: Paging) -> Page[Sandbox]:
-        """One page of what matches, newest first. Raises Unavailable."""
+    async def list(self, wanted: SandboxFilter, paging: Paging, viewer: str | None = None) -> Page[Sandbox]:
+        """One page of what matches and what the viewer sees, newest first. Raises Unavailable."""
         if not self._inventory.in_sync:
             await self._relist()
-        matches = None if wanted.anything else wanted.matches
+        anything = wanted.anything and viewer is None
+        matches = None if anything else lambda sandbox: sees(viewer, sandbox.owner) and wanted.matches(sandbox)
         return await page_in_slices(self._inventory.ids_newest_first(), self._inventory.get, matches, paging)
 
     async def delete(self, sandbox_id: str) -> None:
@@ -175,7 +184,6 @@ class Sandboxes:
             self._inventory.forget_failure(sandbox.id)
             await self._store.failures.forget([sandbox.id])
             return
-        owned = self._capacity.counts(sandbox.id)
         self._show_stopping(sandbox, ending)
         try:
             await self._runtime.delete(sandbox.id)
@@ -185,7 +193,7 @@ class Sandboxes:
         self._inventory.removed(sandbox.id, ending)
         self._tallies.deletes += ending is Ending.DELETED
         self._tallies.expiries += ending is Ending.EXPIRED
-        await self._forget(sandbox.id, owned=owned)
+        await self._forget(sandbox.id)
 
     def _show_stopping(self, sandbox: Sandbox, ending: Ending) -> None:
         if not self._inventory.is_failure(sandbox.id):
@@ -201,7 +209,7 @@ class Sandboxes:
         await self._store.doomed.put(sandbox_id)
         self._inventory.doom(sandbox_id)
 
-    async def _forget(self, sandbox_id: str, *, owned: bool) -> None:
+    async def _forget(self, sandbox_id: str) -> None:
         """Drops what the store keeps of a sandbox that is gone; a failure only leaves rows for the next reconcile.
 
         Most sandboxes have nothing there, and each write would wait for the disk.
@@ -212,13 +220,14 @@ class Sandboxes:
                 await self._store.metadata.forget([sandbox_id])
                 await self._store.limits.forget([sandbox_id])
                 self._inventory.forget_facts([sandbox_id])
-            if owned:
-                await self._store.owners.forget([sandbox_id])
         except Unavailable as error:
             _logger.warning("facts of deleted sandboxes stay in the store for now: %s", error.message)
 
-    def _is_ours_alone(self, sandbox_id: str) -> bool:
-        return self._inventory.is_creating(sandbox_id) or self._inventory.is_failure(sandbox_id)
+    def _is_ours_alone(self, sandbox_id: str, viewer: str | None) -> bool:
+        """Whether the runtime need not be asked; of what is another's it is, as of what never was."""
+        known = self._inventory.is_creating(sandbox_id) or self._inventory.is_failure(sandbox_id)
+        sandbox = self._inventory.get(sandbox_id)
+        return known and (sandbox is None or sees(viewer, sandbox.owner))
 
     async def _relist(self) -> None:
         known = self._inventory.reported_ids()  # what is created while we ask may be missing in the answer

@@ -15,6 +15,7 @@ from manager.domain import extensions
 from manager.domain.errors import Conflict, Invalid, ManagerError, NotFound, TimedOut
 from manager.domain.ids import new_id
 from manager.domain.lifecycle import Event
+from manager.domain.ownership import sees
 from manager.domain.sandbox import SandboxState
 from manager.domain.snapshot import SNAPSHOT_MOVES, Snapshot, SnapshotState, left_out, with_left_out
 from manager.runtime.base import Runtime
@@ -44,12 +45,15 @@ class SnapshotFilter:
     sandbox_id: str | None = None
     name: str | None = None
     states: frozenset[str] = frozenset()
+    viewer: str | None = None
+    """A key that sees its own only; None sees everything."""
 
     def matches(self, snapshot: Snapshot) -> bool:
         """Whether the snapshot belongs in the list."""
         return (
             self.sandbox_id in (None, snapshot.sandbox_id)
             and self.name in (None, snapshot.name)
+            and sees(self.viewer, snapshot.owner)
             and (not self.states or snapshot.state.value.lower() in self.states)
         )
 
@@ -80,10 +84,10 @@ class Snapshots:
         for taken in await self._store.snapshots.adopt(named):
             self._records.setdefault(taken.id, taken)
 
-    def get(self, snapshot_id: str) -> Snapshot:
-        """The snapshot; raises NotFound."""
+    def get(self, snapshot_id: str, viewer: str | None = None) -> Snapshot:
+        """The snapshot, as far as the viewer sees it; raises NotFound."""
         snapshot = self._records.get(snapshot_id)
-        if snapshot is None:
+        if snapshot is None or not sees(viewer, snapshot.owner):
             raise NotFound(NOT_FOUND, f"Snapshot {snapshot_id[:64]} not found.")
         return snapshot
 
@@ -92,19 +96,22 @@ class Snapshots:
         newest = sorted(self._records.values(), key=lambda item: (item.created_at, item.id), reverse=True)
         return page_of(filter(wanted.matches, newest), paging)
 
-    def image_of(self, snapshot_id: str) -> str:
+    def image_of(self, snapshot_id: str, viewer: str | None = None) -> str:
         """The image to restore from; raises NotFound, Conflict while there is none."""
-        snapshot = self.get(snapshot_id)
+        snapshot = self.get(snapshot_id, viewer)
         if snapshot.state is not SnapshotState.READY:
             raise Conflict(NOT_READY, f"Snapshot {snapshot_id} is {snapshot.state.value}, not Ready.")
         if not snapshot.image:
             raise Conflict(INVALID_RESTORE, f"Snapshot {snapshot_id} has no image to restore from.")
         return snapshot.image
 
-    async def create(self, sandbox_id: str, name: str | None, asked: Mapping[str, str] = _NOTHING) -> Snapshot:
+    async def create(
+        self, sandbox_id: str, name: str | None, asked: Mapping[str, str] = _NOTHING, owner: str = ""
+    ) -> Snapshot:
         """Begins to keep the file system of a running sandbox. Raises NotFound, Conflict, Invalid, Unavailable.
 
-        `asked` are the extensions of the request; those of the sandbox count where it says nothing.
+        `asked` are the extensions of the request; those of the sandbox count where it says nothing. `owner` is the name
+        of the API key.
         """
         problem = extensions.problem(asked)
         if problem is not None:
@@ -130,6 +137,7 @@ class Snapshots:
             message=f"Snapshot creation accepted. {lost}".rstrip(),
             last_transition_at=now,
             image=self._runtime.snapshot_image(snapshot_id),
+            owner=owner,
         )
         await self._store.snapshots.put(snapshot)
         self._records[snapshot_id] = snapshot

@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from manager.domain.errors import ManagerError
 from manager.domain.sandbox import Sandbox
 from manager.runtime.base import Appeared, Departed, Departure, OutOfSync, Runtime, RuntimeEvent, Synced
-from manager.services.capacity import Capacity
 from manager.services.inventory import Ending, Inventory
 from manager.services.snapshots import Snapshots
 from manager.services.tasks import Tasks
@@ -37,7 +36,6 @@ class Watch:
         store: Store,
         inventory: Inventory,
         snapshots: Snapshots,
-        capacity: Capacity,
         tasks: Tasks,
         synced: Callable[[bool], None],
     ) -> None:
@@ -45,7 +43,6 @@ class Watch:
         self._store = store
         self._inventory = inventory
         self._snapshots = snapshots
-        self._capacity = capacity
         self._tasks = tasks
         self._tell_synced = synced
         self.reason: str | None = "the runtime has not been reached yet"
@@ -135,10 +132,6 @@ class Watch:
                 self._inventory.forget_failure(sandbox_id)
         await self._snapshots.recover()
         stale = self._inventory.stale_facts()
-        unowned = self._capacity.stale()
-        if unowned:
-            await self._store.owners.forget(unowned)
-            self._capacity.forget(unowned)
         if stale:
             await self._store.renewals.forget(stale)
             await self._store.metadata.forget(stale)

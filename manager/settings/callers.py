@@ -48,9 +48,15 @@ Origin = Annotated[str, AfterValidator(origin)]
 class ApiKeySettings(Table):
     """`[[server.api_keys]]`"""
 
-    name: Annotated[str, AfterValidator(_name)] = option(doc="What the key is called in logs and metrics")
+    name: Annotated[str, AfterValidator(_name)] = option(
+        doc="What the key is called in logs and metrics; what it makes belongs to this name"
+    )
     key: Annotated[SecretStr, AfterValidator(_key)] = option(secret=True, doc="The key, at least 8 characters")
-    scope: Annotated[Literal["full", "read"], Lower] = option("full", doc="Whether it may change anything")
+    scope: Annotated[Literal["admin", "full", "read", "own"], Lower] = option(
+        "full",
+        doc='"admin", also called "full", sees and changes everything; "read" sees everything but credentials; '
+        '"own" sees and changes what was made with it, and nothing else',
+    )
     max_sandboxes: Annotated[int | None, OrNone] = option(
         None, least=1, doc="Most sandboxes made with this key that exist at once; unset means no limit"
     )

@@ -60,6 +60,7 @@ def _encode(sandbox: Sandbox) -> str:
             "entrypoint": list(sandbox.entrypoint),
             "metadata": dict(sandbox.metadata),
             "extensions": dict(sandbox.extensions),
+            "owner": sandbox.owner,
         }
     )
 
@@ -80,6 +81,7 @@ def _decode(sandbox_id: str, text: str) -> Sandbox:
         entrypoint=tuple(document["entrypoint"]),
         metadata=document["metadata"],
         extensions=document["extensions"],
+        owner=document.get("owner", ""),
     )
 
 

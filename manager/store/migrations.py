@@ -19,4 +19,5 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ("CREATE TABLE owners (sandbox_id TEXT PRIMARY KEY, owner TEXT NOT NULL) WITHOUT ROWID",),
     ("CREATE TABLE limits (sandbox_id TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID",),
     ("CREATE TABLE adopted (snapshot_id TEXT PRIMARY KEY) WITHOUT ROWID",),
+    ("ALTER TABLE snapshots ADD COLUMN owner TEXT NOT NULL DEFAULT ''", "DROP TABLE owners"),
 )

@@ -9,8 +9,8 @@ from datetime import datetime
 from manager.domain.snapshot import Snapshot, SnapshotState
 from manager.store.database import Database
 
-_COLUMNS = "id, sandbox_id, name, state, reason, message, created_at, last_transition_at, image"
-_INSERT = f"INSERT OR {{}} INTO snapshots ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?)"
+_COLUMNS = "id, sandbox_id, name, state, reason, message, created_at, last_transition_at, image, owner"
+_INSERT = f"INSERT OR {{}} INTO snapshots ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?)"
 _ADOPT = "INSERT OR IGNORE INTO adopted VALUES (?)"
 
 
@@ -64,11 +64,12 @@ def _encode(snapshot: Snapshot) -> tuple[str | None, ...]:
         snapshot.created_at.isoformat(),
         transition.isoformat() if transition else None,
         snapshot.image,
+        snapshot.owner,
     )
 
 
 def _decode(row: tuple[str, ...]) -> Snapshot:
-    id_, sandbox_id, name, state, reason, message, created, transition, image = row
+    id_, sandbox_id, name, state, reason, message, created, transition, image, owner = row
     return Snapshot(
         id=id_,
         sandbox_id=sandbox_id,
@@ -79,4 +80,5 @@ def _decode(row: tuple[str, ...]) -> Snapshot:
         created_at=datetime.fromisoformat(created),
         last_transition_at=datetime.fromisoformat(transition) if transition else None,
         image=image,
+        owner=owner,
     )

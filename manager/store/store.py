@@ -10,7 +10,6 @@ from manager.store.doomed import Doomed
 from manager.store.failures import Failures
 from manager.store.idempotency import IdempotencyKeys
 from manager.store.metadata import PatchedMetadata
-from manager.store.owners import Owners
 from manager.store.renewals import Renewals
 from manager.store.snapshots import SnapshotRecords
 
@@ -26,7 +25,6 @@ class Store:
         self.failures = Failures(self.database)
         self.doomed = Doomed(self.database)
         self.limits = ChangedLimits(self.database)
-        self.owners = Owners(self.database)
         self.snapshots = SnapshotRecords(self.database)
         self.idempotency = IdempotencyKeys(self.database)
 

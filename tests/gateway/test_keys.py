@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.keys import GUESSES, REMEMBERED, Guesses, OwnKeys, bearer, source_of
+from gateway.keys import GUESSES, REMEMBERED, Guesses, KeyIndex, OwnKeys, bearer, source_of
 from tests.gateway.harness import ADDRESS, World
 
 KEY, OTHER = b"s3cret+key(1)", b"s3cret+key(1)more"
@@ -121,3 +121,18 @@ def test_guesses_take_bounded_memory() -> None:
 def test_sources(address: str, source: str) -> None:
     """An IPv6 site has more addresses than anybody can count, so they count as one."""
     assert source_of(address) == source
+
+
+@pytest.mark.parametrize("count", [0, 1, 500])
+def test_a_key_is_found_among_any_number(count: int) -> None:
+    """By its digest alone: no key is compared with what was sent, so their number and likeness cost nothing."""
+    index = KeyIndex((b"key-%d" % number, number) for number in range(count))
+    assert [index.find(b"key-%d" % number) for number in range(count)] == list(range(count))
+    for guess in (b"", b"key-", b"key-0 ", b"KEY-0", b"key-%d" % count):
+        assert index.find(guess) is None
+
+
+def test_digests_cannot_be_foreseen() -> None:
+    """Each index has a salt of its own: what takes time with one tells nothing of the next."""
+    one, other = KeyIndex([(b"key", 1)]), KeyIndex([(b"key", 1)])
+    assert one._known.keys() != other._known.keys()

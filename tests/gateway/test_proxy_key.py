@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from gateway.keys import GUESSES, OwnKeys
+from gateway.table import Removal
 from tests.gateway.harness import World
 
 PROXY = b"GET /sandboxes/abc/proxy/80/x HTTP/1.1\r\nHost: x\r\n%b\r\n"
@@ -25,6 +28,30 @@ BAD = [
     b"OPEN-SANDBOX-API-KEY: look\r\n",
 ]
 UNKNOWN = PROXY.replace(b"abc", b"nobody")
+
+
+OWN = b"OPEN-SANDBOX-API-KEY: k1\r\n"
+
+
+@pytest.mark.parametrize(("owner", "sees"), [("ann", True), ("bob", False), ("", False)])
+@pytest.mark.parametrize("end", [None, Removal.DELETED, Removal.EXPIRED])
+def test_a_key_that_sees_its_own(owner: str, *, sees: bool, end: Removal | None) -> None:
+    """It opens the path to what was made with it; another's sandbox, here or gone, is answered like none at all."""
+    world = locked()
+    world.plane.own_keys = OwnKeys([b"k1"], None, {b"k1": "ann"})
+    world.table.get(b"abc").owner = owner  # type: ignore[union-attr]
+    if end is not None:
+        world.table.remove("abc", end)
+    answers = []
+    for request in (PROXY, UNKNOWN):
+        client = world.connect()
+        client.arrive(request % OWN)
+        answers.append(re.sub(rb"(?i)(date|x-request-id): [^\r]*", b"", client.take()))
+    assert answers[1][9:12] == b"404"
+    if sees:
+        assert answers[0][9:12] == (b"410" if end else b"")
+    else:
+        assert answers[0] == answers[1]
 
 
 def locked() -> World:

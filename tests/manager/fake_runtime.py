@@ -150,6 +150,7 @@ class FakeRuntime:
             extensions=spec.extensions,
             addresses=Addresses((address,), address, {44772: ("127.0.0.1", 40001), 8080: ("127.0.0.1", 40002)}),
             secure_token=spec.secure_token,
+            owner=spec.owner,
             egress_token="egress-token" if spec.network_policy else None,
         )
         self.specs[spec.id] = spec

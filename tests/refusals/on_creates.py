@@ -185,6 +185,13 @@ def a_network_that_the_engine_cannot_look_at(stage: Stage) -> Answer:
         return house.create()
 
 
+@refusal("DOCKER::SANDBOX_START_FAILED", 503, r"The Engine found no free host port: .* Try again .*port_range_min.*")
+def a_host_without_a_free_port(stage: Stage) -> Answer:
+    house = stage.house("direct")
+    with stage.refusing("POST", r"/containers/[^/]+/start", "driver failed: Bind failed: port is already allocated"):
+        return house.create()
+
+
 @refusal("DOCKER::ENGINE_DISK_FULL", 500, r"The Engine's disk is full; free space on it\. \(.*no space left .*\)")
 def an_engine_whose_disk_is_full(stage: Stage) -> Answer:
     house = stage.house("gateway")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 from tests.refusals.catalogue import ID, refusal
 from tests.refusals.stage import Answer, House, Stage
@@ -131,6 +132,16 @@ def an_endpoint_of_what_is_being_made(stage: Stage) -> Answer:
     house.call("GET", f"{path}?wait=running")
     house.call("DELETE", path)
     return answer
+
+
+@refusal("DOCKER::SANDBOX_EXPIRED", 410, rf"Sandbox {ID} reached the end of its lifetime\. Create a new one, .*")
+def a_sandbox_whose_time_is_over(stage: Stage) -> Answer:
+    house = stage.house("gateway")
+    path = f"/v1/sandboxes/{house.call('POST', '/v1/sandboxes', stage.wish()).body['id']}"
+    soon = datetime.now(UTC) + timedelta(seconds=1)
+    house.call("POST", f"{path}/renew-expiration", {"expiresAt": soon.isoformat()})
+    stage.until(lambda: house.call("GET", path).status != 200, "end of the sandbox")
+    return house.call("GET", path)
 
 
 @refusal("DOCKER::INVALID_EXPIRATION", 400, r"New expiration time must be in the future\.")

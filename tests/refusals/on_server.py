@@ -12,7 +12,7 @@ from manager.api.body import MAX_BODY_BYTES
 from manager.services import policy
 from tests.refusals.catalogue import ID, refusal
 from tests.refusals.stage import Answer, House, Stage
-from tests.refusals.variants import LOOKING_KEY
+from tests.refusals.variants import LOOKING_KEY, NARROW_KEY
 from tests.server_process import free_port
 
 LIST = "/v1/sandboxes"
@@ -43,6 +43,11 @@ def a_wrong_key_too_many(stage: Stage) -> Answer:
 def a_change_with_a_key_for_looking(stage: Stage) -> Answer:
     house = stage.house("keyed")
     return house.call("POST", LIST, stage.wish(), OPEN_SANDBOX_API_KEY=LOOKING_KEY)
+
+
+@refusal("API_KEY_SCOPE", 403, r"The API key 'narrow' sees only what was made with it; this is about the whole .*")
+def a_look_at_everything_with_a_key_of_scope_own(stage: Stage) -> Answer:
+    return stage.house("keyed").call("GET", "/metrics", OPEN_SANDBOX_API_KEY=NARROW_KEY)
 
 
 @refusal("ORIGIN_FORBIDDEN", 403, r"Pages of this origin may not call; see server\.cors_origins\.")

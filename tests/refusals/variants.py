@@ -10,7 +10,7 @@ from tests.server_process import SANDBOX_IMAGE, free_port
 Tables = dict[str, dict[str, Any]]
 ELSEWHERE = "127.0.0.2"
 """An address of this machine's that no server takes for the machine it runs on."""
-KEY, LOOKING_KEY = "key-of-the-owner", "key-that-only-looks"
+KEY, LOOKING_KEY, NARROW_KEY = "key-of-the-owner", "key-that-only-looks", "key-that-sees-its-own"
 PAGE = "https://console.example"
 GATEWAY: Tables = {"ingress": {"mode": "gateway", "gateway": {"address": "gw.test:80", "route": {"mode": "header"}}}}
 MOST_SECONDS = 86400
@@ -37,6 +37,7 @@ def variants(folder: Path) -> dict[str, Tables]:
                 "api_key": KEY,
                 "api_keys": [
                     {"name": "looking", "key": LOOKING_KEY, "scope": "read"},
+                    {"name": "narrow", "key": NARROW_KEY, "scope": "own"},
                 ],
                 "cors_origins": [PAGE],
             }

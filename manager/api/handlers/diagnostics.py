@@ -102,7 +102,7 @@ async def _next(output: Output, is_over: Callable[[], bool]) -> bytes | None:
 
 def _is_over(call: Call[LogsQuery, NoBody]) -> bool:
     transport = call.request.transport
-    return transport is None or transport.is_closing() or call.services.journal.closed
+    return transport is None or transport.is_closing() or call.services.journal.closed or not call.is_welcome
 
 
 def _cut(request: web.Request) -> None:

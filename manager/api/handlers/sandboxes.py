@@ -46,10 +46,10 @@ async def create(call: Call[NoQuery, CreateSandboxRequest]) -> web.Response:
     creation, request = call.services.creation, create_request(call.body)
     key = _key_use(call)
     if not _prefers_async(call.request):
-        sandbox = await creation.create(request, key, call.caller)
+        sandbox = await creation.create(request, key, call.caller, call.viewer)
         call.request[SUBJECT] = sandbox.id
         return json_answer(present.created_view(sandbox), 202)
-    sandbox = await creation.begin(request, key, call.caller, told=True)
+    sandbox = await creation.begin(request, key, call.caller, call.viewer, told=True)
     call.request[SUBJECT] = sandbox.id
     response = json_answer(present.created_view(sandbox), 202)
     response.headers["Location"] = f"{PREFIX}/sandboxes/{sandbox.id}"
@@ -64,7 +64,7 @@ async def list_all(call: Call[ListQuery, NoBody]) -> web.Response:
         states=frozenset(state.lower() for state in query.state),
         metadata=parse_metadata(query.metadata or ""),
     )
-    page = await call.services.sandboxes.list(wanted, Paging(query.page, query.page_size))
+    page = await call.services.sandboxes.list(wanted, Paging(query.page, query.page_size), call.viewer)
     return json_answer(present.sandbox_list(page))
 
 

@@ -13,7 +13,8 @@ from manager.services.snapshots import SnapshotFilter
 
 async def create(call: Call[NoQuery, SnapshotRequest]) -> web.Response:
     """Begins to keep the file system of a running sandbox; ask for the snapshot until it is Ready or Failed."""
-    snapshot = await call.services.snapshots.create(call.sandbox_id(), call.body.name, call.body.extensions or {})
+    asked = call.body.extensions or {}
+    snapshot = await call.services.snapshots.create(call.sandbox_id(), call.body.name, asked, call.caller)
     response = json_answer(present.snapshot_view(snapshot), 202)
     response.headers["Location"] = f"{PREFIX}/snapshots/{snapshot.id}"
     return response
@@ -22,7 +23,8 @@ async def create(call: Call[NoQuery, SnapshotRequest]) -> web.Response:
 async def list_all(call: Call[SnapshotQuery, NoBody]) -> web.Response:
     """Lists snapshots, newest first."""
     query = call.query
-    wanted = SnapshotFilter(query.sandbox_id, query.name, frozenset(state.lower() for state in query.state))
+    states = frozenset(state.lower() for state in query.state)
+    wanted = SnapshotFilter(query.sandbox_id, query.name, states, call.viewer)
     page = call.services.snapshots.list(wanted, Paging(query.page, query.page_size))
     return json_answer(present.snapshot_list(page))
 

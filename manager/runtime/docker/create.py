@@ -26,6 +26,7 @@ from manager.runtime.docker.outlook import Outlook
 from manager.runtime.docker.ports import Ports, is_port_conflict
 from manager.runtime.docker.profile import Profile
 from manager.runtime.docker.sidecar import shared_volume, sidecar_name
+from manager.runtime.docker.snapshots import names_snapshot
 from manager.runtime.docker.spec import (
     ARCHIVE_FOLDER,
     EGRESS_ENV_PREFIX,
@@ -79,6 +80,8 @@ def check(spec: SandboxSpec, profile: Profile, volumes: Volumes, egress: Egress)
     """Raises Invalid, Forbidden or Unsupported for whatever spec and configuration alone rule out. Calls nobody."""
     if not spec.image:
         raise errors.Invalid(INVALID, "image: a sandbox needs an image.")
+    if spec.snapshot_id is None and names_snapshot(spec.image):
+        raise errors.Invalid(INVALID, "image.uri: names a snapshot; restore one by snapshotId.")
     if spec.platform is not None and spec.platform.os != "linux":
         raise errors.Invalid(API_NOT_SUPPORTED, f"platform.os: '{spec.platform.os}' is not supported.")
     entrypoint(spec)

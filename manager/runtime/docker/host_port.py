@@ -45,7 +45,7 @@ class HostPort:
 
     async def _check(self) -> None:
         if self._holder is not None and (self._starting or await self._runs(self._holder)):
-            raise _taken(f"by sandbox {self._holder}")
+            raise _taken("by another sandbox")
         if await knock(self._engine_host, EXECD_PORT) is None:
             raise _taken("as by another sandbox")
 

@@ -33,6 +33,7 @@ VOLUMES = PREFIX + "volume-managed-by"
 POOL = PREFIX + "pool"
 POOL_TEMPLATE = PREFIX + "pool-template"
 CLAIM = PREFIX + "claim"
+OWNER = PREFIX + "owner"
 
 SIDECAR_FOR = PREFIX + "egress-sidecar-for"
 VOLUME_FOR = PREFIX + "volume-for"
@@ -46,7 +47,8 @@ SNAPSHOT_ENVS = PREFIX + "snapshot-envs"
 
 SANDBOX_LABELS = (
     ID, INSTANCE, CREATED_AT, EXPIRES_AT, MANUAL_CLEANUP, METADATA, EXTENSIONS, IMAGE, ENTRYPOINT, SNAPSHOT_ID,
-    PLATFORM_OS, PLATFORM_ARCH, SECURE_TOKEN, EGRESS_TOKEN, VOLUMES, POOL, POOL_TEMPLATE, SIDECAR_FOR, HELPER,
+    PLATFORM_OS, PLATFORM_ARCH, SECURE_TOKEN, EGRESS_TOKEN, VOLUMES, POOL, POOL_TEMPLATE, OWNER, SIDECAR_FOR,
+    HELPER,
 )  # fmt: skip
 """Every label that is read from a container: all of them are always written."""
 
@@ -69,6 +71,7 @@ class Facts:
     egress_token: str | None = None
     volumes: tuple[str, ...] = ()
     pool: str | None = None
+    owner: str = ""
 
 
 def sandbox_labels(
@@ -99,6 +102,7 @@ def sandbox_labels(
         VOLUMES: json.dumps(volumes),
         POOL: pool[0],
         POOL_TEMPLATE: pool[1],
+        OWNER: spec.owner,
     }
     return {**blank(), **said}
 
@@ -127,6 +131,7 @@ def read_facts(labels: Mapping[str, str]) -> Facts:
         egress_token=labels.get(EGRESS_TOKEN) or None,
         volumes=_read_list(labels.get(VOLUMES)),
         pool=labels.get(POOL) or None,
+        owner=labels.get(OWNER, ""),
     )
 
 

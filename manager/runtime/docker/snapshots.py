@@ -94,6 +94,14 @@ def image_of(snapshot_id: str) -> str:
     return f"{REPOSITORY}:{snapshot_id}"
 
 
+def names_snapshot(image: str) -> bool:
+    """Whether the reference is one of ours: whose a snapshot is, is asked only where it is named as one."""
+    name = image
+    for start in ("index.docker.io/", "docker.io/", "library/"):
+        name = name.removeprefix(start)
+    return name == REPOSITORY or name.startswith((f"{REPOSITORY}:", f"{REPOSITORY}@"))
+
+
 def changes(command: list[str], instance: str, envs: str) -> list[str]:
     """Dockerfile lines that blank what a commit keeps and containers inherit: the source's labels, entrypoint, ours.
 

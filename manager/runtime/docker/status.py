@@ -53,6 +53,7 @@ def sandbox_from(details: Json, sidecar: Json | None, sight: Sight, facts: Facts
         addresses=addresses_of(sidecar or details, details, sight),
         secure_token=facts.secure_token,
         egress_token=facts.egress_token,
+        owner=facts.owner,
     )
 
 

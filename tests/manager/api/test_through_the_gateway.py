@@ -125,6 +125,20 @@ async def test_the_address_ends_with_the_sandbox(door: Door, end: str, status: i
     assert await door.visit(box) == status
 
 
+async def test_an_expired_id_is_told_alike(door: Door) -> None:
+    """By the API and the gateway: 410 with the same reason; one that never was, or was deleted, is 404 to the API."""
+    box, deleted = await door.make(), await door.make()
+    await door.call("DELETE", f"/v1/sandboxes/{deleted}")
+    door.house.clock.move(100_000)
+    await asyncio.gather(*door.house.services.expiry.check())
+    assert await door.visit(box) == 410
+    for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/pause"), ("GET", "/endpoints/80")):
+        status, answer = await door.call(method, f"/v1/sandboxes/{box}{path}")
+        assert (status, "DOCKER::SANDBOX_EXPIRED" in answer) == (410, True)
+        assert "reached the end of its lifetime" in answer
+        assert (await door.call(method, f"/v1/sandboxes/{deleted}{path}"))[0] == 404
+
+
 async def test_a_deletion_is_felt_before_the_runtime_is_done(door: Door) -> None:
     """A slow runtime keeps no address alive."""
     box = await door.make()
