@@ -154,7 +154,10 @@ async def _network(calls: Calls, settings: Settings, info: Json, seen: Outlook) 
         return warn("network", text, 'docker.network_mode = "bridge" isolates them')
     own = settings.docker.network_name
     isolated = mode == "bridge" and not settings.docker.inter_container
-    network = await calls.inspect_network(own if isolated else mode)
+    try:
+        network = await calls.inspect_network(own if isolated else mode)
+    except Invalid as error:
+        return fail("network", error.message, "remove all but one of them: docker network ls, docker network rm ID")
     if network is None and not isolated:
         return fail("network", f"{mode} does not exist on the Engine", f"docker network create {mode}")
     found = gateways(network) if network else []

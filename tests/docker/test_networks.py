@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import docker
+import docker.errors
 import pytest
 
 from gateway.reach import Target
 from manager.domain import errors
 from manager.domain.sandbox import EXECD_PORT, HTTP_PORT, NamedVolume, SandboxSpec, VolumeMount
 from manager.runtime.docker import host_port
-from manager.runtime.docker.networks import gateways
+from manager.runtime.docker.networks import Networks, gateways
 from manager.runtime.docker.ports import probe_here, probe_there
 from manager.runtime.docker.runtime import DockerRuntime
 from manager.services.publish import reach_of
@@ -180,6 +181,19 @@ async def test_a_network_with_a_subnet_alone_is_dialled_like_any(
     engine.remove_network(name)
 
 
+async def test_on_the_engines_own_bridge_sandboxes_are_dialled_directly(
+    started: Started, made: Made, spec: Spec, engine: docker.APIClient
+) -> None:
+    """Also on an Engine that was never started before, which does not tell that bridge's gateway."""
+    runtime, _ = await started(made(docker={"inter_container": True}))
+    sandbox = await runtime.create(spec(), print)
+    details = engine.inspect_container(f"sandbox-{sandbox.id}")
+    assert list(details["NetworkSettings"]["Networks"]) == ["bridge"]
+    assert not details["HostConfig"]["PortBindings"]
+    assert (await http_get((str(sandbox.addresses.dial_host), EXECD_PORT), "/ping"))[0] == 200
+    await runtime.delete(sandbox.id)
+
+
 @pytest.fixture
 def network(engine: docker.APIClient, instance: str) -> Iterator[str]:
     """A network that somebody made, with capitals in its name."""
@@ -198,6 +212,54 @@ async def test_a_custom_network_is_used_as_it_is_named(
     assert (await http_get((str(sandbox.addresses.dial_host), EXECD_PORT), "/ping"))[0] == 200
     assert list(engine.inspect_container(f"sandbox-{sandbox.id}")["NetworkSettings"]["Networks"]) == [network]
     await runtime.delete(sandbox.id)
+
+
+@pytest.fixture
+def nowhere_yet(engine: docker.APIClient, instance: str) -> Iterator[str]:
+    """The name of a network that is not there; every network of that name goes."""
+    name = f"{instance}-own"
+    yield name
+    for network in engine.networks(names=[name]):
+        engine.remove_network(network["Id"])
+
+
+@pytest.mark.parametrize("servers", [1, 6])
+async def test_the_network_of_the_first_creates_is_one(
+    runtime: DockerRuntime, engine: docker.APIClient, nowhere_yet: str, servers: int
+) -> None:
+    """On a new Engine several sandboxes, or servers, may be the first at once: the Engine would make one for each."""
+    ours = [Networks(runtime._calls, runtime._outlook.sight, own=nowhere_yet) for _ in range(servers)]
+    chosen = await asyncio.gather(*(networks.choose("bridge") for networks in ours for _ in range(6 // servers)))
+    assert {choice.mode for choice in chosen} == {nowhere_yet}
+    assert len(engine.networks(names=[nowhere_yet])) == 1
+
+
+@pytest.mark.parametrize("used", [False, True])
+async def test_of_several_networks_of_one_name_the_one_in_use_stays(
+    runtime: DockerRuntime,
+    engine: docker.APIClient,
+    images: tuple[str, str],
+    instance: str,
+    nowhere_yet: str,
+    *,
+    used: bool,
+) -> None:
+    """As a race of before may have left them: no container starts on either until the name means one again."""
+    first = engine.create_network(nowhere_yet)["Id"]
+    box = engine.create_container(
+        images[0],
+        ["sleep", "60"],
+        host_config=engine.create_host_config(network_mode=nowhere_yet if used else "none"),
+        labels={"opensandbox.io/instance": instance},
+    )
+    engine.start(box["Id"])
+    with contextlib.suppress(docker.errors.APIError):  # newer Engines make no second one
+        for _ in range(2):
+            engine.create_network(nowhere_yet, check_duplicate=False)
+    networks = Networks(runtime._calls, runtime._outlook.sight, own=nowhere_yet)
+    assert (await networks.choose("bridge")).mode == nowhere_yet
+    assert [network["Id"] for network in engine.networks(names=[nowhere_yet])] == [first]
+    engine.remove_container(box["Id"], force=True)
 
 
 async def test_sandboxes_do_not_reach_each_other(runtime: DockerRuntime, spec: Spec, engine: docker.APIClient) -> None:

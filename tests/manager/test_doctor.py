@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import sqlite3
 import uuid
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import docker
+import docker.errors
 import pytest
 
 from manager.doctor import surroundings
@@ -232,6 +234,21 @@ def neighbourly(engine: docker.DockerClient) -> Iterator[str]:
     network = engine.networks.create(f"opensandbox-test-{uuid.uuid4().hex[:8]}")
     yield str(network.name)
     network.remove()
+
+
+@pytest.mark.timeout(60)
+async def test_a_name_of_several_networks_is_told(engine: docker.DockerClient) -> None:
+    """No container starts on any of them; newer Engines make no second one."""
+    name = f"opensandbox-test-{uuid.uuid4().hex[:8]}"
+    with contextlib.suppress(docker.errors.APIError):
+        for _ in range(2):
+            engine.networks.create(name, check_duplicate=False)
+    made = engine.networks.list(names=[name])
+    found = await _engine(docker={"network_mode": name})
+    for network in made:
+        network.remove()
+    assert (found["network"].verdict is Verdict.FAIL) == (len(made) > 1)
+    assert len(made) == 1 or "docker network rm" in str(found["network"].remedy)
 
 
 @pytest.mark.timeout(60)

@@ -178,6 +178,11 @@ class Calls:
         """Everything about one network, or None."""
         return await self._or_none(lambda client: client.inspect_network(name))
 
+    async def networks_named(self, name: str) -> list[Json]:
+        """Every network of exactly this name: several where it was made several times at once."""
+        listed: list[Json] = await self.engine.call(lambda client: client.networks(names=[name]))
+        return [network for network in listed if network["Name"] == name]
+
     async def create_network(self, name: str, options: Mapping[str, str], labels: Mapping[str, str]) -> None:
         """Makes a bridge network. Raises Conflict when the name is taken."""
         await self.engine.call(

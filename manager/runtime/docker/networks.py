@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import ipaddress
 import logging
 from dataclasses import dataclass
@@ -42,6 +44,7 @@ class Networks:
         self._calls = calls
         self._view = view
         self._own_name = own
+        self._making = asyncio.Lock()
 
     async def choose(self, wanted: str) -> Choice:
         """The network for a configured mode. Raises Invalid when a network of that name does not exist."""
@@ -70,7 +73,7 @@ class Networks:
     async def _own(self) -> Choice:
         """Our bridge, on which sandboxes do not reach each other; the Engine's where ours cannot be made."""
         if self._own_name is not None:
-            network = await self._calls.inspect_network(self._own_name) or await self._make(self._own_name)
+            network = await self._look(self._own_name) or await self._make(self._own_name)
             if network is not None:
                 return self._choice(self._own_name, network)
         shared = await self._calls.inspect_network("bridge")
@@ -78,7 +81,35 @@ class Networks:
             raise errors.Invalid(NO_SUCH_NETWORK, "The Engine has no bridge: set docker.network_mode.")
         return self._choice("bridge", shared)
 
+    async def _look(self, name: str) -> Json | None:
+        """The network of that name, the one that is left where there are several."""
+        try:
+            return await self._calls.inspect_network(name)
+        except errors.Invalid:
+            await self._thin_out(name)
+            return await self._calls.inspect_network(name)
+
     async def _make(self, name: str) -> Json | None:
+        """Of the creates of this server one makes it; of several servers at once each does, and one is left."""
+        async with self._making:
+            return await self._look(name) or await self._make_one(name)
+
+    async def _thin_out(self, name: str) -> None:
+        """Leaves one network of that name.
+
+        Engines before 25 look whether a name is taken and then take it, so that of two who ask at once both get one;
+        neither can be used by name then. Whoever sees several removes them in the same order, the newest first and
+        none that is in use.
+        """
+        found = await self._calls.networks_named(name)
+        left = len(found)
+        for network in sorted(found, key=lambda one: (one["Created"], one["Id"]), reverse=True):
+            if left > 1:
+                with contextlib.suppress(errors.Forbidden, errors.Conflict):
+                    await self._calls.remove_network(network["Id"])
+                    left -= 1
+
+    async def _make_one(self, name: str) -> Json | None:
         options = {"com.docker.network.bridge.enable_icc": "false"}
         try:
             await self._calls.create_network(name, options, {NETWORK: "sandboxes"})
@@ -87,7 +118,8 @@ class Networks:
         except (errors.Failed, errors.Invalid, errors.Forbidden) as error:
             log.warning("sandboxes share the Engine's bridge and can reach each other: %s", error.message)
             return None
-        return await self._calls.inspect_network(name)
+        await self._thin_out(name)
+        return await self._look(name)
 
 
 def gateways(network: Json) -> list[str]:
