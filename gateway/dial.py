@@ -3,6 +3,11 @@
 A refused connection means the program inside is not listening *yet* more often than it means never: an endpoint is
 used the moment its sandbox exists. So refusals are retried within a short budget, and end as 504 (clients of the
 platform back off for long on 502 and 503, see the ready loop of the official SDK). Everything else is final.
+
+Where a port is published, whoever published it may accept the connection first and find out afterwards that nobody
+listens behind it: the Engine's proxy does, as do those of virtual machines. Then a closed port is a new connection
+that ends without a byte, and soon. The exchange, which knows whether its request may be sent again, tries again with
+the same patience (`Patience`).
 """
 
 from __future__ import annotations
@@ -22,7 +27,27 @@ from gateway.upstream import UpstreamConnection
 
 FIRST_PAUSE = 0.02
 LONGEST_PAUSE = 0.5
+EARLY_SECONDS = 1.0
+"""A connection that lasted longer was not ended by a forwarder that found nobody behind it."""
 _UNREACHABLE = frozenset((errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN))
+
+
+class Patience:
+    """When to try a closed port again, and for how long."""
+
+    __slots__ = ("_ends", "_pause")
+
+    def __init__(self, budget: float, now: float) -> None:
+        self._ends = now + budget
+        self._pause = FIRST_PAUSE
+
+    def pause(self, now: float) -> float | None:
+        """Seconds until the next attempt, or None when there is to be none."""
+        pause = self._pause
+        if now + pause >= self._ends:
+            return None
+        self._pause = min(pause * 2, LONGEST_PAUSE)
+        return pause
 
 
 def tcp(target: Target, limits: Limits, deadlines: Deadlines, counters: Counters) -> Connect:
@@ -30,8 +55,7 @@ def tcp(target: Target, limits: Limits, deadlines: Deadlines, counters: Counters
 
     async def connect(pool: Pool) -> UpstreamConnection:
         loop = asyncio.get_running_loop()
-        budget_ends = loop.time() + limits.connect_budget
-        pause = FIRST_PAUSE
+        patience = Patience(limits.connect_budget, loop.time())
         while True:
             try:
                 async with asyncio.timeout(limits.connect_timeout):
@@ -43,13 +67,14 @@ def tcp(target: Target, limits: Limits, deadlines: Deadlines, counters: Counters
                 final = _final(error)
                 if final is not None:
                     raise final from error
-                if loop.time() + pause >= budget_ends:
+                pause = patience.pause(loop.time())
+                if pause is None:
                     raise PortNotListening from error
                 await asyncio.sleep(pause)
-                pause = min(pause * 2, LONGEST_PAUSE)
             else:
                 counters.dials += 1
-                deadlines.add(connection)
+                if not connection.transport.is_closing():  # else it is lost already, or will be at once
+                    deadlines.add(connection)
                 return connection
 
     return connect

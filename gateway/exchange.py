@@ -7,6 +7,7 @@
     RESOLVING  route found                             DIALING or WAITING
     DIALING    connected                               WAITING
     WAITING    interim answer                          WAITING
+               a forwarder found nobody listening      DIALING, within the connect budget
                final answer's head                     ANSWERING
                101                                     IDLE (the connection has become a tunnel)
                connection lost, may be repeated        DIALING
@@ -17,9 +18,10 @@
 
 An exchange object belongs to a client connection and is used again for each of its requests.
 
-A request is repeated in one case only: the connection was a reused one, it died before a byte of the answer, the
-method is idempotent and there was no body. Then nothing the client can see has happened (RFC 9110 §9.2.2). The type of
-the failure decides that, never its text.
+A request is repeated when its method is idempotent and it has no body (RFC 9110 §9.2.2), in two cases. A reused
+connection died before a byte of the answer: once. Or a new one to a forwarder (dial.py) did, soon, which is how a
+closed port looks there: within the connect budget, and then as a closed port. Where it may not be repeated it is
+told 502, since the same silence may be a program that took it. The type of the failure decides, never its text.
 """
 
 from __future__ import annotations
@@ -29,16 +31,18 @@ import enum
 from collections.abc import Callable, Coroutine
 from functools import partial
 from math import frexp
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from gateway import entrance, framing, links, prefix
 from gateway.answers import redirect
 from gateway.deadlines import NEVER
+from gateway.dial import EARLY_SECONDS, Patience
 from gateway.entrance import Detour
 from gateway.errors import (
     BodyTooLarge,
     ConnectFailed,
     GatewayError,
+    PortNotListening,
     SandboxBusy,
     SandboxNotFound,
     UpstreamClosed,
@@ -69,6 +73,11 @@ JOINED_BYTES = 8192
 """Up to here copying a body behind its head is cheaper than a second buffer for the kernel."""
 HELD_BYTES = 65536
 """How much of a request body is taken in before there is a connection to send it on."""
+
+_CLOSED_OR_SILENT: Final = (
+    "Either nothing listens on this port of the sandbox, or the program there closed the connection without an answer. "
+    "Check that it runs, then try again."
+)
 
 
 class State(enum.Enum):
@@ -130,6 +139,7 @@ class Exchange:
         "_irregular",
         "_keep",
         "_outgoing",
+        "_patience",
         "_pending",
         "_plane",
         "_pool",
@@ -137,6 +147,7 @@ class Exchange:
         "_repeated",
         "_request",
         "_route",
+        "_sent_again",
         "_started",
         "_status",
         "_task",
@@ -179,6 +190,9 @@ class Exchange:
         self._endless = False
         self._keep = True
         self._repeated = False
+        self._patience: Patience | None = None
+        """Set once the port has turned out to be closed behind its forwarder."""
+        self._sent_again = 0.0
         self._quota: Quota | None = None
         self._started = 0.0
         self._status = 0
@@ -342,8 +356,12 @@ class Exchange:
             self.fail(ConnectFailed())
             raise
         self._task = None
-        if self.state is _DIALING and self._request is not None:
-            self._send(upstream, self._request, b"")
+        request = self._request
+        if self.state is _DIALING and request is not None:
+            if upstream.transport.is_closing():
+                self._lost_unused(pool)
+            else:
+                self._send(upstream, request, b"")
         else:
             upstream.home.give(upstream)
 
@@ -568,7 +586,51 @@ class Exchange:
             self.state = _DIALING
             self._task = self._plane.spawn(self._dial(self._pool))
             return
+        if (
+            error is None
+            and upstream is not None
+            and request is not None
+            and self._pool is not None
+            and self._is_refusal(self._pool, upstream)
+        ):
+            if request.replayable:
+                self._try_again(self._pool)
+            else:
+                self.fail(UpstreamClosed(_CLOSED_OR_SILENT))
+            return
         self.fail(error or UpstreamClosed())
+
+    def _is_refusal(self, pool: Pool, upstream: UpstreamConnection) -> bool:
+        """Whether this is how a forwarder says that nobody listens."""
+        if not pool.forwarded or self.state is not _WAITING or upstream.used > 1 or not upstream.silent:
+            return False
+        return self._plane.clock() - (self._sent_again or self._started) < EARLY_SECONDS
+
+    def _lost_unused(self, pool: Pool) -> None:
+        """The connection ended before a byte of the request was sent, so that any request may be sent again."""
+        if pool.forwarded:
+            self._try_again(pool)
+        else:
+            self.fail(UpstreamClosed())
+
+    def _try_again(self, pool: Pool) -> None:
+        plane = self._plane
+        plane.counters.dial_failures += 1
+        now = plane.clock()
+        self._irregular = True
+        if self._patience is None:
+            self._patience = Patience(plane.limits.connect_budget, now)
+        pause = self._patience.pause(now)
+        if pause is None:
+            self.fail(PortNotListening())
+            return
+        self.state = _DIALING
+        self._task = plane.spawn(self._dial_later(pool, pause))
+
+    async def _dial_later(self, pool: Pool, pause: float) -> None:
+        await asyncio.sleep(pause)
+        self._sent_again = self._plane.clock()
+        await self._dial(pool)
 
     def on_eof(self) -> bool:
         """A sandbox that finishes sending has finished its answer; its connection closes."""
@@ -682,4 +744,6 @@ class Exchange:
             self._held_size = 0
             self._pool = None
             self._quota = None
+            self._patience = None
+            self._sent_again = 0.0
         self.state = _IDLE

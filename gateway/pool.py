@@ -47,6 +47,7 @@ class Pool:
         "connect",
         "connections",
         "deadline",
+        "forwarded",
         "held",
         "host",
         "prefix",
@@ -56,6 +57,8 @@ class Pool:
         self.connect = connect
         self.prefix = target.prefix
         """What a relay on the way needs in front of every path."""
+        self.forwarded = target.forwarded
+        """Whether somebody accepts connections before the sandbox has, so that a new one may turn out to be refused."""
         self.host = b"%b:%d" % (_bracketed(target.host).encode("ascii"), target.port)
         """The port's own address, as a Host header names it."""
         self.closed = False

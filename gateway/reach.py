@@ -13,6 +13,8 @@ class Target:
     host: str
     port: int
     prefix: bytes = b""
+    forwarded: bool = False
+    """Whether somebody on the way accepts a connection before the sandbox has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +22,14 @@ class Reach:
     """How the ports of one sandbox can be dialled, best way first (design: address › published port › relay).
 
     `host` is an address on which every port answers; `published` maps a port inside to the address it is published
-    on; `relay` is the address of execd, whose `/proxy/{port}/` reaches any port that is not published.
+    on; `relay` is the address of execd, whose `/proxy/{port}/` reaches any port that is not published. `forwarded` says
+    that published addresses may be a forwarder's, which accepts before it knows whether anybody listens behind it.
     """
 
     host: str | None = None
     published: Mapping[int, tuple[str, int]] = field(default_factory=dict)
     relay: tuple[str, int] | None = None
+    forwarded: bool = False
 
     def target(self, port: int) -> Target | None:
         """The address to dial for `port` inside the sandbox, or None when nothing leads there."""
@@ -33,7 +37,7 @@ class Reach:
             return Target(self.host, port)
         address = self.published.get(port)
         if address is not None:
-            return Target(*address)
+            return Target(*address, forwarded=self.forwarded)
         if self.relay is not None:
-            return Target(*self.relay, b"/proxy/%d" % port)
+            return Target(*self.relay, b"/proxy/%d" % port, forwarded=self.forwarded)
         return None

@@ -46,6 +46,7 @@ def reach_of(addresses: Addresses) -> Reach:
         host=addresses.dial_host,
         published=addresses.published,
         relay=addresses.published.get(EXECD_PORT),
+        forwarded=bool(addresses.published),
     )
 
 

@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from gateway.access import AccessRule, Keyring
 from gateway.connection import ClientConnection
@@ -62,9 +63,14 @@ class World:
         await self.gateway.listen("127.0.0.1", 0, tls=self.tls)
         self.port = self.gateway.addresses[0][1]
 
+    def forward(self) -> None:
+        """Says that what listens in front of the sandbox is a forwarder, which accepts before the sandbox does."""
+        self._reach = replace(self._reach, forwarded=True)
+        self.put()
+
     def expose(self, port: int, number: int) -> None:
         """Lets another server of the test, on port `number`, stand behind `port` of the sandbox."""
-        self._reach = Reach(published={**self._reach.published, port: ("127.0.0.1", number)})
+        self._reach = replace(self._reach, published={**self._reach.published, port: ("127.0.0.1", number)})
         self.put()
 
     def put(

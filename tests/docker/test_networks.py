@@ -14,15 +14,20 @@ import docker
 import docker.errors
 import pytest
 
+from gateway.gateway import Gateway
+from gateway.limits import Limits
 from gateway.reach import Target
+from gateway.routing import Router, RoutingConfig
+from gateway.table import RouteTable
 from manager.domain import errors
 from manager.domain.sandbox import EXECD_PORT, HTTP_PORT, NamedVolume, SandboxSpec, VolumeMount
 from manager.runtime.docker import host_port
 from manager.runtime.docker.networks import Networks, gateways
 from manager.runtime.docker.ports import probe_here, probe_there
 from manager.runtime.docker.runtime import DockerRuntime
-from manager.services.publish import reach_of
+from manager.services.publish import reach_of, route_of
 from manager.settings.model import Settings
+from tests.conformance.wire import Client
 from tests.docker.harness import Events, free_port, http_get, make_settings
 
 pytestmark = pytest.mark.timeout(120)
@@ -58,8 +63,35 @@ async def test_only_published_ports_are_dialled_where_asked(started: Started, ma
     assert EXECD_PORT in published
     assert {host for host, _ in published.values()} == {"127.0.0.1"}
     assert (await http_get(published[EXECD_PORT], "/ping"))[0] == 200
-    assert reach_of(sandbox.addresses).target(9999) == Target(*published[EXECD_PORT], b"/proxy/9999")
+    assert reach_of(sandbox.addresses).target(9999) == Target(*published[EXECD_PORT], b"/proxy/9999", forwarded=True)
     await runtime.delete(sandbox.id)
+
+
+async def test_behind_the_engines_proxy(started: Started, made: Made, spec: Spec) -> None:
+    """A published port that opens late is waited for, and one that never opens is a closed port."""
+    runtime, _ = await started(made(proxy={"resolve_internal": False}))
+    late = ("sh", "-c", "sleep 1.5; exec python3 -m http.server 8080")
+    sandboxes = [await runtime.create(spec(entrypoint=words), print) for words in (late, ("sleep", "60"))]
+    table = RouteTable()
+    table.synced = True
+    gateway = Gateway(table, Router(RoutingConfig(gateway=True)), limits=Limits(connect_budget=20.0))
+    await gateway.listen("127.0.0.1", 0)
+    try:
+        answers = []
+        for sandbox in sandboxes:
+            table.put(route_of(sandbox))
+            client = await Client.connect(gateway.addresses[0][1])
+            line = f"OpenSandbox-Ingress-To: {sandbox.id}-{HTTP_PORT}"
+            await client.send(f"GET / HTTP/1.1\r\nHost: x\r\n{line}\r\nConnection: close\r\n\r\n".encode())
+            async with asyncio.timeout(60):
+                answers.append((await client._stream.read()).split(b" ")[1])
+            await client.close()
+        assert answers == [b"200", b"504"]
+        assert gateway.counters.dial_failures > 1
+    finally:
+        await gateway.stop()
+        for sandbox in sandboxes:
+            await runtime.delete(sandbox.id)
 
 
 async def test_direct_mode_publishes_the_two_known_ports(started: Started, made: Made, spec: Spec) -> None:

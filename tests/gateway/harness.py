@@ -197,6 +197,8 @@ class World:
         self._dialled_one = asyncio.Event()
         self.refusing: GatewayError | None = None
         """What a new connection to the sandbox fails with."""
+        self.lost_dials = 0
+        """How many new connections end before they are used."""
         self.slow_dial: asyncio.Event | None = None
         """What a new connection to the sandbox waits for."""
 
@@ -212,7 +214,11 @@ class World:
             await self.slow_dial.wait()
         if self.refusing is not None:
             raise self.refusing
-        return self.upstream(pool)
+        connection = self.upstream(pool)
+        if self.lost_dials:
+            self.lost_dials -= 1
+            self.dialled[-1].lose()
+        return connection
 
     def upstream(self, pool: Pool | None = None) -> UpstreamConnection:
         """A new connection to the sandbox."""

@@ -126,6 +126,37 @@ async def test_repeated_into_a_refusal() -> None:
     assert status(client) == b"504"
 
 
+async def test_hanging_up_late_is_no_closed_port() -> None:
+    """A forwarder finds out soon that nobody listens; what ends later than that was a program."""
+    world = World()
+    world.pool.forwarded = True
+    sandbox, client = world.stock(), world.connect()
+    client.arrive(GET)
+    world.pass_time(1)
+    sandbox.lose()
+    await turn()
+    assert (status(client), len(world.dialled)) == (b"502", 1)
+
+
+@pytest.mark.parametrize("forwarded", [False, True], ids=["plain", "forwarded"])
+async def test_connection_lost_before_it_is_used(forwarded: bool) -> None:
+    """Nothing of the request has left, so behind a forwarder any is sent on another; none waits on the lost one."""
+    world = World()
+    world.pool.forwarded = forwarded
+    world.lost_dials = 1
+    client = world.connect()
+    client.arrive(POST % 4 + b"body")
+    if forwarded:
+        sandbox = await world.dialled_count(2)
+        await turn()
+        assert sandbox.sent.endswith(b"\r\n\r\nbody")
+        sandbox.arrive(OK)
+        assert status(client) == b"200"
+    else:
+        await turn()
+        assert status(client) == b"502"
+
+
 # A client that was refused or answered early must be heard again.
 
 
