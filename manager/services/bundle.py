@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from gateway.keys import Guesses
 from gateway.table import RouteTable
 from manager.runtime.base import Runtime
+from manager.services import endings
 from manager.services.capacity import Capacity
 from manager.services.clock import Clock, system_clock
 from manager.services.codes import Codes
@@ -153,6 +154,7 @@ def build_services(
         idle.on_change,
         journal.on_change,
         waiting.on_change,
+        endings.on_change,
     )
     for listener in listeners:
         inventory.listen(listener)

@@ -64,7 +64,7 @@ class Watch:
         elif isinstance(event, OutOfSync):
             self._stop_taking()
             self._set_synced(event.reason)
-            _logger.warning("lost touch with the runtime: %s", event.reason)
+            _logger.warning("out of step with the runtime, trying again until it answers: %s", event.reason)
 
     def _on_synced(self, event: Synced) -> None:
         """Takes the list at once when it is short, else in slices: thousands of sandboxes must not hold the loop."""

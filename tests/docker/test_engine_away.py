@@ -18,6 +18,7 @@ from manager.runtime.docker import events as events_module
 from manager.runtime.docker.runtime import DockerRuntime
 from manager.settings.model import Settings
 from tests.docker.harness import EngineProxy, Events, make_settings
+from tests.server_process import ServerProcess, wait_until
 
 pytestmark = pytest.mark.timeout(60)
 Started = Callable[..., Awaitable[tuple[DockerRuntime, Events]]]
@@ -55,6 +56,25 @@ async def test_down_at_start_is_degraded_and_refuses_with_the_reason(
         await runtime.stop()
     assert raised.value.code == "DOCKER::ENGINE_UNAVAILABLE"
     assert "DOCKER_HOST" in raised.value.message
+
+
+async def test_down_at_start_is_one_warning(proxy: EngineProxy, tmp_path: Path) -> None:
+    """However often it is tried meanwhile; and one line when the Engine answers."""
+    await proxy.stop()
+    server = ServerProcess(tmp_path, {"docker": {"host": proxy.url}})
+    await asyncio.to_thread(server.start, ready=False)
+    try:
+        await asyncio.to_thread(wait_until, lambda: "out of step" in server.output(), 20, "the warning")
+        await proxy.start()
+        await asyncio.to_thread(wait_until, lambda: server.call("GET", "/ready")[0] == 200, 30, "the recovery")
+        said = [line for line in server.output().splitlines() if "with the runtime" in line]
+    finally:
+        await asyncio.to_thread(server.stop)
+    assert [("WARNING" in line, "trying again until it answers" in line) for line in said] == [
+        (True, True),
+        (False,) * 2,
+    ]
+    assert "in step with the runtime" in said[1]
 
 
 async def test_down_at_start_recovers_when_the_engine_comes(through: Settings, proxy: EngineProxy) -> None:

@@ -45,7 +45,7 @@ def test_a_stream_of_events_that_ends(stage: Stage, caplog: pytest.LogCaptureFix
         house.runtime._watch._cut()
 
     stage.run(cut())
-    ended = "lost step with the Docker Engine: The event stream of the Docker Engine ended."
+    ended = "out of step with the runtime, trying again until it answers: The event stream of the Docker Engine ended."
     stage.until(lambda: ended in caplog.messages, "word of it")
     stage.until(lambda: house.call("GET", "/health").body["status"] == "healthy", "new beginning")
 

@@ -53,6 +53,7 @@ class Watch:
         self._cut: Callable[[], None] = lambda: None
         self.trouble: str | None = "the Docker Engine has not answered yet"
         self.synced_at: float | None = None
+        self._has_begun = False
 
     def start(self, sink: EventSink) -> None:
         """Begins; returns at once."""
@@ -92,10 +93,9 @@ class Watch:
             except Exception:
                 log.exception("watching the Docker Engine failed in a way nobody thought of")
                 reason = "watching the Docker Engine failed"
-            if self.trouble is None:
-                log.warning("lost step with the Docker Engine: %s", reason)
+            if self.trouble is None or not self._has_begun:
                 self._sink(OutOfSync(reason))
-            self.trouble = reason
+            self.trouble, self._has_begun = reason, True
             pause = FIRST_PAUSE if time.monotonic() - began > LONGEST_PAUSE else min(pause * 2, LONGEST_PAUSE)
             await asyncio.sleep(pause * random.uniform(0.5, 1))
 

@@ -204,13 +204,18 @@ class Pools:
         await asyncio.gather(*(self._calls.remove_container(container_id) for container_id in unfit))
 
     async def _keep(self) -> None:
+        said = ""
         while True:
             self._wanted.clear()
             try:
                 await self._look()
                 await self._fill()
             except errors.ManagerError as error:
-                log.warning("a pool could not be filled, trying again: %s", error.message)
+                if error.message != said:
+                    log.warning("a pool could not be filled, trying again: %s", error.message)
+                said = error.message
+            else:
+                said = ""
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_EVERY):
                     await self._wanted.wait()

@@ -1,0 +1,25 @@
+"""One line in the log for each sandbox that ends without anybody having asked this server: when, and why."""
+
+from __future__ import annotations
+
+import logging
+
+from manager.domain.sandbox import SandboxState
+from manager.services.inventory import Change, Ending
+
+_logger = logging.getLogger(__name__)
+_OVER = frozenset({SandboxState.FAILED, SandboxState.TERMINATED})
+
+
+def on_change(change: Change) -> None:
+    """Tells of a sandbox that has died, with the runtime's cause, or that somebody else has removed."""
+    before, after = change.before, change.after
+    if before is None:
+        return  # dead when it was found, as it may have been for long, or the record of a failed create
+    if after is None:
+        if change.ending is Ending.VANISHED:
+            _logger.info("sandbox %s is gone: its container was removed outside of this server", change.sandbox_id)
+    elif after.uid and after.status.state in _OVER and before.status.state not in _OVER:
+        _logger.info(
+            "sandbox %s has ended by itself: %s", change.sandbox_id, after.status.message or after.status.reason
+        )
