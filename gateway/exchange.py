@@ -29,12 +29,12 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections.abc import Callable, Coroutine
-from functools import partial
 from math import frexp
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
-from gateway import entrance, framing, links, prefix
+from gateway import entrance, framing, incoming
 from gateway.answers import redirect
+from gateway.client import Client
 from gateway.deadlines import NEVER
 from gateway.dial import EARLY_SECONDS, Patience
 from gateway.entrance import Detour
@@ -50,7 +50,7 @@ from gateway.errors import (
     UpstreamTimeout,
 )
 from gateway.fields import filter_trailers
-from gateway.flow import Valve, pace
+from gateway.flow import pace
 from gateway.metrics import ABORTED, FORM_API, FORM_NONE
 from gateway.outgoing import Outgoing
 from gateway.peers import spoken_scheme
@@ -59,7 +59,7 @@ from gateway.pool import Pool
 from gateway.quotas import Quota
 from gateway.refusals import for_removal, for_state
 from gateway.request_head import RequestHead
-from gateway.response_head import ResponseHead, build_response, build_rewritten
+from gateway.response_head import ResponseHead, build_response
 from gateway.routing import AddressForm, Route
 from gateway.table import Removal, RouteState, SandboxRoute
 from gateway.tunnel import Tunnel
@@ -92,37 +92,6 @@ class State(enum.Enum):
 
 _IDLE, _RESOLVING, _DIALING, _WAITING, _ANSWERING = State
 # Names of the module: a member of an enum costs a descriptor call at each look.
-
-
-class Client(Protocol):
-    """The client connection, as its exchange sees it."""
-
-    transport: asyncio.Transport
-    valve: Valve
-    peer: bytes
-    scheme: bytes
-    trusted: bool
-
-    def end_by(self, when: float) -> None:
-        """The exchange, or the tunnel it becomes, must not last longer."""
-
-    def exchange_done(self, keep: bool) -> None:
-        """The response is complete; `keep` says whether another request may follow."""
-
-    def refuse(self, error: GatewayError, request: RequestHead | None, request_id: bytes, *, keep: bool) -> None:
-        """Sends an answer of our own, then as `exchange_done`."""
-
-    def hold_body(self) -> None:
-        """There is nowhere to send the request body yet."""
-
-    def release_body(self) -> None:
-        """There is."""
-
-    def became_tunnel(self, tunnel: Tunnel) -> bytes:
-        """From now on raw bytes; returns those that came already."""
-
-    def cut(self, *, reset: bool = False) -> None:
-        """Drops the connection at once, so that what is missing shows; `reset` where an orderly end would not."""
 
 
 class Exchange:
@@ -465,7 +434,7 @@ class Exchange:
             head = build_response(response, added)
         else:
             if address.prefix and self._plane.rewrite_prefix:
-                added += self._mark(response, address, request)
+                added += incoming.mark(response, address, request, self._scheme(request))
             head = self._to_client(response, added)
         if body:
             self.bytes_out = size = len(body)
@@ -480,30 +449,8 @@ class Exchange:
                 head += body
         self._pending = head
 
-    def _mark(self, response: ResponseHead, address: Route, request: RequestHead) -> bytes:
-        """Where this page is, for what it opens without a Referer: WebSockets."""
-        content = response.find(b"content-type")
-        if request.method != b"GET" or content is None or not content.lower().startswith(b"text/html"):
-            return b""
-        cookie = links.last_cookie(address.prefix, secure=self._scheme(request) == b"https")
-        return b"Set-Cookie: %b\r\n" % cookie
-
     def _to_client(self, response: ResponseHead, added: bytes) -> bytes:
-        """The head of any answer as the client gets it: of a final one, an interim one, or one that switches."""
-        address, request = self._address, self._request
-        if address is None or request is None or address.form is _HOST:
-            return build_response(response, added)
-        path = address.prefix
-        if not path:
-            return build_response(response, added, shared=True)
-        outside = prefix.is_outside(request.target, path)
-        if outside or (response.origin_wide and response.find(b"service-worker-allowed") is not None):
-            # A worker's script may name a scope up to here, wherever it was loaded from, and no further.
-            added += b"Service-Worker-Allowed: %b/\r\n" % path
-        if not self._plane.rewrite_prefix:
-            return build_response(response, added, shared=True)
-        change = partial(prefix.rewrite, prefix=path, host=request.host, outside=outside)
-        return build_rewritten(response, added, change)
+        return incoming.answer_head(self._plane, self._address, self._request, response, added)
 
     def flush(self) -> None:
         """The answer is not complete yet: what there is of it goes out."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.access_log import AccessLog
-from gateway.exchange import Client, Exchange
+from gateway.client import Client
+from gateway.exchange import Exchange
 from gateway.metrics import ABORTED, FORMS
 from gateway.request_head import RequestHead
 
