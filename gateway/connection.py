@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final
 
 from gateway import framing
 from gateway.answers import prefers_html, render
+from gateway.callers import TOLD, Caller
 from gateway.deadlines import NEVER
 from gateway.entrance import Detour
 from gateway.errors import (
@@ -34,11 +35,14 @@ from gateway.errors import (
     HeadTooLarge,
     StreamTooLong,
     TooManyConnections,
+    TooManyFromClient,
+    TooManyHeads,
 )
 from gateway.exchange import Exchange, State
 from gateway.flow import ENDED, NOT_READY, PACED, PEER_FINISHED, PEER_GONE, SLOW_PEER, Valve, peer_state
 from gateway.framing import CHUNKED, ChunkedDecoder
 from gateway.logged import LoggedExchange
+from gateway.paced import PacedExchange, PacedLoggedExchange
 from gateway.proxy_protocol import read_preface
 from gateway.request_head import RequestHead, RequestReader
 from gateway.tunnel import GOING_AWAY
@@ -48,6 +52,8 @@ if TYPE_CHECKING:
     from gateway.tunnel import Tunnel
 
 LINGER_SECONDS = 3.0
+UNIX_PEER: Final = b"unknown"
+"""Who connects over a Unix socket has no address."""
 _SILENT: Final = 1
 _FORGOTTEN: Final = 2
 _RESET = struct.pack("ii", 1, 0)
@@ -68,15 +74,25 @@ class Phase(enum.Enum):
 _PREFACE, _HEAD, _BODY, _AWAIT, _TUNNEL, _LINGER, _CLOSED = Phase
 
 
+def _exchange(plane: Plane, client: ClientConnection) -> Exchange:
+    """One that does what is configured and pays for nothing else."""
+    log, paced = plane.access_log, plane.callers.counts_requests
+    if log is None:
+        return PacedExchange(plane, client) if paced else Exchange(plane, client)
+    return PacedLoggedExchange(plane, client, log) if paced else LoggedExchange(plane, client, log)
+
+
 class ClientConnection(asyncio.Protocol):
     """One client connection."""
 
     __slots__ = (
         "_buffer",
+        "_caller",
         "_chunks",
         "_ends",
         "_exchange",
         "_left",
+        "_partial",
         "_phase",
         "_plane",
         "_pumping",
@@ -102,8 +118,8 @@ class ClientConnection(asyncio.Protocol):
         # connection
         self.peer = b""
         self.trusted = False
-        log = plane.access_log
-        self._exchange = Exchange(plane, self) if log is None else LoggedExchange(plane, self, log)
+        self._caller: Caller | None = None
+        self._exchange = _exchange(plane, self)
         self._tunnel: Tunnel | None = None
         self._phase = Phase.CLOSED
         self.deadline = NEVER
@@ -111,6 +127,8 @@ class ClientConnection(asyncio.Protocol):
         self._silence = 0
         """Since the last answer: _SILENT, after a while _FORGOTTEN; 0 once a part of another request has come."""
         self._reader = RequestReader()
+        self._partial = False
+        """Whether a head has begun to arrive and is not complete."""
         self._buffer = b""
         self._pumping = False
         self._slow = False
@@ -126,7 +144,7 @@ class ClientConnection(asyncio.Protocol):
         self.valve = Valve(self.transport, self, plane.deadlines.held)
         peername = transport.get_extra_info("peername")
         # A listener on a Unix socket has no peer address.
-        self.peer = _address(peername[0]) if isinstance(peername, tuple) else b"unknown"
+        self.peer = _address(peername[0]) if isinstance(peername, tuple) else UNIX_PEER
         self.trusted = self.peer in plane.trusted
         counters = plane.counters
         counters.connections_total += 1
@@ -138,6 +156,22 @@ class ClientConnection(asyncio.Protocol):
         self.deadline = plane.deadlines.now + plane.limits.head_timeout + 1.0
         if counters.connections > plane.limits.max_connections:
             self._fail(TooManyConnections())
+        elif not plane.proxy_protocol:
+            self._arrive()
+
+    def _arrive(self) -> None:
+        """It is known who the client is: counts the connection for it."""
+        if self.trusted or self.peer == UNIX_PEER:
+            return
+        callers = self._plane.callers
+        self._caller = caller = callers.arrive(self.peer)
+        surplus = caller.connections - callers.most_connections
+        if surplus > TOLD:
+            # Telling all of them would keep each open for a while, which is what must not be.
+            self._plane.counters.refused(TooManyFromClient.code)
+            self.cut()
+        elif surplus > 0:
+            self._fail(TooManyFromClient())
 
     def data_received(self, data: bytes) -> None:
         phase = self._phase
@@ -172,7 +206,8 @@ class ClientConnection(asyncio.Protocol):
         if preface.peer is not None:
             self.peer = preface.peer
             self.trusted = self.peer in self._plane.trusted
-        if len(data) > preface.size:
+        self._arrive()
+        if self._phase is _HEAD and len(data) > preface.size:
             self._read_head(data[preface.size :])
 
     def eof_received(self) -> bool:
@@ -189,6 +224,10 @@ class ClientConnection(asyncio.Protocol):
         phase, self._phase = self._phase, Phase.CLOSED
         plane.counters.connections -= 1
         plane.clients.discard(self)
+        caller, self._caller = self._caller, None
+        if caller is not None:
+            caller.heads -= self._partial
+            plane.callers.leave(caller)
         plane.deadlines.discard(self)
         self.valve.lose()
         self._buffer = b""
@@ -233,6 +272,8 @@ class ClientConnection(asyncio.Protocol):
         if self._buffer:
             data = self._buffer + data
             self._buffer = b""
+            if self._partial:
+                self._end_partial()
         if data[0] == 0x0D:
             while data[:2] == b"\r\n":
                 data = data[2:]  # empty lines before a request are to be ignored (RFC 9112 §2.2)
@@ -258,7 +299,21 @@ class ClientConnection(asyncio.Protocol):
             # The clock runs from the first byte of a head, not from each of its parts.
             self._silence = 0
             self.deadline = plane.deadlines.now + plane.limits.head_timeout
+        self._begin_partial()
         self._buffer = data
+
+    def _begin_partial(self) -> None:
+        caller = self._caller
+        if caller is not None:
+            if caller.heads >= self._plane.callers.most_heads:
+                raise TooManyHeads
+            self._partial = True
+            caller.heads += 1
+
+    def _end_partial(self) -> None:
+        self._partial = False
+        if self._caller is not None:
+            self._caller.heads -= 1
 
     def _start(self, request: RequestHead, rest: bytes) -> None:
         length = request.length

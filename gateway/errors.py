@@ -354,6 +354,44 @@ class TooManyConnections(GatewayError):
     log_level = logging.INFO
 
 
+class TooManyFromClient(GatewayError):
+    """Raised when one client address has as many connections as it may have."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    code = "GATEWAY::TOO_MANY_CLIENT_CONNECTIONS"
+    title = "Too many connections"
+    default = "Too many connections are open from your address. Close some, or use them for more than one request."
+    retryable = True
+    wait = 1
+    refresh = 5
+    closes = True
+
+
+class TooManyHeads(GatewayError):
+    """Raised when too many requests of one client address have begun and do not come to the end of their head."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    code = "GATEWAY::TOO_MANY_CLIENT_HEADS"
+    title = "Too many unfinished requests"
+    default = "Too many requests from your address have begun and are not complete. Send each head in one go."
+    retryable = True
+    wait = 1
+    refresh = 5
+    closes = True
+
+
+class ClientRateLimited(GatewayError):
+    """Raised when requests of one client address come faster than the gateway takes them."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    code = "GATEWAY::CLIENT_RATE_LIMITED"
+    title = "Too many requests"
+    default = "Requests from your address come faster than this gateway takes them. Slow down, then try again."
+    retryable = True
+    wait = 1
+    refresh = 5
+
+
 class SandboxBusy(GatewayError):
     """Raised when as many requests and tunnels are open on one sandbox as it may have."""
 

@@ -23,6 +23,24 @@ class Limits:
     max_headers: int = _limit(200, "Most header lines in one head; more are 431", least=8)
     max_body_bytes: int = _limit(0, "Largest request body towards a sandbox; a larger one is 413", off=True)
     max_connections: int = _limit(20000, "Most client connections at once", least=1)
+    max_client_connections: int = _limit(
+        0,
+        "Most client connections at once from one address (an IPv6 /64), trusted proxies excepted; more are 429. "
+        "0 means half of max_connections, so that nobody can use up all of them",
+    )
+    max_client_heads: int = _limit(
+        1000,
+        "Most requests of one address whose head has begun to arrive and is not complete, trusted proxies excepted; "
+        "more are 429",
+        off=True,
+    )
+    client_requests_per_second: float = _limit(
+        0.0,
+        "Requests of one address in a second, on average, of clients behind a trusted proxy by what it says of them; "
+        "more are 429",
+        off=True,
+    )
+    client_requests_burst: int = _limit(0, "How many of them may come at once; 0 means as many as in a second")
     max_sandbox_exchanges: int = _limit(
         2000, "Most requests and tunnels open on one sandbox at once; more are 429", least=1
     )

@@ -25,6 +25,7 @@ class Counters:
     """What has happened since the process started, and what is open now."""
 
     __slots__ = (
+        "client_addresses",
         "connections",
         "connections_total",
         "dial_failures",
@@ -44,6 +45,8 @@ class Counters:
         self.durations = [0] * DURATION_BUCKETS
         self.duration_seconds = 0.0
         self.refusals: dict[str, int] = {}
+        self.client_addresses = 0
+        """How many have a connection; a trusted proxy is none of them."""
         self.connections = 0
         self.connections_total = 0
         self.tunnels = 0
@@ -68,7 +71,7 @@ class Counters:
 
     def close_open(self) -> None:
         """Forgets what is open, because the process that held it has ended."""
-        self.connections = self.tunnels = 0
+        self.client_addresses = self.connections = self.tunnels = 0
 
 
 def _sum(one: Any, other: Any) -> Any:

@@ -11,6 +11,8 @@ import ipaddress
 from collections.abc import Iterable, Mapping
 
 _CACHED = 4096
+_MOST_HOPS = 32
+"""Proxies in a row that are believed; a client behind the first may write any number in front of its own."""
 
 
 class TrustedPeers:
@@ -40,7 +42,11 @@ class TrustedPeers:
 
     def caller(self, peer: bytes, sent: Mapping[bytes, bytes] | None, *, trusted: bool) -> bytes:
         """Where a request comes from: the connection's peer, or whom a trusted one names in what it has sent."""
-        chain = sent.get(b"x-forwarded-for") if trusted and sent else None
+        if not trusted or not sent:
+            return peer
+        chain = sent.get(b"x-forwarded-for")
+        if chain is None and b"forwarded" in sent:
+            chain = _forwarded_for(sent[b"forwarded"])
         return peer if chain is None else self.client(peer, chain)
 
     def client(self, peer: bytes, forwarded_for: bytes) -> bytes:
@@ -52,8 +58,30 @@ class TrustedPeers:
             hop = hop.strip(b" \t")
             if not hop:
                 break
-            client = hop
+            client = _without_port(hop)
         return client
+
+
+def _forwarded_for(forwarded: bytes) -> bytes:
+    """The addresses in a Forwarded header (RFC 7239) as X-Forwarded-For has them; nothing where one is hidden."""
+    return b",".join(_for_of(element) for element in forwarded.rsplit(b",", _MOST_HOPS)[-_MOST_HOPS:])
+
+
+def _for_of(element: bytes) -> bytes:
+    for pair in element.split(b";"):
+        name, _, value = pair.partition(b"=")
+        if name.strip(b" \t").lower() == b"for":
+            node = value.strip(b' \t"')
+            return b"" if node[:1] == b"_" or node == b"unknown" else node
+    return b""
+
+
+def _without_port(node: bytes) -> bytes:
+    """Some balancers write the port of the client too, which is another one each time."""
+    if node[:1] == b"[":
+        return node[1:].partition(b"]")[0]
+    host, _, port = node.partition(b":")
+    return node if b":" in port else host
 
 
 def forwarded_lines(peer: bytes, scheme: bytes, host: bytes) -> bytes:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from gateway.access import Keyring
 from gateway.access_log import AccessLog
+from gateway.callers import Callers
 from gateway.deadlines import NEVER, Deadlines
 from gateway.dial import in_process, tcp
 from gateway.errors import (
@@ -47,6 +48,7 @@ class Plane:
         "_waking",
         "access_log",
         "api",
+        "callers",
         "clients",
         "clock",
         "counters",
@@ -102,6 +104,7 @@ class Plane:
         self.access_log = access_log
         self.deadlines = Deadlines()
         self.counters = Counters()
+        self.callers = Callers(limits, self.counters)
         self.clients: set[Any] = set()
         self.draining = False
         self.upstream_host = upstream_host

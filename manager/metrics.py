@@ -62,6 +62,7 @@ class _Plane(Collector):
         yield _labelled("gateway_refusals", "Answers of the gateway's own, by code", "code", counters.refusals.items())
         yield _counter("gateway_connections", "Client connections accepted", counters.connections_total)
         yield _gauge("gateway_connections_open", "Client connections open", counters.connections)
+        yield _gauge("gateway_client_addresses", "Client addresses with a connection", counters.client_addresses)
         yield _counter("gateway_tunnels", "Connections that became tunnels (WebSocket)", counters.tunnels_total)
         yield _gauge("gateway_tunnels_open", "Tunnels open", counters.tunnels)
         yield _counter("gateway_dials", "Connections made to sandboxes", counters.dials)

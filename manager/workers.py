@@ -48,6 +48,8 @@ def share_of(limits: Limits, processes: int) -> Limits:
     return replace(
         limits,
         max_connections=part(limits.max_connections),
+        max_client_connections=part(limits.max_client_connections),
+        max_client_heads=part(limits.max_client_heads),
         max_sandbox_exchanges=part(limits.max_sandbox_exchanges),
         pool_max_idle=part(limits.pool_max_idle),
     )

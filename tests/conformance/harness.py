@@ -101,9 +101,11 @@ class World:
         route = self.table.get(id.encode())
         return None if route is None else route.state
 
-    async def connect(self, tls: ssl.SSLContext | None = None, name: str | None = None) -> Client:
+    async def connect(
+        self, tls: ssl.SSLContext | None = None, name: str | None = None, source: str = "127.0.0.1"
+    ) -> Client:
         """A new connection to the gateway, closed at the end of the test; `name` is the server's in TLS."""
-        client = await Client.connect(self.port, tls, name)
+        client = await Client.connect(self.port, tls, name, source)
         self._clients.append(client)
         return client
 

@@ -181,9 +181,12 @@ class Client(Reader):
         self._writer = writer
 
     @classmethod
-    async def connect(cls, port: int, tls: ssl.SSLContext | None = None, name: str | None = None) -> Client:
-        """Opens a connection to 127.0.0.1."""
-        return cls(*await asyncio.open_connection("127.0.0.1", port, ssl=tls, server_hostname=name))
+    async def connect(
+        cls, port: int, tls: ssl.SSLContext | None = None, name: str | None = None, source: str = "127.0.0.1"
+    ) -> Client:
+        """Opens a connection to 127.0.0.1, from another address of this machine if the test likes."""
+        opened = asyncio.open_connection("127.0.0.1", port, ssl=tls, server_hostname=name, local_addr=(source, 0))
+        return cls(*await opened)
 
     async def send(self, data: bytes) -> None:
         """Writes bytes; that the gateway has closed meanwhile is no error here."""

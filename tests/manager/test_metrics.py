@@ -92,6 +92,7 @@ async def test_durations_are_a_histogram(scraped: Scraped) -> None:
     ("field", "name"),
     [
         ("connections", "gateway_connections_open"),
+        ("client_addresses", "gateway_client_addresses"),
         ("connections_total", "gateway_connections_total"),
         ("tunnels", "gateway_tunnels_open"),
         ("tunnels_total", "gateway_tunnels_total"),

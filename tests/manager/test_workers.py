@@ -293,8 +293,16 @@ def test_a_shared_port_is_taken_once() -> None:
 
 def test_shares_of_the_limits() -> None:
     """What is counted is divided among the processes, rounded up; times and sizes are not."""
-    limits = Limits(max_connections=10, max_sandbox_exchanges=1, pool_max_idle=0, head_timeout=3.0)
+    limits = Limits(
+        max_connections=10,
+        max_client_connections=4,
+        max_client_heads=0,
+        max_sandbox_exchanges=1,
+        pool_max_idle=0,
+        head_timeout=3.0,
+    )
     part = share_of(limits, 3)
     assert (part.max_connections, part.max_sandbox_exchanges, part.pool_max_idle) == (4, 1, 0)
+    assert (part.max_client_connections, part.max_client_heads) == (2, 0)
     assert (part.head_timeout, part.max_url_bytes) == (3.0, limits.max_url_bytes)
     assert share_of(limits, 1) == limits
