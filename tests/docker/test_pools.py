@@ -79,12 +79,13 @@ def asked(runtime: DockerRuntime, spec: Spec, **changes: Any) -> SandboxSpec:
 async def test_a_pooled_create_takes_what_waits(warm: DockerRuntime, spec: Spec) -> None:
     """The container has run all along, and says what its request says."""
     waiting = stock(warm)
-    made = await warm.create(asked(warm, spec, metadata={"team": "x"}, secure_token="t0ken"), print)
+    made = await warm.create(asked(warm, spec, metadata={"team": "x"}, secure_token="t0ken", owner="ann"), print)
     assert made.id in waiting
     assert made.status.state is SandboxState.RUNNING
     found = await warm.get(made.id)
     assert found is not None
     assert (found.metadata, found.secure_token, found.expires_at) == ({"team": "x"}, "t0ken", made.expires_at)
+    assert found.owner == "ann"
     assert found.expires_at is not None
     assert (await http_get((str(found.addresses.dial_host), EXECD_PORT), "/ping"))[0] == 200
 
