@@ -142,10 +142,14 @@ class Gateway:
         def accept() -> ClientConnection:
             return ClientConnection(plane, scheme)
 
+        # A connection whose handshake does not end is in none of our books, so it must not last for long.
+        shakes = None if tls is None else plane.limits.head_timeout
         if sock is not None:
-            server = await loop.create_server(accept, sock=sock, backlog=backlog, ssl=tls)
+            server = await loop.create_server(accept, sock=sock, backlog=backlog, ssl=tls, ssl_handshake_timeout=shakes)
         else:
-            server = await loop.create_server(accept, host, port or 0, backlog=backlog, ssl=tls)
+            server = await loop.create_server(
+                accept, host, port or 0, backlog=backlog, ssl=tls, ssl_handshake_timeout=shakes
+            )
         self._servers.append(server)
 
     async def drain(self, grace: float) -> None:

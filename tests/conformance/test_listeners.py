@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 import ssl
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 from tests.conformance.address import FORMS, Form
 from tests.conformance.case import Case, every, family, in_each_form
-from tests.conformance.harness import World, running
+from tests.conformance.harness import LIMITS, World, running
 from tests.conformance.wire import OK, Peer, Reply
 
 GET = b"GET {path}/x HTTP/1.1\r\n{host}\r\n\r\n"
@@ -149,11 +150,17 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-async def secure(certificate: Path) -> AsyncIterator[World]:
-    """A gateway that speaks TLS."""
+def serves(certificate: Path) -> ssl.SSLContext:
+    """A server that holds the certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
-    async with running(World(tls=context)) as made:
+    return context
+
+
+@pytest.fixture
+async def secure(serves: ssl.SSLContext) -> AsyncIterator[World]:
+    """A gateway that speaks TLS."""
+    async with running(World(tls=serves)) as made:
         yield made
 
 
@@ -235,6 +242,13 @@ async def test_tls_websocket(secure: World, trust: ssl.SSLContext, form: Form) -
     while not head.endswith(b"\r\n\r\n"):
         head += await client.take(1)
     assert await client.take(4) == b"ping"
+
+
+async def test_handshake_that_does_not_end(serves: ssl.SSLContext) -> None:
+    """Who connects to a TLS port and says nothing has as long as a request head has."""
+    async with running(World(dataclasses.replace(LIMITS, head_timeout=0.2), tls=serves)) as world:
+        client = await world.connect()
+        assert await client.until_end() == b""
 
 
 async def test_plain_http_on_a_tls_port(secure: World) -> None:
