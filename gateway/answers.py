@@ -21,6 +21,8 @@ _HTML: Final = (
 _ALWAYS: Final = b"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
 _CHALLENGE: Final = b'WWW-Authenticate: OpenSandbox-Secure-Access realm="sandbox"\r\n'
 _UNAUTHORIZED: Final = 401
+_LONGEST_ACCEPT: Final = 1024
+"""No browser's Accept has more than 200 bytes; taking a long one apart would cost others their time."""
 
 _PAGE: Final = """<!doctype html>
 <html lang="en">
@@ -96,7 +98,7 @@ def redirect(location: bytes, *, request_id: bytes, close: bool, cookies: Sequen
 
 def prefers_html(accept: bytes | None) -> bool:
     """Whether a client with this Accept header is a person's browser: it names text/html and does not prefer JSON."""
-    if accept is None:
+    if accept is None or len(accept) > _LONGEST_ACCEPT:
         return False
     weights = dict(_weight(part) for part in accept.lower().split(b","))
     html = weights.get(b"text/html", 0.0)

@@ -411,7 +411,6 @@ class Exchange:
         request = self._request
         if request is None:
             return
-        self.state = _ANSWERING
         self._status = response.status
         keep = request.keep_alive and self.request_sent and not self._plane.draining
         added = b""
@@ -436,6 +435,7 @@ class Exchange:
             if address.prefix and self._plane.rewrite_prefix:
                 added += incoming.mark(response, address, request, self._scheme(request))
             head = self._to_client(response, added)
+        self.state = _ANSWERING  # not earlier: of a head that cannot be written the client hears in an answer of ours
         if body:
             self.bytes_out = size = len(body)
             if self._quota is not None and self._upstream is not None:

@@ -28,10 +28,14 @@ from typing import Any, Final
 from gateway.access import AccessRule
 from gateway.activity import Report
 from gateway.codec import from_plain, to_plain
+from gateway.flow import LATER, Valve, put_off
 from gateway.limits import Limits
 from gateway.quotas import QuotaRules
 from gateway.routing import RoutingConfig
 from gateway.table import Reach, Removal, Resolution, RouteState, SandboxRoute
+
+_PER_TURN: Final = 32
+"""Most messages that are taken in one turn of the loop; a read can hold a thousand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,21 +205,27 @@ class Channel(asyncio.Protocol):
     """One end of the feed."""
 
     _transport: asyncio.Transport
+    _valve: Valve
 
     def __init__(
         self,
         take: Callable[[Message], None],
         lost: Callable[[], None],
-        caught_up: Callable[[], None] = lambda: None,
+        applied: Callable[[], None] = lambda: None,
     ) -> None:
         """`take` gets every message in order; `lost` is called once, when the other end has gone.
 
-        `caught_up` is called when everything that had arrived has been taken.
+        `applied` is called whenever some have been taken.
         """
         self._take = take
         self._lost = lost
-        self._caught_up = caught_up
-        self._rest = b""
+        self._applied = applied
+        self._rest = bytearray()
+        self._seen = 0
+        """How much of that has no end of a line in it."""
+        self._resting = False
+        """Whether what is there waits for a later turn."""
+        self._ended = False
         self._writable = asyncio.Event()
         self._writable.set()
         self.taken = 0
@@ -248,18 +258,42 @@ class Channel(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
+        self._valve = Valve(self._transport)
 
     def data_received(self, data: bytes) -> None:
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
+        self._rest += data
+        if not self._resting:
+            self._take_some()
+
+    def _take_some(self) -> None:
+        """Takes a few messages; the others wait for a later turn of the loop, and so does reading."""
+        rest, count, start = self._rest, 0, 0
+        while count < _PER_TURN and (end := rest.find(b"\n", max(start, self._seen))) >= 0:
+            line = bytes(rest[start:end])
+            start, count = end + 1, count + 1
             self.taken += 1
             self._take(decode(line))
-        if lines:
-            self._caught_up()
+        del rest[:start]
+        if count == _PER_TURN:
+            self._seen, self._resting = 0, True
+            self._valve.hold(LATER)
+            put_off(self._take_some)
+        else:
+            self._seen = len(rest)
+            if self._resting:
+                self._resting = False
+                self._valve.release(LATER)
+        if self._ended:
+            if not self._resting:
+                self._lost()
+        elif count:
+            self._applied()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._writable.set()
-        self._lost()
+        self._ended = True
+        if not self._resting:  # else what came before the end has its turn first
+            self._lost()
 
     def pause_writing(self) -> None:
         self._writable.clear()

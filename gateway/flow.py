@@ -1,14 +1,22 @@
-"""Flow control: reading from one side stops while somebody cannot take what it brings.
+"""Flow control: reading from one side stops while somebody cannot take what it brings, and while others have a turn.
 
 No other file pauses a transport. Several parties may have a reason at once (a slow other side, a request that is
 still being dialled, bytes of the next request), so a valve counts reasons, not calls, and every verb may be repeated.
+
+One loop serves everybody, so nobody may keep it. libuv reads a socket up to 32 times in a row as long as each read
+fills the buffer (256 000 bytes), and a few kilobytes can be thousands of chunks or frames. So whoever has brought a
+lot, or has more to be worked on than fits, stops being read and waits: `put_off` calls a few of them in each turn of
+the loop, in their order. Everybody else is read and answered in between.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
+from collections import deque
+from collections.abc import Callable
 from typing import Final, Protocol
+from weakref import WeakKeyDictionary
 
 from gateway.quotas import Quota
 
@@ -18,9 +26,56 @@ NOT_READY: Final = 2
 """There is no other side yet: the upstream connection is being made, or a request was already read ahead."""
 PACED: Final = 4
 """More bytes have passed than the sandbox may move in this time."""
-
 ENDED: Final = 8
 """Nothing more can come: the peer has finished sending. Never taken back."""
+LATER: Final = 16
+"""It has had its share of this turn of the loop."""
+
+SHARE_BYTES: Final = 65536
+"""Whoever has brought so much in one read lets others have their turn before the next."""
+_PER_TURN: Final = 4
+"""How many of those who wait go on in one turn: each may take a good part of a millisecond."""
+
+
+class _Turns:
+    """Who waits for a later turn of one loop."""
+
+    __slots__ = ("_scheduled", "_waiting")
+
+    def __init__(self) -> None:
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._scheduled = False
+
+    def add(self, work: Callable[[], None]) -> None:
+        self._waiting.append(work)
+        if not self._scheduled:
+            self._schedule()
+
+    def _schedule(self) -> None:
+        self._scheduled = True
+        asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        waiting = self._waiting
+        try:
+            for _ in range(min(_PER_TURN, len(waiting))):
+                waiting.popleft()()
+        finally:
+            self._scheduled = False
+            if waiting:
+                self._schedule()
+
+
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, _Turns] = WeakKeyDictionary()
+
+
+def put_off(work: Callable[[], None]) -> None:
+    """Calls `work` in a later turn of the running loop, after all that wait already, a few in each turn."""
+    loop = asyncio.get_running_loop()
+    turns = _turns.get(loop)
+    if turns is None:
+        turns = _turns[loop] = _Turns()
+    turns.add(work)
 
 
 class Held(Protocol):

@@ -18,6 +18,12 @@ REMEMBERED_HEAD: Final = 2048
 """The longest head that a connection remembers, in bytes."""
 
 
+_FEW: Final = 8
+"""Up to here taking single lines out of a list is quicker than making a new one."""
+MOST_LISTED: Final = 100
+"""Most items of one `Connection` or `Upgrade`: each costs time, and no real one has ten."""
+
+
 class _Silent:
     """What llhttp reports to when only its verdict counts."""
 
@@ -27,18 +33,27 @@ SILENT = _Silent()
 
 def joined(lines: list[bytes], drop: list[int]) -> bytes:
     """The lines but for those in `drop`, as they stand on the wire."""
-    if drop:
+    if 0 < len(drop) <= _FEW:
         lines = lines.copy()
         for index in sorted(set(drop), reverse=True):
             del lines[index]
+    elif drop:
+        dropped = set(drop)
+        lines = [line for index, line in enumerate(lines) if index not in dropped]
     return b"\r\n".join((*lines, b"")) if lines else b""
 
 
 def lines_named(lines: Sequence[bytes], names: set[bytes], known: Sequence[int]) -> list[int]:
     """Where lines with these lower-case names stand, but for those in `known`."""
+    skipped = set(known)
     return [
-        index for index, line in enumerate(lines) if line.partition(b":")[0].lower() in names and index not in known
+        index for index, line in enumerate(lines) if line.partition(b":")[0].lower() in names and index not in skipped
     ]
+
+
+def has_too_many(value: bytes) -> bool:
+    """Whether a list names more than anybody has a reason to."""
+    return value.count(b",") > MOST_LISTED
 
 
 def find(lines: Sequence[bytes], name: bytes) -> bytes | None:

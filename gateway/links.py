@@ -16,6 +16,7 @@ sandbox sees. Pure functions on bytes.
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import Final
 
 from gateway.routing import SIGNED, AddressForm, Route, Signature
@@ -36,6 +37,9 @@ _OUR_NAMES: Final = (ACCESS, LAST + b"=", LOCKED + ACCESS, LOCKED + LAST + b"=")
 _MOST_COOKIES: Final = 4
 _ENTER: Final = re.compile(rb"[?&]" + ENTER + rb"(" + SIGNED + rb")\Z")
 _SIGNED: Final = re.compile(SIGNED)
+_PAIRS: Final = re.compile(rb"(?:\A|;)[ \t]*+((?:" + LOCKED + rb")?" + _OURS + rb"[^=;]*+)=([^;]*+)")
+"""Only our own cookies: of others a page can set thousands, and looking at each would cost everybody's time."""
+_OUR_PAIRS: Final = re.compile(rb";[ \t]*+(?:" + LOCKED + rb")?(?:" + ACCESS + rb"|" + LAST + rb"=)[^;]*+")
 
 
 def without_signature(route: Route, host: bytes, scheme: bytes) -> tuple[bytes, Signature | None] | None:
@@ -102,17 +106,16 @@ def cookie_values(cookies: bytes | None, name: bytes) -> list[bytes]:
     """The values of the cookies with this name, at most a few: a page can set any number of them."""
     if cookies is None or name not in cookies:
         return []
-    pairs = (pair.strip(b" \t").partition(b"=") for pair in cookies.split(b";"))
-    return [value for key, _, value in pairs if key == name][:_MOST_COOKIES]
+    named = (pair[2].rstrip(b" \t") for pair in _PAIRS.finditer(cookies) if pair[1] == name)
+    return list(islice(named, _MOST_COOKIES))
 
 
 def strip_cookies(cookies: bytes) -> bytes:
     """A Cookie value without our cookies; empty when nothing is left, the same object when there were none."""
     if _OURS not in cookies:
         return cookies
-    pairs = cookies.split(b";")
-    kept = [pair for pair in pairs if not is_ours(pair)]
-    return cookies if len(kept) == len(pairs) else b";".join(kept).lstrip(b" \t")
+    kept, dropped = _OUR_PAIRS.subn(b"", b";" + cookies)
+    return kept[1:].lstrip(b" \t") if dropped else cookies
 
 
 def is_ours(cookie: bytes) -> bool:

@@ -52,7 +52,7 @@ class TrustedPeers:
     def client(self, peer: bytes, forwarded_for: bytes) -> bytes:
         """The client's address, given the connection's peer and the X-Forwarded-For it sent."""
         client = peer
-        for hop in reversed(forwarded_for.split(b",")):
+        for hop in reversed(forwarded_for.rsplit(b",", _MOST_HOPS)[-_MOST_HOPS:]):
             if client not in self:
                 break
             hop = hop.strip(b" \t")

@@ -19,6 +19,7 @@ import re
 from dataclasses import replace
 from typing import Final
 
+from gateway.errors import UpstreamInvalid
 from gateway.links import last_prefixes
 from gateway.routing import RESERVED, Route, Router
 
@@ -26,10 +27,15 @@ _LINES: Final = re.compile(
     rb"^(location|content-location|refresh|link|set-cookie):([^\r\n]*)", re.IGNORECASE | re.MULTILINE
 )
 _ABSOLUTE: Final = re.compile(rb"(?:(https?):)?//([^/?#\\]*)(.*)", re.IGNORECASE | re.DOTALL)
-_REFRESH: Final = re.compile(rb"(\s*[0-9.]+\s*[;,]\s*(?:url\s*=\s*)?[\"']?)([^\"']*)(.*)", re.IGNORECASE | re.DOTALL)
+_REFRESH: Final = re.compile(
+    rb"(\s*+[0-9.]++(?:\s*+[;,]\s*+|\s++)(?:url\s*+=\s*+)?[\"']?)([^\"']*+)(.*)", re.IGNORECASE | re.DOTALL
+)
+"""From the start of the value, as browsers read it (HTML, "shared declarative refresh steps")."""
 _LINK: Final = re.compile(rb"<([^<>]*)>")
 _REFERER: Final = re.compile(rb"https?://([^/?#]*)(/[^?#]*)?.*", re.IGNORECASE | re.DOTALL)
 _FIRST_SEGMENT: Final = re.compile(rb"/([^/?]+)")
+_MOST_PLACES: Final = 1000
+"""Links and cookie attributes that are rewritten in one head: each costs a microsecond, and no real answer has 100."""
 _DEFAULT_PORTS: Final = {b"http": b":80", b"https": b":443"}
 
 
@@ -37,19 +43,24 @@ def rewrite(block: bytes, prefix: bytes, host: bytes, *, outside: bool = False) 
     """Header lines (each ending in CR LF) of an answer from under `prefix`; `host` is the request's Host.
 
     `outside` says that the request was for a path outside the prefix: for that a cookie without a path would be set.
-    The same object comes back when nothing has to change.
+    The same object comes back when nothing has to change. Raises UpstreamInvalid when there is too much to change.
     """
     if not prefix or _LINES.search(block) is None:
         return block
+    left = _MOST_PLACES
 
     def replace(line: re.Match[bytes]) -> bytes:
+        nonlocal left
         name, value = line[1].lower(), line[2]
+        left -= 1 + value.count(b"<" if name == b"link" else b";")
+        if left < 0:
+            raise UpstreamInvalid("The answer's head holds more links and cookies than a gateway can correct.")
         if name == b"set-cookie":
             changed = _confine(value, prefix, host, outside=outside)
         elif name == b"link":
             changed = _LINK.sub(lambda m: b"<" + _relocate(m[1], prefix, host) + b">", value)
         elif name == b"refresh":
-            changed = _REFRESH.sub(lambda m: m[1] + _relocate(m[2], prefix, host) + m[3], value, count=1)
+            changed = _refresh(value, prefix, host)
         else:
             changed = _relocate(value, prefix, host)
         return line[1] + b":" + changed
@@ -108,6 +119,11 @@ def page_of(host: bytes, referer: bytes | None) -> bytes | None:
     if match is None or match[1].lower() != host.lower():
         return None
     return match[2] or b"/"
+
+
+def _refresh(value: bytes, prefix: bytes, host: bytes) -> bytes:
+    found = _REFRESH.match(value)
+    return value if found is None else found[1] + _relocate(found[2], prefix, host) + found[3]
 
 
 def _relocate(value: bytes, prefix: bytes, host: bytes) -> bytes:

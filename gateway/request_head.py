@@ -37,7 +37,7 @@ from gateway.fields import (
     Field,
     request_lines,
 )
-from gateway.heads import REMEMBERED_HEAD, SILENT, find, joined, lines_named
+from gateway.heads import REMEMBERED_HEAD, SILENT, find, has_too_many, joined, lines_named
 from gateway.limits import Limits
 from gateway.links import strip_cookies
 from gateway.metrics import FORM_NONE
@@ -350,10 +350,14 @@ def _note_routing(request: RequestHead) -> None:
 def _read_connection(request: RequestHead, value: bytes) -> None:
     if value == b"keep-alive":
         return
+    if has_too_many(value):
+        raise BadRequest("Connection names too many headers")
     tokens = {token.strip(b" \t") for token in value.split(b",")}
     request.keep_alive = b"close" not in tokens and (request.minor == 1 or b"keep-alive" in tokens)
     if b"upgrade" in tokens and not request.length and request.minor == 1:
         offers = b", ".join(field.value for _, field in request._fields if field.kind == UPGRADE)
+        if has_too_many(offers):
+            raise BadRequest("Upgrade names too many protocols")
         # h2c would hand the connection to a protocol whose requests we could not see (RFC 9113 dropped it).
         if not any(offer.strip(b" \t").startswith(b"h2") for offer in offers.lower().split(b",")):
             request.upgrade = offers

@@ -11,10 +11,12 @@ import httptools
 from gateway import framing
 from gateway.errors import BadRequest, UpstreamInvalid
 from gateway.fields import CODING, CONNECTION, COOKIE, LENGTH, ORIGIN_WIDE, UPGRADE, response_lines
-from gateway.heads import REMEMBERED_HEAD, SILENT, find, joined, lines_named
+from gateway.heads import REMEMBERED_HEAD, SILENT, find, has_too_many, joined, lines_named
 from gateway.links import is_ours
 
 _REMEMBERED_STATUSES: Final = 1024
+MAX_LINES: Final = 1000
+"""Most header lines of an answer: each costs a microsecond or two, and no real answer has 200."""
 _response_fields = response_lines(UpstreamInvalid)
 _is_status_line = re.compile(rb"HTTP/1\.[01] [1-5][0-9][0-9](?: [^\x00-\x08\x0a-\x1f\x7f]*+)?").fullmatch
 
@@ -104,6 +106,8 @@ def parse_response(head: bytes, *, to_head: bool) -> ResponseHead:
     Raises UpstreamInvalid.
     """
     lines = head[:-4].split(b"\r\n")
+    if len(lines) > MAX_LINES:
+        raise UpstreamInvalid
     start, status, minor = _status_lines[lines.pop(0)]
     response = ResponseHead(start, status, minor, lines)
     length = _read_response_lines(response)
@@ -163,6 +167,8 @@ def _read_response_connection(response: ResponseHead, value: bytes) -> None:
     if value == b"keep-alive":
         response.keep_alive = True
         return
+    if has_too_many(value):
+        raise UpstreamInvalid
     tokens = {token.strip(b" \t") for token in value.split(b",")}
     response.keep_alive = b"close" not in tokens and (response.minor == 1 or b"keep-alive" in tokens)
     named = tokens - {b"", b"close", b"keep-alive", b"upgrade", b"content-length"}

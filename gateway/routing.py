@@ -50,7 +50,6 @@ _PROXY = re.compile(rb"((?:/v1)?/sandboxes/(%b)/proxy/(%b))%b" % (_ID, _PORT, _E
 _LIKE_PROXY = re.compile(rb"(?:/v1)?/sandboxes/[^/?]*/proxy" + _END)
 _URI = re.compile(rb"/(%b)/(%b)%b(?:/(%b)/(%b)%b)?" % (_ID, _PORT, _END, _EXPIRES, _SIGNATURE, _END))
 _FULL_ID = re.compile(_ID)
-_FULL_PORT = re.compile(_PORT)
 
 _MAX_PORT: Final = 65535
 _MAX_EXPIRES: Final = 2**64 - 1

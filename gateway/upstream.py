@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 from gateway.deadlines import NEVER
 from gateway.errors import BadRequest, GatewayError, UpstreamInvalid
-from gateway.flow import ENDED, PEER_GONE, SLOW_PEER, Held, Valve, peer_state
+from gateway.flow import ENDED, LATER, PEER_GONE, SHARE_BYTES, SLOW_PEER, Held, Valve, peer_state, put_off
 from gateway.framing import CHUNKED, UNTIL_CLOSE, ChunkedDecoder
 from gateway.limits import Limits
 from gateway.response_head import ResponseHead, ResponseReader
@@ -27,6 +27,9 @@ _HEAD: Final = -10
 _TUNNEL: Final = -11
 MAX_INTERIM: Final = 16
 """Most 1xx answers before the final one; more is a program that answers nothing."""
+_HEAD_END: Final = b"\r\n\r\n"
+_SHORT_HEAD: Final = 4096
+"""Behind a longer 1xx answer the next waits for another turn of the loop."""
 
 CLOSING_SECONDS = 3.0
 """How long a sandbox that takes none of what is still to be sent holds up the end of its connection."""
@@ -91,12 +94,14 @@ class UpstreamConnection(asyncio.Protocol):
     __slots__ = (
         "_buffer",
         "_chunks",
+        "_ended",
         "_interims",
         "_keep",
         "_left",
         "_max_head",
         "_pool_idle",
         "_reader",
+        "_resting",
         "_slow",
         "_to_head",
         "_unsent",
@@ -118,6 +123,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._max_head = limits.max_head_bytes
         self._pool_idle = limits.pool_idle_timeout
         self._slow = False
+        self._resting = False
+        """Whether it waits for its next turn, reading paused."""
+        self._ended: bool | None = None
+        """Set when the connection has ended before all its bytes had their turn: whether it was an orderly end."""
         self._reader = ResponseReader()
         self.idle_since = 0.0
         self.used = 0
@@ -131,7 +140,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _reset(self) -> None:
         self._left = _IDLE
-        self._buffer = b""
+        self._buffer = bytearray()
+        """A head in parts, or what is put off."""
         self._chunks: ChunkedDecoder | None = None
         self._keep = False
         self._to_head = False
@@ -181,9 +191,40 @@ class UpstreamConnection(asyncio.Protocol):
                 self._read_chunks(sink, data)
             else:
                 sink.on_data(data)
+                if len(data) >= SHARE_BYTES:
+                    self._rest()
         except (BadRequest, UpstreamInvalid) as error:
             self.abort()
             sink.on_lost(error if isinstance(error, UpstreamInvalid) else UpstreamInvalid())
+
+    def put_off(self, data: bytes) -> None:
+        """Keeps bytes for the next turn of the loop, when they come as if they were read then."""
+        self._buffer += data
+        self._rest()
+
+    def _rest(self) -> None:
+        """Lets others have their turn."""
+        if not self._resting and self.sink is not None:
+            self._resting = True
+            self.valve.hold(LATER)
+            put_off(self._go_on)
+
+    def _go_on(self) -> None:
+        """The next turn: what was put off, then reading."""
+        self._resting = False
+        data = b""
+        if self._buffer:
+            data = bytes(self._buffer)
+            self._buffer = bytearray()
+        chunks = self._chunks
+        if self.sink is not None and (data or (chunks is not None and chunks.more)):
+            self.data_received(data)
+        if self._resting:
+            return
+        if self._ended is not None:
+            self._lose(orderly=self._ended)
+        else:
+            self.valve.release(LATER)
 
     def _read_head(self, sink: Sink, data: bytes) -> None:
         reader = self._reader
@@ -215,22 +256,32 @@ class UpstreamConnection(asyncio.Protocol):
             if chunks.done:
                 self._finish(sink, chunks.trailers, chunks.rest)
                 return
+            if chunks.more:
+                self._rest()
         else:
             self._keep = False
             sink.on_head(response, data)
         sink.flush()
+        if len(data) >= SHARE_BYTES:
+            self._rest()
 
     def _find_head(self, sink: Sink, data: bytes) -> tuple[ResponseHead, bytes] | None:
         """The final answer's head and what came behind it, unless it is still to come or a tunnel has begun."""
-        if self._buffer:
-            data = self._buffer + data
-            self._buffer = b""
+        seen = len(self._buffer)
+        if seen:
+            self._buffer += data
+            if self._buffer.find(_HEAD_END, max(0, seen - 3)) < 0:
+                if len(self._buffer) > self._max_head:
+                    raise UpstreamInvalid
+                return None
+            data = bytes(self._buffer)
+            self._buffer = bytearray()
         while data:
-            end = data.find(b"\r\n\r\n")
+            end = data.find(_HEAD_END)
             if end < 0:
                 if len(data) > self._max_head:
                     raise UpstreamInvalid
-                self._buffer = data
+                self._buffer += data
                 break
             end += 4
             if end > self._max_head:
@@ -247,6 +298,9 @@ class UpstreamConnection(asyncio.Protocol):
             if self._interims > MAX_INTERIM:
                 raise UpstreamInvalid
             sink.on_interim(response)
+            if data and end > _SHORT_HEAD:
+                self.put_off(data)
+                break
         return None
 
     def _read_length(self, sink: Sink, left: int, data: bytes) -> None:
@@ -254,6 +308,8 @@ class UpstreamConnection(asyncio.Protocol):
         if size < left:
             self._left = left - size
             sink.on_data(data)
+            if size >= SHARE_BYTES:
+                self._rest()
             return
         rest = b""
         if size > left:
@@ -270,11 +326,15 @@ class UpstreamConnection(asyncio.Protocol):
         payload = chunks.feed(data)
         if payload:
             sink.on_data(payload)
-        if chunks.done and self.sink is sink:
+        if self.sink is not sink:
+            return
+        if chunks.done:
             self._finish(sink, chunks.trailers, chunks.rest)
+        elif chunks.more or len(data) >= SHARE_BYTES:
+            self._rest()
 
     def _finish(self, sink: Sink, trailers: bytes, rest: bytes) -> None:
-        keep = self._keep and not rest and sink.request_sent and not self._slow
+        keep = self._keep and not rest and sink.request_sent and not self._slow and self._ended is None
         self.sink = None
         self._left = _IDLE
         self._chunks = None
@@ -307,10 +367,17 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.home.forget(self)
         self.valve.lose()
+        chunks = self._chunks
+        if self._resting and (self._buffer or (chunks is not None and chunks.more)):
+            self._ended = exc is None  # what came before the end has its turn first
+        else:
+            self._lose(orderly=exc is None)
+
+    def _lose(self, *, orderly: bool) -> None:
         sink, self.sink = self.sink, None
         if sink is None:
             return
-        if self._left == UNTIL_CLOSE and exc is None:
+        if self._left == UNTIL_CLOSE and orderly:
             sink.on_end(b"")
         else:
             sink.on_lost(None)

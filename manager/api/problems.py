@@ -14,6 +14,7 @@ from manager.services.codes import INVALID_PARAMETER
 M = TypeVar("M", bound=BaseModel)
 
 _LONGEST = 60
+_MOST_PROBLEMS = 500
 _SECRET_PLACES = frozenset({"auth", "env", "password", "imageAuthPassword", "image_auth_password", "ossfs"})
 _WORDS = {"dict": "an object", "list": "a list", "NoneType": "null", "bool": "a boolean"}
 _VALUE_ERROR = "Value error, "
@@ -57,6 +58,8 @@ def validate(model: type[M], value: Any) -> M:
 
 def describe(error: ValidationError) -> str:
     """`<field>: <rule>, got <value>`, several joined by semicolons."""
+    if error.error_count() > _MOST_PROBLEMS:  # the library can only tell of all of them
+        return f"body: {error.error_count()} values are not as this request has them; see the API's description"
     details = error.errors(include_url=False)
     return "; ".join(_sentence(detail) for detail in details[:5] if not _follows(detail, details))
 

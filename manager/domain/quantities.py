@@ -34,7 +34,8 @@ _NANO = 1_000_000_000
 _DIGITS = 30
 """More than any amount has, before or after the point; decimals overflow far beyond."""
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5, "e": 6}
-_BYTES = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgtpe]?)(i?)b?\s*", re.IGNORECASE | re.ASCII)
+_BYTES = re.compile(r"(\d++(?:\.\d++)?)\s*+([kmgtpe]?)(i?)b?", re.IGNORECASE | re.ASCII)
+_BLANKS = " \t\n\r\f\v"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ def _amount(
 
 def byte_count(text: str, name: str) -> int:
     """`512Mi`, `1.5G`, `1024` as bytes. Raises Invalid under this name."""
-    match = _BYTES.fullmatch(text)
+    match = _BYTES.fullmatch(text.strip(_BLANKS))
     if match is None or (match[3] and not match[2]):
         raise _invalid(name, text)
     base = 1024 if match[3] else 1000

@@ -38,6 +38,7 @@ from gateway.metrics import Counters
 from gateway.quotas import QuotaRules
 from gateway.routing import RoutingConfig
 from gateway.table import Reach, Removal, Resolution, RouteState
+from tests.gateway.harness import Wire
 
 EVERY_BYTE = bytes(range(256))
 SETUP = Setup(
@@ -154,6 +155,23 @@ def test_lines_cut_anywhere(size: int) -> None:
         channel.data_received(stream[at : at + size])
     assert taken == MESSAGES
     assert channel.taken == len(MESSAGES)
+
+
+@pytest.mark.parametrize("ends", [False, True])
+async def test_many_messages_in_one_read(ends: bool) -> None:
+    """A few are taken in each turn of the loop, all of them in order, also when the other end has gone meanwhile."""
+    taken: list[Any] = []
+    channel, wire = Channel(taken.append, lambda: taken.append(None)), Wire()
+    wire.attach(channel)
+    wire.arrive(b"".join(map(encode, MESSAGES * 50)))
+    assert 0 < len(taken) < 100
+    assert not wire.reading
+    if ends:
+        wire.lose()
+    while len(taken) < len(MESSAGES) * 50 + ends:  # noqa: ASYNC110 - what is taken has no event
+        await asyncio.sleep(0)
+    assert wire.reading is not ends
+    assert taken == MESSAGES * 50 + [None] * ends
 
 
 async def _pair() -> tuple[Channel, Channel, list[Any], asyncio.Event]:

@@ -93,6 +93,9 @@ REFRESHES = [
     (b'0, "/x"', b'0, "/sb/8080/x"'),
     (b"5", b"5"),
     (b"5; url=x", b"5; url=x"),
+    (b"5 /x", b"5 /sb/8080/x"),
+    (b"0 url = /x", b"0 url = /sb/8080/x"),
+    (b"no 5; url=/x", b"no 5; url=/x"),
     (b"5; url=https://other.test/", b"5; url=https://other.test/"),
 ]
 

@@ -150,6 +150,7 @@ async def traffic(call: Call[NoQuery, NoBody]) -> web.Response:
 
 
 _ENDED = frozenset({SandboxState.FAILED, SandboxState.TERMINATED})
+_LONGEST_PREFER = 1024
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
@@ -158,7 +159,7 @@ def _settled(sandbox: Sandbox, wanted: str) -> bool:
 
 
 def _prefers_async(request: web.Request) -> bool:
-    preferences = ",".join(request.headers.getall("Prefer", []))
+    preferences = ",".join(request.headers.getall("Prefer", []))[:_LONGEST_PREFER]
     return "respond-async" in (item.strip().lower() for item in re.split("[,;]", preferences))
 
 

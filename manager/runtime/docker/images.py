@@ -27,7 +27,9 @@ DISK_FULL = "DOCKER::ENGINE_DISK_FULL"
 PROGRESS_EVERY = 0.5
 """Seconds between two looks at how far a pull is."""
 _MEBIBYTE = 1024 * 1024
-_OWN_PATH = re.compile(r"/[^\s\"':]*/(?:overlay2|volumes|containers|containerd)/[^\s\"':,;]*")
+_PATH = re.compile(r"/[^\s\"':]*+")
+_ITS_OWN = re.compile(r"/(?:overlay2|volumes|containers|containerd)/[^,;]*+")
+"""Behind this a path is of the Engine's own storage."""
 _ADDRESS = re.compile(r"\b(?:\d{1,3}\.){3}\d{1,3}:\d+|\[[0-9a-fA-F:.]+\]:\d+")
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "arm64v8": "arm64"}
 
@@ -280,8 +282,13 @@ _TEXTS: tuple[tuple[_Kind, str, str, tuple[str, ...]], ...] = (
 
 def said(error: errors.ManagerError, named: str = "") -> str:
     """What the Engine said, in one line, without its own paths and the addresses that `named` does not hold."""
-    text = _OWN_PATH.sub("(path)", " ".join(error.message.split()))
+    text = _PATH.sub(_hide_own, " ".join(error.message.split()))
     return _ADDRESS.sub(lambda found: found[0] if found[0] in named else "(address)", text)
+
+
+def _hide_own(path: re.Match[str]) -> str:
+    found = _ITS_OWN.search(path[0], 1)
+    return path[0] if found is None else "(path)" + path[0][found.end() :]
 
 
 def pull_error(image: str, error: errors.ManagerError) -> errors.ManagerError:

@@ -16,12 +16,43 @@ from manager.api.examples import REQUESTS
 from manager.api.routes import ROUTES
 from manager.domain import errors
 from manager.domain.sandbox import SandboxState
+from tests.conformance.work import Turns
 from tests.manager.api.conftest import Api, OpenApi, plain
 from tests.manager.fake_runtime import FakeRuntime, running
 
 JSON = {"Content-Type": "application/json"}
 DEEP = b'{"env":' + b'{"a":' * 40 + b"1" + b"}" * 41
-VERY_DEEP = b"[" * 100_000
+VERY_DEEP = b"[" * 4000
+MOST_STEPS = 300_000
+"""Instructions in one turn of the loop: some 6 ms."""
+
+
+HEAVY = {
+    "numbers": b'{"entrypoint":[' + b"1," * 500_000 + b"1]}",
+    "objects": b'{"volumes":[' + b"{}," * 2000 + b"{}]}",
+    "variables": b'{"env":{' + b",".join(b'"%d":1' % number for number in range(4900)) + b"}}",
+    "strings": b'{"entrypoint":["' + b'","' * 300_000 + b'"]}',
+    "a text with commas": b'{"env":{"A":"' + b"," * 500_000 + b'"}}',
+    "a text that is not ASCII": b'{"env":{"A":"' + "é".encode() * 500_000 + b'"}}',
+}
+
+
+@pytest.mark.parametrize("name", HEAVY)
+async def test_no_body_holds_the_loop(api: Api, name: str) -> None:
+    """However many values a body has, a turn of the loop has its bound."""
+    with Turns() as turns:
+        status, _ = await api.call("POST", "/sandboxes", data=HEAVY[name], headers=JSON)
+    assert status == 400
+    assert 0 < turns.longest < MOST_STEPS
+
+
+async def test_long_lists_in_headers(api: Api) -> None:
+    """Nor do lists of thousands in a header."""
+    await api.create()
+    with Turns() as turns:
+        await api.call("GET", "/sandboxes", headers={"If-None-Match": ",".join(['"a"'] * 2000)})
+        await api.call("POST", "/sandboxes", json=plain(), headers={"Prefer": "," * 8000})
+    assert 0 < turns.longest < MOST_STEPS
 
 
 async def test_health(api: Api) -> None:
@@ -86,6 +117,8 @@ async def test_head(api: Api) -> None:
         (b'{"env":{"\\ud800":"x"}}', "surrogate"),
         (DEEP, "nested deeper"),
         (VERY_DEEP, "nested deeper"),
+        (b'{"env":{"A":' + b"[],[" * 3000, "more than 5000 values"),
+        (b'{"env":{"A":"%b"}}' % (b'\\",' * 6000), "Exactly one of image"),
         (b'{"timeout":' + b"9" * 5000 + b"}", "number"),
     ],
 )

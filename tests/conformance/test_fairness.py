@@ -1,0 +1,331 @@
+"""Whatever a client or a sandbox sends, nobody else waits for it: the work in one turn of the loop has a bound.
+
+Each case sends what is most work for one parser or splice, as much of it as fits, through a real gateway, while the
+instructions that the program executes in each turn of the loop are counted (`work.Turns`). Without a bound per turn,
+a single read of such input takes millions. What is quadratic within one instruction shows in the growth of
+processor time when the input is doubled, which is four-fold then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from gateway.limits import Limits
+from tests.conformance.address import SANDBOX, Form
+from tests.conformance.harness import World, running
+from tests.conformance.wire import PATIENCE, Client, Peer
+from tests.conformance.work import Turns, seconds
+from tests.gateway import harness as memory
+
+MOST = 200_000
+"""Instructions in one turn of the loop: some 5 ms, of the 10 ms that nobody may exceed."""
+SIZE = 120_000
+"""Bytes of hostile input, which a single read can bring."""
+LONG = 60_000
+"""Bytes of one hostile header line."""
+FACTOR = 3.0
+"""Twice the input takes twice the time; where it takes four times as long something is done again and again."""
+READ = 256_000
+"""What uvloop reads at a time."""
+
+GET = b"GET {path}/x HTTP/1.1\r\n{host}\r\n\r\n"
+HEAD = b"GET {path}/x HTTP/1.1\r\n{host}\r\n%b\r\n\r\n"
+POST = b"POST {path}/x HTTP/1.1\r\n{host}\r\nTransfer-Encoding: chunked\r\n\r\n"
+NOBODY = b"GET /x HTTP/1.1\r\nHost: x\r\nOpenSandbox-Ingress-To: nobody-80\r\n%b\r\n"
+UPGRADE = b"GET {path}/ws HTTP/1.1\r\n{host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def fill(part: bytes, size: int = SIZE) -> bytes:
+    """The part as often as it fits."""
+    return part * (size // len(part))
+
+
+def lines(count: int, line: bytes) -> bytes:
+    """Header lines, each with its end."""
+    return (line + b"\r\n") * count
+
+
+def answer(head: bytes) -> bytes:
+    """An answer without a body, with this head."""
+    return b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n%b\r\n\r\n" % head
+
+
+async def swallow(peer: Peer) -> None:
+    """A sandbox that answers whenever what it has read ends like a request."""
+    while data := await peer._more():
+        if data.endswith(b"\r\n\r\n"):
+            await peer.send(EMPTY)
+
+
+def saying(data: bytes) -> Callable[[Peer], Awaitable[None]]:
+    """A sandbox that sends these bytes for an answer, and ends."""
+
+    async def play(peer: Peer) -> None:
+        await peer._more()
+        await peer.send(data)
+
+    return play
+
+
+@pytest.fixture
+async def wide() -> AsyncIterator[World]:
+    """A gateway with the limits that are the default."""
+    async with running(World(Limits(connect_budget=0.0))) as made:
+        made.backend.play = swallow
+        yield made
+
+
+async def drink(client: Client) -> None:
+    """Reads everything the gateway answers, until it closes."""
+    async with asyncio.timeout(4 * PATIENCE):
+        while await client._more():
+            pass
+
+
+async def work_of(world: World, data: bytes, *, finish: bool = True) -> Turns:
+    """What the gateway does with these bytes, until it has read them all and has closed; then others are served."""
+    client = await world.connect()
+    with Turns() as turns:
+        drinking = asyncio.ensure_future(drink(client))
+        await client.send(data)
+        if finish:
+            client.finish()
+        await drinking
+    world.backend.play = swallow
+    await world.settled()
+    return turns
+
+
+FROM_CLIENTS = {
+    "empty lines": fill(b"\r\n"),
+    "1-byte chunks": POST + fill(b"1\r\nx\r\n") + b"0\r\n\r\n",
+    "extensions": POST + fill(b"1;a=b;c=d\r\nx\r\n") + b"0\r\n\r\n",
+    "trailers": POST + b"0\r\n" + fill(b"a:\r\n", 16_000) + b"\r\n",
+    "malformed chunks": POST + fill(b"1\r\nx\r\n") + b"z",
+    "refused requests": NOBODY % b"" * (SIZE // len(NOBODY)),
+    "refused requests of browsers": NOBODY % b"Accept: text/html\r\n" * (SIZE // len(NOBODY)),
+    "pipelined requests": GET * 500,
+    "pipelined bodies": (POST + b"1\r\nx\r\n0\r\n\r\n") * 500,
+    "Accept": NOBODY % (b"Accept: " + fill(b",", LONG) + b"\r\n"),
+    "Accept with weights": NOBODY % (b"Accept: " + fill(b"a;q=0,", LONG) + b"\r\n"),
+    "Connection": HEAD % (b"Connection: " + fill(b"a,", LONG)),
+    "Upgrade": HEAD % (b"Connection: upgrade\r\nUpgrade: " + fill(b"a,", LONG)),
+    "Transfer-Encoding": HEAD % (b"Transfer-Encoding: " + fill(b"chunked,", LONG)),
+    "cookies": HEAD % (b"Cookie: " + fill(b"a=b;", LONG)),
+    "cookies of ours": HEAD % (b"Cookie: " + fill(b"opensandbox-last=/a;", LONG)),
+    "a page's cookies": b"GET /x HTTP/1.1\r\nHost: x\r\nCookie: %b\r\n\r\n" % fill(b"opensandbox-last=;", LONG),
+    "Referer": b"GET /x HTTP/1.1\r\nHost: x\r\nReferer: http://x%b\r\n\r\n" % fill(b"/sb/8080", LONG),
+    "X-Forwarded-For": HEAD % (b"X-Forwarded-For: " + fill(b"127.0.0.1,", LONG)),
+    "lines": HEAD % lines(180, b"a:")[:-2],
+    "lines with underscores": HEAD % lines(180, b"a_" * 150 + b":")[:-2],
+    "target": b"GET {path}/%b HTTP/1.1\r\n{host}\r\n\r\n" % fill(b"/", 16_000),
+}
+
+
+@pytest.mark.parametrize("name", FROM_CLIENTS)
+@pytest.mark.parametrize("form", [Form.HEADER, Form.URI])
+async def test_what_a_client_sends(wide: World, name: str, form: Form) -> None:
+    """Heads, bodies, trailers and pipelines."""
+    turns = await work_of(wide, form.write(FROM_CLIENTS[name]))
+    assert 0 < turns.longest < MOST
+
+
+FROM_SANDBOXES = {
+    "1-byte chunks": CHUNKED + fill(b"1\r\nx\r\n") + b"0\r\n\r\n",
+    "extensions": CHUNKED + fill(b"1;a=b;c=d\r\nx\r\n") + b"0\r\n\r\n",
+    "trailers": CHUNKED + b"0\r\n" + fill(b"a:\r\n", 16_000) + b"\r\n",
+    "an event stream": CHUNKED + fill(b"f\r\ndata: something\r\n\r\n") + b"0\r\n\r\n",
+    "interim answers": (b"HTTP/1.1 103 Early Hints\r\n" + lines(900, b"Link: </a>") + b"\r\n") * 16 + EMPTY,
+    "lines": answer(lines(16_000, b"a:")[:-2]),
+    "fewer lines": answer(lines(990, b"a:")[:-2]),
+    "lines named by Connection": answer(lines(900, b"a:") + b"Connection: a"),
+    "names in Connection": answer(b"Connection: " + fill(b"a,", LONG)),
+    "Refresh": answer(b"Refresh: " + fill(b"1", LONG)),
+    "Refresh with blanks": answer(b"Refresh: 1" + fill(b" ", LONG) + b"x"),
+    "Location": answer(b"Location: " + fill(b"/", LONG)),
+    "Set-Cookie": answer(b"Set-Cookie: a=b" + fill(b";", LONG)),
+    "paths of a cookie": answer(b"Set-Cookie: a=b" + fill(b";path=/", LONG)),
+    "cookies": answer(lines(900, b"Set-Cookie: a=b; Path=/; Domain=x; Secure")[:-2]),
+    "Link": answer(b"Link: " + fill(b"<>", LONG)),
+}
+
+
+@pytest.mark.parametrize("name", FROM_SANDBOXES)
+@pytest.mark.parametrize("form", [Form.HEADER, Form.URI])
+async def test_what_a_sandbox_answers(wide: World, name: str, form: Form) -> None:
+    """Heads, interim answers, bodies and trailers, and what is rewritten under a prefix."""
+    wide.backend.play = saying(FROM_SANDBOXES[name])
+    turns = await work_of(wide, form.write(HEAD % b"Connection: close"), finish=False)
+    assert 0 < turns.longest < MOST
+
+
+@pytest.mark.parametrize("frame", [b"\x82\x00", b"\x82\x01x", b"\x82\x7e\x00\x01x"])
+async def test_frames(wide: World, frame: bytes) -> None:
+    """WebSocket frames, which are counted on their way to the client."""
+    data = fill(frame) + b"\x88\x00"
+    wide.backend.play = saying(SWITCH + data)
+    client = await wide.connect()
+    with Turns() as turns:
+        await client.send(Form.HEADER.write(UPGRADE))
+        assert (await client.until_end()).endswith(data)
+    assert 0 < turns.longest < MOST
+
+
+@pytest.mark.parametrize("preface", [b"PROXY UNKNOWN\r\n", b"PROXY UNKNOWN" + fill(b" 1.1.1.1"), b"\r\n" * 50_000])
+async def test_proxy_preface(preface: bytes) -> None:
+    """What stands before the first request of a connection that a proxy passes on."""
+    async with running(World(Limits(), trusted=["127.0.0.0/8"], proxy_protocol=True)) as world:
+        client = await world.connect()
+        with Turns() as turns:
+            drinking = asyncio.ensure_future(drink(client))
+            await client.send(preface + NOBODY % b"" * 500)
+            client.finish()
+            await drinking
+        assert 0 < turns.longest < MOST
+
+
+async def test_a_chain_of_trusted_proxies(trusting: World) -> None:
+    """A client behind one may write thousands of others in front of its own address."""
+    trusting.backend.play = swallow
+    chain = b", ".join(b"127.0.%d.%d" % divmod(number, 200) for number in range(600))
+    turns = await work_of(trusting, Form.HEADER.write(HEAD % (b"X-Forwarded-For: " + chain)))
+    assert 0 < turns.longest < MOST
+
+
+async def test_many_clients_at_once(wide: World) -> None:
+    """The bound is that of all together: those with much to be worked on wait for each other."""
+    data = Form.HEADER.write(POST) + fill(b"1\r\nx\r\n", 12_000)
+    route = wide.table.get(SANDBOX.encode())
+    assert route is not None
+    clients = [await wide.connect() for _ in range(16)]
+    with Turns() as turns:
+        for client in clients:
+            await client.send(data)
+        await wide.until(lambda: sum(exchange.bytes_in for exchange in route.live) == 16 * 2000)  # type: ignore[attr-defined]
+    assert 0 < turns.longest < MOST
+
+
+# Bulk: how much is read of one connection in a turn of the loop.
+
+
+def bulk() -> list[bytes]:
+    """As much as uvloop reads of one socket in one turn."""
+    return [bytes(READ)] * 32
+
+
+async def at_rest(wire: memory.Wire, count: Callable[[], int]) -> int:
+    """How many bytes had passed when the gateway stopped reading; waits until all have."""
+    first = count()
+    async with asyncio.timeout(PATIENCE):
+        while count() < 32 * READ:
+            await asyncio.sleep(0)
+            wire.settle()
+    return first
+
+
+async def test_bulk_upload() -> None:
+    """One read of a body, then others have their turn."""
+    world = memory.World()
+    sandbox, client = world.stock(), world.connect()
+    client.arrive(b"POST /x HTTP/1.1\r\nHost: x\r\n%bContent-Length: %d\r\n\r\n" % (memory.ADDRESS, 32 * READ))
+    sandbox.take()
+    client.arrive(*bulk())
+    assert await at_rest(client, lambda: len(sandbox.sent)) <= READ
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (32 * READ),
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n" % (32 * READ),
+        b"HTTP/1.1 200 OK\r\n\r\n",
+    ],
+    ids=["length", "chunked", "until close"],
+)
+async def test_bulk_download(head: bytes) -> None:
+    """Likewise of an answer."""
+    world = memory.World()
+    sandbox, client = world.stock(), world.connect()
+    client.arrive(b"GET /x HTTP/1.1\r\nHost: x\r\n%b\r\n" % memory.ADDRESS)
+    sandbox.arrive(head)
+    client.take()
+    sandbox.arrive(*bulk())
+    assert await at_rest(sandbox, lambda: len(client.sent)) <= READ + 16
+
+
+@pytest.mark.parametrize("upload", [True, False])
+async def test_bulk_in_a_tunnel(upload: bool) -> None:
+    """Likewise of either side of a tunnel."""
+    world = memory.World()
+    sandbox, client = world.stock(), world.connect()
+    client.arrive(b"GET /x HTTP/1.1\r\nHost: x\r\n%bConnection: Upgrade\r\nUpgrade: raw\r\n\r\n" % memory.ADDRESS)
+    sandbox.arrive(SWITCH.replace(b"websocket", b"raw"))
+    sandbox.take()
+    client.take()
+    source, target = (client, sandbox) if upload else (sandbox, client)
+    source.arrive(*bulk())
+    assert await at_rest(source, lambda: len(target.sent)) <= READ
+
+
+async def test_bulk_streams_take_turns() -> None:
+    """Of many streams at full speed a few are read in each turn of the loop."""
+    world = memory.World()
+    pairs = []
+    for _ in range(20):
+        sandbox, client = world.stock(), world.connect()
+        client.arrive(b"POST /x HTTP/1.1\r\nHost: x\r\n%bContent-Length: %d\r\n\r\n" % (memory.ADDRESS, 32 * READ))
+        client.arrive(*bulk())
+        pairs.append((client, sandbox))
+    passed = sum(len(sandbox.sent) for _, sandbox in pairs)
+    await asyncio.sleep(0)
+    for client, _ in pairs:
+        client.settle()
+    assert 0 < sum(len(sandbox.sent) for _, sandbox in pairs) - passed <= 4 * READ
+
+
+# What is searched or copied again and again: growth of processor time.
+
+
+def client_bytes(data: bytes, step: int) -> Callable[[], None]:
+    """A client that sends these bytes in small packets."""
+
+    def send() -> None:
+        client = memory.World().connect()
+        for at in range(0, len(data), step):
+            client.arrive(data[at : at + step])
+
+    return send
+
+
+def sandbox_bytes(data: bytes, step: int) -> Callable[[], None]:
+    """A sandbox that does."""
+
+    def send() -> None:
+        world = memory.World()
+        sandbox, client = world.stock(), world.connect()
+        client.arrive(b"GET /x HTTP/1.1\r\nHost: x\r\n%b\r\n" % memory.ADDRESS)
+        for at in range(0, len(data), step):
+            sandbox.arrive(data[at : at + step])
+
+    return send
+
+
+PACKETS = {
+    "a head": (client_bytes, b"GET /x HTTP/1.1\r\nA: %b", 60_000, 8),
+    "an answer's head": (sandbox_bytes, b"HTTP/1.1 200 OK\r\nA: %b", 60_000, 8),
+    "trailers": (sandbox_bytes, CHUNKED + b"0\r\nA: %b", 16_000, 1),
+}
+
+
+@pytest.mark.parametrize("name", PACKETS)
+async def test_small_packets(name: str) -> None:
+    """What comes in small packets is not looked at again from its beginning with each of them."""
+    send, start, size, step = PACKETS[name]
+    once, twice = (seconds(send(start % (b"x" * length), step)) for length in (size // 2, size))
+    assert twice < FACTOR * once
