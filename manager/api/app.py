@@ -12,6 +12,7 @@ from gateway.limits import Limits
 from manager.api.body import MAX_BODY_BYTES, ask_later
 from manager.api.call import DOCUMENT, PAGE, SCRAPE, SERVICES, read_call
 from manager.api.handlers.server import server_version
+from manager.api.hosts import own_hosts
 from manager.api.middleware import audit, envelopes, etags, finish_head, guard
 from manager.api.openapi import document
 from manager.api.ownership import check_ownership
@@ -44,7 +45,7 @@ def build_app(services: Services, settings: Settings, *, scrape: Callable[[], by
             envelopes,
             etags,
             audit,
-            guard(services, allow_sandbox_callers=server.allow_sandbox_callers),
+            guard(services, own_hosts(settings), allow_sandbox_callers=server.allow_sandbox_callers),
         ],
     )
     app.on_response_prepare.append(finish_head)

@@ -20,6 +20,7 @@ STATUSES: dict[type[errors.ManagerError], int] = {
     errors.Conflict: 409,
     errors.Gone: 410,
     errors.TooLarge: 413,
+    errors.Misdirected: 421,
     errors.TooMany: 429,
     errors.Failed: 500,
     errors.Unsupported: 501,

@@ -125,6 +125,7 @@ FAILURES = {
         f"Sandbox {_ID} reached the end of its lifetime. Create a new one, with a longer timeout.",
     ),
     413: ("SERVER::BODY_TOO_LARGE", "the body is larger than 1048576 bytes"),
+    421: ("MISDIRECTED_REQUEST", "This server has no API key, so it answers only under names that are its own."),
     429: ("SERVER::CAPACITY_REACHED", "server.max_sandboxes: 200 sandboxes exist; delete one first"),
     500: ("DOCKER::SANDBOX_START_FAILED", "Failed to create or start container: ..."),
     501: ("KUBERNETES::POOL_NOT_SUPPORTED", "Pool management requires the kubernetes runtime."),

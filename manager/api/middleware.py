@@ -16,6 +16,7 @@ from manager.api import cors
 from manager.api.auth import FROM_SANDBOX, READING, check_origin, check_scope, identify, presented_key
 from manager.api.call import CALLER, KEY, SERVICES, SUBJECT
 from manager.api.errors import UNKNOWN_ERROR, answer, envelope, status_of
+from manager.api.hosts import PROBES, OwnHosts
 from manager.api.routes import OPEN_PATHS
 from manager.domain.errors import Forbidden, ManagerError
 from manager.services.bundle import Services
@@ -69,11 +70,13 @@ async def finish_head(request: web.Request, response: web.StreamResponse) -> Non
         response.headers.update(cors.headers(request.headers, services.origins))
 
 
-def guard(services: Services, *, allow_sandbox_callers: bool) -> Middleware:
+def guard(services: Services, hosts: OwnHosts, *, allow_sandbox_callers: bool) -> Middleware:
     """A middleware that lets only those pass who may, and remembers who they are."""
 
     @web.middleware
     async def check(request: web.Request, handler: Next) -> web.StreamResponse:
+        if not services.keys and request.path not in PROBES:
+            hosts.check(request.host)
         if request.path in OPEN_PATHS:
             return await handler(request)
         if services.keys and cors.is_preflight(request.method, request.headers):

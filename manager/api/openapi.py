@@ -22,7 +22,7 @@ JSON = "application/json"
 
 _PLACEHOLDER = re.compile(r"{(\w+)}")
 _REFERENCE = "#/components/schemas/{model}"
-_SHARED_ERRORS = (401, 403, 429, 500)
+_SHARED_ERRORS = (401, 403, 421, 429, 500)
 """What every route that asks for a key can answer."""
 
 _PATH_PARAMETERS: dict[str, dict[str, Any]] = {

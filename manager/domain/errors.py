@@ -32,6 +32,10 @@ class Forbidden(ManagerError):
     """Raised when the caller is known and may not do this."""
 
 
+class Misdirected(ManagerError):
+    """Raised when the request came here under a name that is not this server's."""
+
+
 class NotFound(ManagerError):
     """Raised when what the request names does not exist."""
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, SecretStr
 
 from manager.settings.table import Table, option
-from manager.settings.values import Lower, OrNone
+from manager.settings.values import Lower, OrNone, host
 
 DEFAULT_KEY: Final = "default"
 """The name of `server.api_key` among the keys."""
@@ -43,6 +43,19 @@ def origin(text: str) -> str:
 
 
 Origin = Annotated[str, AfterValidator(origin)]
+
+
+def host_pattern(text: str) -> str:
+    """A host name, `*.` and a domain for every name under it, or `*`; raises ValueError otherwise."""
+    if text != "*":
+        try:
+            host(text.removeprefix("*."))
+        except ValueError:
+            raise ValueError('must be host names such as "box.example.com" or "*.example.com", or "*"') from None
+    return text.lower()
+
+
+HostPattern = Annotated[str, AfterValidator(host_pattern)]
 
 
 class ApiKeySettings(Table):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 
-from manager.settings.callers import ApiKeySettings, Origin
+from manager.settings.callers import ApiKeySettings, HostPattern, Origin
 from manager.settings.table import Table, option
 from manager.settings.values import (
     LEVELS,
@@ -53,6 +53,12 @@ class ServerSettings(Table):
         ("*",),
         allowed='a list of "*" or origins such as ["https://console.example.com"]',
         doc='Origins of pages that may call the REST API with a key; "*" is any, an empty list none',
+    )
+    allowed_hosts: tuple[HostPattern, ...] = option(
+        (),
+        allowed='a list of host names, "*." and a domain, or "*"',
+        doc="Names under which a server without an API key answers, beside addresses, localhost and the names in this "
+        'file; "*" is any, and then a page of any site may call it',
     )
     max_sandboxes: Annotated[int | None, OrNone] = option(
         None, least=1, doc="Most sandboxes that exist at once; a create beyond it is 429; unset means no limit"

@@ -61,6 +61,11 @@ def a_call_of_a_strangers_page(stage: Stage) -> Answer:
     return stage.house("gateway").call("POST", LIST, stage.wish(), Origin=STRANGER)
 
 
+@refusal("MISDIRECTED_REQUEST", 421, r"This server has no API key, .* 'evil\.example' is none\. .*allowed_hosts.*")
+def a_call_under_a_strangers_name(stage: Stage) -> Answer:
+    return stage.house("gateway").call("GET", LIST, Host="evil.example", Origin="http://evil.example")
+
+
 @refusal("SANDBOX_CALLER_FORBIDDEN", 403, r"Code inside a sandbox may not call this API\. .*allow_sandbox_callers .*")
 def a_call_from_inside_a_sandbox(stage: Stage) -> Answer:
     house = stage.house("gateway")

@@ -104,8 +104,8 @@ async def test_right_keys(locked: Api, headers: dict[str, str]) -> None:
         ({"Origin": "http://[broken"}, 403),
         ({"Sec-Fetch-Site": "cross-site"}, 403),
         ({"Sec-Fetch-Site": "same-origin"}, 200),
-        ({"Origin": "http://HOST.example:1", "Host": "host.example:1"}, 200),
-        ({"Origin": "http://host.example:2", "Host": "host.example:1"}, 403),
+        ({"Origin": "http://BOX.localhost:1", "Host": "box.localhost:1"}, 200),
+        ({"Origin": "http://box.localhost:2", "Host": "box.localhost:1"}, 403),
     ],
 )
 async def test_other_origins_without_a_key(api: Api, headers: dict[str, str], status: int) -> None:
