@@ -429,7 +429,7 @@ class Exchange:
         address = self._address
         if self.key is not None and address is not None:
             added += entrance.guard(address, request, response)
-        if address is None or address.form is _HOST:
+        if address is None or not (address.prefix or response.origin_wide):
             head = build_response(response, added)
         else:
             if address.prefix and self._plane.rewrite_prefix:
