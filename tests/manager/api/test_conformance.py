@@ -26,6 +26,7 @@ from schemathesis.checks import (
 )
 from schemathesis.core.failures import AcceptedNegativeData
 
+from gateway.token_bucket import TokenBuckets
 from manager.api.auth import KEY_HEADER
 from manager.api.call import PREFIX
 from manager.api.openapi import document
@@ -95,7 +96,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A server for all of this file."""
     with serve(tmp_path_factory.mktemp("served"), server={"api_key": KEY}) as server:
         # Of wrong keys there are many here; how many one address may send is another test's.
-        server.house.services.guesses._burst = math.inf
+        server.house.services.guesses._spent = TokenBuckets(math.inf, 1.0, 1)
         yield server
 
 
