@@ -187,7 +187,7 @@ def a_network_that_the_engine_cannot_look_at(stage: Stage) -> Answer:
 
 @refusal("DOCKER::SANDBOX_START_FAILED", 503, r"The Engine found no free host port: .* Try again .*port_range_min.*")
 def a_host_without_a_free_port(stage: Stage) -> Answer:
-    house = stage.house("direct")
+    house = stage.house("impatient")
     with stage.refusing("POST", r"/containers/[^/]+/start", "driver failed: Bind failed: port is already allocated"):
         return house.create()
 
