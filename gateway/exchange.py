@@ -60,7 +60,7 @@ from gateway.quotas import Quota
 from gateway.refusals import for_removal, for_state
 from gateway.request_head import RequestHead
 from gateway.response_head import ResponseHead, build_response
-from gateway.routing import AddressForm, Route
+from gateway.routing import Route
 from gateway.table import Removal, RouteState, SandboxRoute
 from gateway.tunnel import Tunnel
 
@@ -68,7 +68,6 @@ if TYPE_CHECKING:
     from gateway.upstream import UpstreamConnection
 
 _RUNNING = RouteState.RUNNING
-_HOST = AddressForm.HOST
 JOINED_BYTES = 8192
 """Up to here copying a body behind its head is cheaper than a second buffer for the kernel."""
 HELD_BYTES = 65536
