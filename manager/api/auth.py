@@ -2,7 +2,8 @@
 
 Without a key the API is open, which is meant for one's own machine. A browser on that machine runs other people's
 pages, so calls that a page of another origin makes are refused then. Code inside a sandbox must not create sandboxes:
-calls that come from a live sandbox's own address are always refused unless the configuration allows them.
+calls that come from a sandbox's address, of whatever server on the Engine, are refused unless the configuration allows
+them.
 """
 
 from __future__ import annotations

@@ -27,6 +27,11 @@ PEER_HEADER = "X-Gateway-Peer"
 REQUEST_ID = "X-Request-ID"
 """Both are set by the gateway alone: what a client sends under these names never gets here."""
 
+NOT_FOR_SANDBOXES = (
+    "Code inside a sandbox may not call this API, and your address may be a sandbox's. "
+    "server.allow_sandbox_callers = true would allow it; SECURITY.md says which addresses count."
+)
+
 _logger = logging.getLogger(__name__)
 _audit = logging.getLogger("manager.audit")
 _LONGEST_LIST = 2048
@@ -82,11 +87,8 @@ def guard(services: Services, hosts: OwnHosts, *, allow_sandbox_callers: bool) -
         if services.keys and cors.is_preflight(request.method, request.headers):
             return web.Response(text="OK", headers=cors.preflight(request.headers, services.origins))
         peer = request.headers.get(PEER_HEADER, "")
-        if not allow_sandbox_callers and services.inventory.owns_address(peer):
-            raise Forbidden(
-                FROM_SANDBOX,
-                "Code inside a sandbox may not call this API. server.allow_sandbox_callers = true would allow it.",
-            )
+        if not allow_sandbox_callers and _is_sandbox(services, peer):
+            raise Forbidden(FROM_SANDBOX, NOT_FOR_SANDBOXES)
         if services.keys:
             presented = presented_key(request.headers)
             key = identify(presented, services.keys, services.guesses, peer, time.monotonic())
@@ -97,6 +99,10 @@ def guard(services: Services, hosts: OwnHosts, *, allow_sandbox_callers: bool) -
         return await handler(request)
 
     return check
+
+
+def _is_sandbox(services: Services, peer: str) -> bool:
+    return services.inventory.owns_address(peer) or services.runtime.is_sandbox_address(peer)
 
 
 @web.middleware

@@ -95,6 +95,9 @@ class Runtime(Protocol):
     def degraded(self) -> str | None:
         """Why the runtime cannot be relied on at present, in words for an operator; None when it can."""
 
+    def is_sandbox_address(self, address: str) -> bool:
+        """Whether calls from this address may come out of a sandbox, also of another server's; no I/O."""
+
     def check(self, spec: SandboxSpec) -> None:
         """Refuses what can be known to fail from the spec and the configuration alone; no I/O, nothing is created.
 

@@ -78,7 +78,9 @@ class ServerSettings(Table):
         doc="Addresses of proxies in front of us whose X-Forwarded-* values are believed",
     )
     allow_sandbox_callers: bool = option(
-        False, doc="Whether code inside a sandbox may call the REST API; off, its address is refused whatever the key"
+        False,
+        doc="Whether code inside a sandbox may call the REST API; off, the addresses of every sandbox on the "
+        "Engine are refused, whatever the key",
     )
     proxy_protocol: bool = option(
         False, doc="Whether every connection must begin with the PROXY protocol (v1 or v2) of a trusted proxy"

@@ -72,12 +72,17 @@ def run(command: list[str], environment: Mapping[str, str]) -> str:
 class Composed(Api):
     """One server of compose; `name` is its project, its container and the instance label of its sandboxes."""
 
-    def __init__(self, clone: Path, home: Path, name: str, *, bridge: bool, **tables: dict[str, Any]) -> None:
-        """`bridge` lays compose.bridge.yaml over: a network of its own, and a port published on loopback."""
+    def __init__(
+        self, clone: Path, home: Path, name: str, *, bridge: bool, everywhere: bool = False, **tables: dict[str, Any]
+    ) -> None:
+        """`bridge` lays compose.bridge.yaml over: a network of its own, and a port published on loopback; or
+        `everywhere`, at every address of the host.
+        """
         home.mkdir()
         self.name, self._clone = name, clone
         self.port = free_port()
         super().__init__(f"127.0.0.1:{self.port}", KEY)
+        self._published = f"0.0.0.0:{self.port}" if everywhere else self.address
         document: dict[str, dict[str, Any]] = {
             "server": {"host": "0.0.0.0", "port": INSIDE} if bridge else {"host": "127.0.0.1", "port": self.port},
             "runtime": {"type": "docker", "execd_image": EXECD_IMAGE},
@@ -100,7 +105,7 @@ class Composed(Api):
         environment = {
             "COMPOSE_PROJECT_NAME": self.name,
             "OPENSANDBOX_CONFIG": str(self._config),
-            "OPENSANDBOX_PUBLISH": self.address,
+            "OPENSANDBOX_PUBLISH": self._published,
             "OPENSANDBOX_READY_URL": self._ready,
             "OPENSANDBOX_OPEN_FILES": str(OPEN_FILES),
         }

@@ -10,6 +10,7 @@ from typing import Any
 import docker
 import pytest
 
+from tests.clients.test_inside import ASK
 from tests.docker import composed
 from tests.docker.composed import Composed
 from tests.docker.harness import DEADLINE, wait_for_port
@@ -48,9 +49,11 @@ def serve(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
     """Starts servers; everything of them goes at the end."""
     servers: list[Composed] = []
 
-    def start(*, bridge: bool, **tables: dict[str, Any]) -> Composed:
+    def start(*, bridge: bool, everywhere: bool = False, **tables: dict[str, Any]) -> Composed:
         name = f"test-composed-{uuid.uuid4().hex[:8]}"
-        server = Composed(clone, tmp_path_factory.mktemp("composed") / "home", name, bridge=bridge, **tables)
+        server = Composed(
+            clone, tmp_path_factory.mktemp("composed") / "home", name, bridge=bridge, everywhere=everywhere, **tables
+        )
         servers.append(server)
         server.up()
         return server
@@ -288,3 +291,22 @@ def test_a_server_that_cannot_reach_sandboxes_says_so(cut_off: Any, engine: dock
     code, report = composed.doctor(cut_off.name)
     assert code == 1, report
     assert "internal network" in report
+
+
+def test_a_sandbox_does_not_come_in_as_the_gateway(serve: Serve, bridged: Composed, engine: docker.APIClient) -> None:
+    """Published at every address, the port is a sandbox's to dial, as the gateway of the server's network.
+
+    Programs of the host that dial 127.0.0.1 come as the same, and are told why they are refused; published on loopback
+    the port is theirs alone.
+    """
+    server = serve(bridge=True, everywhere=True, **WAYS)
+    made = create(bridged)
+    details = engine.inspect_container(f"sandbox-{made['id']}")
+    host = next(iter(details["NetworkSettings"]["Networks"].values()))["Gateway"]
+    asked = f"http://{host}:{server.port}/v1/sandboxes"
+    job = engine.exec_create(details["Id"], ["python3", "-c", ASK, "POST", asked, server.api_key])
+    assert engine.exec_start(job).decode().startswith("403 ")
+    status, told = server.call("GET", "/v1/sandboxes")
+    assert (status, told["code"]) == (403, "SANDBOX_CALLER_FORBIDDEN")
+    assert bridged.call("GET", "/v1/sandboxes")[0] == 200
+    delete(bridged, made)

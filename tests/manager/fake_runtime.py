@@ -73,6 +73,7 @@ class FakeRuntime:
         self.stock: list[str] = []
         self.mounted: tuple[str, ...] = ()
         """The paths that snapshots leave out."""
+        self.foreign: set[str] = set()
         self._sink: EventSink | None = None
         self._next_address = 2
 
@@ -122,6 +123,10 @@ class FakeRuntime:
 
     def degraded(self) -> str | None:
         return self.reason
+
+    def is_sandbox_address(self, address: str) -> bool:
+        """Those of other servers' sandboxes."""
+        return address in self.foreign
 
     def check(self, spec: SandboxSpec) -> None:
         for error in self.faults.pop("check", []):

@@ -123,6 +123,15 @@ class Calls:
 
         return await self.engine.stream(work)
 
+    async def network_events(self, *, since: float) -> Feed[Json]:
+        """Events of networks: made, removed, joined and left by containers."""
+
+        def work(client: Any) -> Any:
+            filters = {"type": "network", "event": ["create", "destroy", "connect", "disconnect"]}
+            return client.events(since=int(since), filters=filters, decode=True)
+
+        return await self.engine.stream(work)
+
     # images
 
     async def inspect_image(self, ref: str) -> Json | None:
@@ -182,6 +191,10 @@ class Calls:
         """Every network of exactly this name: several where it was made several times at once."""
         listed: list[Json] = await self.engine.call(lambda client: client.networks(names=[name]))
         return [network for network in listed if network["Name"] == name]
+
+    async def list_networks(self, labels: Sequence[str]) -> list[Json]:
+        """All networks that carry these labels."""
+        return await self.engine.call(lambda client: client.networks(filters={"label": list(labels)}))
 
     async def create_network(self, name: str, options: Mapping[str, str], labels: Mapping[str, str]) -> None:
         """Makes a bridge network. Raises Conflict when the name is taken."""

@@ -15,6 +15,7 @@ from manager.runtime.base import EventSink, LogQuery, Output, Progress
 from manager.runtime.docker.abilities import Lacking, lacking
 from manager.runtime.docker.adopt import GRACE, Leftovers, repeat_until_settled
 from manager.runtime.docker.buckets import Buckets
+from manager.runtime.docker.callers import Callers, addresses_of_host, gateways_with_sandboxes
 from manager.runtime.docker.calls import Calls, Json
 from manager.runtime.docker.census import Census
 from manager.runtime.docker.create import Creation, Tools, check
@@ -31,7 +32,7 @@ from manager.runtime.docker.legacy import Legacy
 from manager.runtime.docker.limits import Holding, check_held, holding
 from manager.runtime.docker.masking import masked
 from manager.runtime.docker.networks import Networks
-from manager.runtime.docker.outlook import Reach, find_place, outlook, stands_apart
+from manager.runtime.docker.outlook import Reach, find_place, is_ours, outlook, stands_apart
 from manager.runtime.docker.own_container import own_container
 from manager.runtime.docker.pools import Pools
 from manager.runtime.docker.ports import Ports, probe_here, probe_there
@@ -96,6 +97,7 @@ class DockerRuntime:
             profile=self._profile,
             outlook=self._outlook,
         )
+        self._callers = Callers(self._calls, is_own_machine=lambda text: self._reach.apart and is_ours(text))
         self._snapshots = Snapshots(self._calls, self._census)
         self._freezer = Freezer(self._calls)
         self._making: set[str] = set()
@@ -114,10 +116,12 @@ class DockerRuntime:
     async def start(self, sink: EventSink) -> None:
         """Begins watching; returns at once, whether or not the Engine answers."""
         self._watch.start(sink)
+        self._callers.start()
 
     async def stop(self) -> None:
         """Stops watching, gives what is under way a moment to finish, and leaves the sandboxes running."""
         await self._watch.stop()
+        await self._callers.stop()
         if self._settled is not None:
             self._settled.cancel()
         await self._pools.drain()
@@ -129,10 +133,17 @@ class DockerRuntime:
         """Why the Engine cannot be relied on at present, or None."""
         return self._watch.trouble or (self._lacks.for_anybody(self._profile) if self._lacks else None)
 
+    def is_sandbox_address(self, address: str) -> bool:
+        """Whether calls from this address are, or may be, those of a sandbox on this Engine, of whatever server."""
+        return address in self._callers
+
     async def _tidy(self) -> None:
         """After every (re)connection: what was left half-made goes, and execd is made ready for the first create."""
         await self._meet()
-        self._volumes.seen_from(await own_container(self._calls))
+        container = await own_container(self._calls)
+        self._volumes.seen_from(container)
+        elsewhere = await addresses_of_host(self._engine.address.remote_host)
+        self._callers.detours = gateways_with_sandboxes(container) | elsewhere
         if self._outlook.exposed:
             self._exposed = not await self._tools.networks.within_reach(self._profile.network_mode)
         young = await self._leftovers.remove()

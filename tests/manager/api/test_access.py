@@ -130,6 +130,14 @@ async def test_callers_inside_a_sandbox(locked: Api) -> None:
     assert (await locked.call("GET", "/sandboxes", headers=headers))[0] == 200
 
 
+async def test_callers_inside_a_sandbox_of_another_server(locked: Api) -> None:
+    """The runtime knows their addresses; such a caller is refused as one's own sandboxes are."""
+    locked.house.runtime.foreign.add("10.0.0.9")
+    headers = {"OPEN-SANDBOX-API-KEY": KEY, "X-Gateway-Peer": "10.0.0.9"}
+    status, body = await locked.call("GET", "/v1/sandboxes", headers=headers)
+    assert (status, body["code"]) == (403, "SANDBOX_CALLER_FORBIDDEN")
+
+
 async def test_callers_inside_a_sandbox_where_allowed(open_api: OpenApi) -> None:
     """The configuration may allow them."""
     api = await open_api(server={"allow_sandbox_callers": True})
