@@ -85,7 +85,7 @@ async def _serve(settings: Settings, sockets: Sequence[socket.socket], paths: _P
         loop.add_signal_handler(number, _on_signal, stopping)
     table = RouteTable()
     lag = LoopLag()
-    async with _services(settings, table, paths.store) as services, _background(lag.run()):
+    async with _services(settings, table, paths) as services, _background(lag.run()):
         gateway = build_gateway(settings, table, services)
         workers = Workers(settings.server.workers - 1, table, services.resolver)
         made = registry(lambda: workers.total(gateway.counters), table, services, lag, lambda: gateway.draining)
@@ -123,9 +123,9 @@ def _on_signal(stopping: asyncio.Event) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _services(settings: Settings, table: RouteTable, store_path: Path) -> AsyncIterator[Services]:
-    store = Store(store_path)
-    runtime = DockerRuntime(settings)
+async def _services(settings: Settings, table: RouteTable, paths: _Paths) -> AsyncIterator[Services]:
+    store = Store(paths.store)
+    runtime = DockerRuntime(settings, config=paths.config)
     services = build_services(settings, runtime, store, table)
     try:
         await services.start()

@@ -86,8 +86,8 @@ class StorageSettings(Table):
     allowed_host_paths: Annotated[tuple[str, ...], AfterValidator(_absolute)] = option(
         (),
         allowed='a list of absolute paths such as ["/srv/data"]',
-        doc="Directories of the Engine's host below which volumes may be mounted; empty allows all of them, "
-        "which is not for production",
+        doc="Directories of the Engine's host below which volumes may be mounted; empty allows all of them but the "
+        "few that are never mounted (SECURITY.md), which is not for production",
     )
     volume_default_size: str = option("1Gi", doc="Size of a volume claim that names none (Kubernetes)")
     ossfs_mount_root: Annotated[str, AfterValidator(_absolute_one)] = option(

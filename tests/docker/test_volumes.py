@@ -17,6 +17,7 @@ from manager.domain import errors
 from manager.domain.sandbox import HostVolume, NamedVolume, SandboxSpec, VolumeMount
 from manager.runtime.docker.calls import Calls
 from manager.runtime.docker.failures import start_error
+from manager.runtime.docker.host_places import own_places
 from manager.runtime.docker.runtime import DockerRuntime
 from manager.runtime.docker.undo import Undo
 from manager.runtime.docker.volumes import SUBPATH_API, is_folder
@@ -77,7 +78,8 @@ async def test_read_only_is_read_only(run: Run, data: Path) -> None:
 
 NEVER = [
     "/", "/run", "/var", "/var/lib", "/var/run/docker.sock", "/run/docker/containerd", "/var/lib/docker/volumes",
-    "/proc", "/proc/1/root", "/proc/self/cwd", "/sys/kernel", "/dev/../proc",
+    "/proc", "/proc/1/root", "/proc/self/cwd", "/sys/kernel", "/dev/../proc", "/dev", "/dev/shm", "/boot", "/boot/efi",
+    "/run/user/1000", "/var/run/podman/podman.sock", "/var/lib/containers/storage", "/var/lib/containerd",
 ]  # fmt: skip
 
 
@@ -121,6 +123,74 @@ async def test_keys_and_sockets_are_never_mounted(
     for place in ("tls", "tls/key.pem", "run", "run/docker.sock", "run/docker/containerd"):
         assert refused(runtime, spec, tmp_path / place) == "VOLUME::HOST_PATH_NOT_ALLOWED"
     await runtime.stop()
+
+
+async def test_what_configures_the_server_is_never_mounted(
+    images: tuple[str, str], instance: str, tmp_path: Path, spec: Spec
+) -> None:
+    """The file with its keys, its directory, other files there, and the seccomp profile; whatever the list says."""
+    folder = tmp_path / "etc"
+    (folder / "data").mkdir(parents=True)
+    for name in ("server.toml", "server.env", "seccomp.json"):
+        (folder / name).write_text('{"defaultAction": "SCMP_ACT_ALLOW"}')
+    (tmp_path / "link.toml").symlink_to(folder / "server.toml")
+    storage = {"allowed_host_paths": [str(tmp_path), str(folder), str(folder / "server.toml")]}
+    profile = {"seccomp_profile": str(folder / "seccomp.json")}
+    settings = make_settings(images[1], instance, tmp_path, storage=storage, docker=profile)
+    for config in (folder / "server.toml", tmp_path / "link.toml"):
+        runtime = DockerRuntime(settings, config=config)
+        for path in (folder, *(folder / name for name in os.listdir(folder) if name != "data"), tmp_path, config):
+            assert refused(runtime, spec, path) == "VOLUME::HOST_PATH_NOT_ALLOWED"
+        runtime.check(spec(volumes=(VolumeMount("data", "/mnt", HostVolume(str(folder / "data"))),)))
+        await runtime.stop()
+
+
+async def test_keys_to_an_engine_are_never_mounted(runtime: DockerRuntime, spec: Spec) -> None:
+    """Those of the server's own user, and what its rootless engines keep."""
+    for place in (".docker", ".ssh/id_ed25519", ".local/share/docker", ".local/share/containers/storage"):
+        assert refused(runtime, spec, f"{os.environ['HOME']}/{place}") == "VOLUME::HOST_PATH_NOT_ALLOWED"
+
+
+@pytest.mark.parametrize(
+    ("device", "harmless"), [("{tmp}/fine", True), ("{tmp}/state", False), ("{tmp}", False), ("/etc/../proc", False)]
+)
+async def test_a_volume_that_shows_a_directory_of_the_host(
+    runtime: DockerRuntime,
+    spec: Spec,
+    engine: docker.APIClient,
+    instance: str,
+    tmp_path: Path,
+    device: str,
+    harmless: bool,
+) -> None:
+    """One that an operator made with bind options is mounted, unless it shows what is never mounted."""
+    for name in ("fine", "state"):
+        (tmp_path / name).mkdir(exist_ok=True)
+    options = {"type": "none", "o": "bind", "device": device.format(tmp=tmp_path)}
+    name = f"{instance}-bound"
+    engine.create_volume(name, driver="local", driver_opts=options)
+    asked = spec(volumes=(VolumeMount("v", "/mnt", NamedVolume(name)),))
+    try:
+        if harmless:
+            await runtime.delete((await runtime.create(asked, print)).id)
+            return
+        with pytest.raises(errors.Invalid, match="the volume shows") as raised:
+            await runtime.create(asked, print)
+        assert raised.value.code == "VOLUME::HOST_PATH_NOT_ALLOWED"
+    finally:
+        engine.remove_volume(name)
+
+
+def test_where_the_files_of_a_server_in_a_container_are_on_the_host() -> None:
+    """What is bound into it from the host has another name there: that one is protected too."""
+    mounts = [
+        {"Type": "bind", "Source": "/srv/gateway.toml", "Destination": "/etc/opensandbox/config.toml"},
+        {"Type": "bind", "Source": "/srv/state", "Destination": "/var/lib/opensandbox"},
+        {"Type": "bind", "Source": "/srv/shared", "Destination": "/shared"},
+        {"Type": "volume", "Name": "v", "Source": "/var/lib/docker/volumes/v/_data", "Destination": "/etc/opensandbox"},
+    ]
+    inside = ("/etc/opensandbox/config.toml", "/var/lib/opensandbox/data")
+    assert set(own_places({"Mounts": mounts}, inside)) == {"/srv/gateway.toml", "/srv/state/data"}
 
 
 @pytest.fixture

@@ -7,28 +7,32 @@ mount can show the same directory in a second place.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import PurePosixPath
+import posixpath
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from manager.domain import errors
-from manager.domain.volumes import check_host_place
+from manager.domain.volumes import check_host_place, within
 from manager.runtime.docker.engine import Engine
 from manager.settings.model import Settings
 
 NEVER_MOUNTED = (
-    "/run/docker.sock",
-    "/run/docker",
-    "/run/containerd",
-    "/var/run/docker.sock",
-    "/var/run/docker",
-    "/var/run/containerd",
-    "/var/lib/docker",
-    "/var/lib/containerd",
+    "/boot",
+    "/dev",
     "/proc",
+    "/run",
     "/sys",
+    "/var/run",
+    "/var/lib/containerd",
+    "/var/lib/containers",
+    "/var/lib/docker",
 )
-"""In both spellings of /run: on another machine nobody follows links for us."""
+"""The kernel's files, sockets, and what Docker and Podman keep. In both spellings of /run: on another machine nobody
+follows links for us."""
+OF_A_USER = (".docker", ".ssh", ".local/share/containers", ".local/share/docker")
+"""The same below the home of the user that this server runs as, with the keys that lead to an Engine."""
 Identity = tuple[int, int]
 
 
@@ -39,6 +43,8 @@ class HostRules:
     allowed: tuple[str, ...]
     protected: tuple[str, ...]
     local: bool
+    secrets: tuple[str, ...] = ()
+    """Files among the protected: what lies beside one of them is as private, a directory beside it is not."""
 
     def real_path(self, name: str, path: str, also: Sequence[str] = ()) -> str:
         """The path to mount for the volume `name`, links followed where we see them; nor may it touch `also`.
@@ -52,10 +58,28 @@ class HostRules:
         real = os.path.realpath(path)
         allowed = [os.path.realpath(prefix) for prefix in self.allowed]
         check_host_place(name, real, allowed, [os.path.realpath(place) for place in protected])
-        if is_another_name(real, protected):
+        if is_another_name(real, protected) or self._lies_beside_a_secret(real):
             message = f"volumes[{name}].host.path: '{path}' shows what belongs to the Engine or to this server."
             raise errors.Invalid("VOLUME::HOST_PATH_NOT_ALLOWED", message)
         return real
+
+    def check_device(self, name: str, device: str, also: Sequence[str] = ()) -> None:
+        """Raises Invalid for a directory that a volume of the Engine shows, unless sandboxes may see it.
+
+        The operator made the volume, so the list of allowed directories does not matter.
+        """
+        try:
+            replace(self, allowed=()).real_path(name, posixpath.normpath(device), also)
+        except errors.Invalid as refusal:
+            message = f"volumes[{name}]: the volume shows '{device}', which belongs to the Engine or to this server."
+            raise errors.Invalid(refusal.code, message) from refusal
+
+    def _lies_beside_a_secret(self, real: str) -> bool:
+        """Whether this is a file, such as the key of another program, in the directory of one of ours."""
+        if os.path.isdir(real):
+            return False
+        folders = {os.path.dirname(place) for secret in self.secrets for place in (secret, os.path.realpath(secret))}
+        return os.path.exists(real) and os.path.dirname(real) in folders
 
 
 def is_another_name(path: str, places: Iterable[str]) -> bool:
@@ -86,17 +110,48 @@ def _identity(path: str) -> Identity | None:
     return found.st_dev, found.st_ino
 
 
-def host_rules(settings: Settings, engine: Engine) -> HostRules:
-    """Never the Engine's sockets and data, nor what this server remembers and keeps secret."""
+def host_rules(settings: Settings, engine: Engine, config: Path | None = None) -> HostRules:
+    """Never the Engine's sockets and data, nor what this server remembers, is configured with and keeps secret."""
     url = engine.address.url
     sockets = [url.removeprefix("unix://")] if url.startswith("unix://") else []
     sockets += [os.path.join(os.path.dirname(socket), "docker") for socket in sockets]  # its containerd's, if rootless
-    store = os.path.expanduser(settings.store.path)
-    own = os.path.dirname(store).rstrip("/") or store
-    key = settings.server.tls.key
-    secrets = [os.path.abspath(os.path.expanduser(key))] if key else []
+    secrets = own_files(settings, config)
     return HostRules(
         allowed=tuple(os.path.normpath(path) for path in settings.storage.allowed_host_paths),
-        protected=(*sockets, *NEVER_MOUNTED, own, *secrets),
+        protected=(*sockets, *NEVER_MOUNTED, *own_folders(settings), *secrets),
         local=engine.address.remote_host is None,
+        secrets=secrets,
     )
+
+
+def own_files(settings: Settings, config: Path | None) -> tuple[str, ...]:
+    """Files that hold keys, or with which a sandbox would decide how the next one is confined."""
+    tls, seccomp = settings.server.tls, settings.docker.seccomp_profile
+    profile = seccomp if seccomp and seccomp != "unconfined" and not seccomp.lstrip().startswith("{") else None
+    named = (config, tls.certificate, tls.key, profile)
+    return tuple(os.path.abspath(os.path.expanduser(path)) for path in named if path)
+
+
+def own_folders(settings: Settings) -> tuple[str, ...]:
+    """Directories with what this server remembers, and with keys to an Engine."""
+    store = os.path.expanduser(settings.store.path)
+    home = os.path.expanduser("~")
+    keys = os.environ.get("DOCKER_CERT_PATH") or os.environ.get("DOCKER_CONFIG")
+    return (
+        os.path.dirname(store).rstrip("/") or store,
+        *(os.path.join(home, place) for place in OF_A_USER if home != "~"),
+        *([os.path.abspath(keys)] if keys else []),
+    )
+
+
+def own_places(container: Mapping[str, Any], inside: Iterable[str]) -> Iterator[str]:
+    """Where these places of our own container are on the Engine's host, by its bind mounts. Pure."""
+    for mount in container.get("Mounts") or ():
+        source, target = str(mount.get("Source") or ""), str(mount.get("Destination") or "")
+        if mount.get("Type") != "bind" or not source.startswith("/"):
+            continue
+        for place in inside:
+            if within(place, target):
+                yield posixpath.normpath(posixpath.join(source, posixpath.relpath(place, target)))
+            elif within(target, place):
+                yield source

@@ -61,8 +61,11 @@ class DockerRuntime:
 
     name = "docker"
 
-    def __init__(self, settings: Settings, *, leftover_grace: float = GRACE) -> None:
-        """Calls nobody. Raises Invalid when the configured seccomp profile cannot be read."""
+    def __init__(self, settings: Settings, *, config: Path | None = None, leftover_grace: float = GRACE) -> None:
+        """Calls nobody; `config` is the file that the settings are from, which no sandbox gets to see.
+
+        Raises Invalid when the configured seccomp profile cannot be read.
+        """
         docker = settings.docker
         environment = {**os.environ, "DOCKER_HOST": docker.host} if docker.host else dict(os.environ)
         threads = settings.server.thread_pool_size
@@ -83,7 +86,7 @@ class DockerRuntime:
         images = Images(self._calls, registries, limit=docker.pull_limit)
         self._execd = Execd(self._calls, images, settings.runtime.execd_image, instance)
         buckets = Buckets(settings.storage.ossfs_mount_root, instance, local=not self._outlook.remote)
-        self._volumes = Volumes(self._calls, host_rules(settings, self._engine), instance, buckets)
+        self._volumes = Volumes(self._calls, host_rules(settings, self._engine, config), instance, buckets)
         self._egress = Egress(self._calls, images, settings.egress, self._profile, view)
         self._tools = Tools(
             calls=self._calls,

@@ -16,7 +16,7 @@ from manager.domain.volumes import check_mounts, within
 from manager.runtime.docker.buckets import Buckets
 from manager.runtime.docker.calls import Calls
 from manager.runtime.docker.failures import REFUSALS, query_error, volume_error
-from manager.runtime.docker.host_places import HostRules
+from manager.runtime.docker.host_places import HostRules, own_places
 from manager.runtime.docker.labels import INSTANCE, VOLUME_FOR, VOLUMES
 from manager.runtime.docker.undo import Undo
 
@@ -57,8 +57,9 @@ class Volumes:
             return
         own = [mount for mount in container.get("Mounts") or () if mount.get("Type") == "volume"]
         self._own = frozenset(str(mount.get("Name")) for mount in own)
+        places = own_places(container, self._rules.protected)
         self._rules = replace(self._rules, local=False)
-        self.protect(*(str(mount["Source"]) for mount in own))
+        self.protect(*(str(mount["Source"]) for mount in own), *places)
         self.buckets.local = False
 
     def protect(self, *places: str) -> None:
@@ -137,6 +138,8 @@ class Volumes:
             found = await self._make(sandbox_id, source, undo)
             if source.delete_on_termination:
                 owned.append(source.claim_name)
+        if (device := bound_directory(found)) is not None:
+            self._rules.check_device(volume.name, device, self.buckets.places())
         mount: Json = {
             "Type": "volume",
             "Source": source.claim_name,
@@ -209,6 +212,15 @@ def is_folder(volume: Json) -> bool:
     options = volume.get("Options") or {}
     plain = volume.get("Driver") == "local" and not (options.get("device") or options.get("type"))
     return plain and bool(volume.get("Mountpoint"))
+
+
+def bound_directory(volume: Json) -> str | None:
+    """The directory of the Engine's host that a volume of the local driver shows by a bind mount; None for others."""
+    options = volume.get("Options") or {}
+    device = str(options.get("device") or "")
+    words = str(options.get("o") or "").split(",")
+    bound = {"bind", "rbind"} & set(words) or options.get("type") in (None, "", "none")
+    return device if volume.get("Driver") == "local" and bound and device.startswith("/") else None
 
 
 def _warn_of_idle_settings(volume: VolumeMount, source: NamedVolume) -> None:
