@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import os
 import subprocess
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,20 +18,28 @@ import pytest
 
 from manager.domain import errors
 from manager.domain.sandbox import HostVolume, NamedVolume, SandboxSpec, VolumeMount
+from manager.runtime.docker.buckets import mounted_below
 from manager.runtime.docker.calls import Calls
 from manager.runtime.docker.failures import start_error
 from manager.runtime.docker.host_places import own_places
+from manager.runtime.docker.pinning import FOLDER, Pins
 from manager.runtime.docker.runtime import DockerRuntime
 from manager.runtime.docker.undo import Undo
 from manager.runtime.docker.volumes import SUBPATH_API, is_folder
 from manager.settings.model import Settings
 from tests.docker.harness import Events, free_port, make_settings
 from tests.docker.own_engine import OwnEngine
+from tests.engine import engine_socket
+from tests.server_process import SANDBOX_IMAGE
 
 pytestmark = pytest.mark.timeout(60)
 Started = Callable[..., Awaitable[tuple[DockerRuntime, Events]]]
 Spec = Callable[..., SandboxSpec]
 Run = Callable[..., Awaitable[int]]
+Contested = tuple[Path, Path, VolumeMount]
+ATTEMPTS = 8
+HERE, EXCHANGE = -100, 2
+"""Of renameat2(2): names as they are, and both keep existing."""
 
 
 @pytest.fixture
@@ -241,6 +252,97 @@ async def test_a_link_out_of_the_allowed_directory_is_refused(allowing: DockerRu
         with pytest.raises(errors.Invalid) as raised:
             allowing.check(spec(volumes=(volume,)))
         assert raised.value.code == "VOLUME::HOST_PATH_NOT_ALLOWED"
+
+
+@contextlib.contextmanager
+def swapping(place: Path, target: Path) -> Iterator[None]:
+    """A link to `target` and the directory at this place change places as fast as it goes."""
+    over, link = threading.Event(), place.with_name("link")
+    link.symlink_to(target)
+    exchange = ctypes.CDLL(None).renameat2
+
+    def swap() -> None:
+        while not over.is_set():
+            exchange(HERE, bytes(place), HERE, bytes(link), EXCHANGE)
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    yield
+    over.set()
+    thread.join()
+
+
+@pytest.fixture
+def contested(engine: docker.APIClient, instance: str, tmp_path: Path, data: Path, named: bool) -> Iterator[Contested]:
+    """A directory `x` that another sandbox may replace: below an allowed one, or in a named volume."""
+    name = f"{instance}-contested"
+    engine.create_volume(name)
+    place = Path(engine.inspect_volume(name)["Mountpoint"]) / "x" if named else data / "x"
+    secret = tmp_path / "secret"
+    for folder, word in ((place, "theirs"), (secret, "mine")):
+        folder.mkdir()
+        (folder / "file").write_text(word)
+    source = NamedVolume(name) if named else HostVolume(str(data))
+    yield place, secret, VolumeMount("v", "/mnt", source, sub_path="x")
+    engine.remove_volume(name)
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["a directory of the host", "part of a named volume"])
+async def test_a_link_put_there_before_the_start_is_not_followed(
+    allowing: DockerRuntime, spec: Spec, engine: docker.APIClient, contested: Contested
+) -> None:
+    """What is mounted is what was looked at, though the path leads elsewhere when the Engine follows it."""
+    place, secret, volume = contested
+    volumes, undo = allowing._volumes, Undo()
+    mounted = await volumes.prepare(spec(volumes=(volume,)), undo)
+    place.rename(place.with_name("aside"))
+    place.symlink_to(secret)
+    body = {"Image": SANDBOX_IMAGE, "Entrypoint": ["cat", "/mnt/file"], "HostConfig": {"Mounts": list(mounted.mounts)}}
+    made = engine.create_container_from_config(body, None, None)["Id"]
+    try:
+        engine.start(made)
+        volumes.started(mounted)
+        await asyncio.to_thread(engine.wait, made)
+        assert engine.logs(made).decode() == "theirs"
+    finally:
+        await undo.run()
+        engine.remove_container(made, force=True)
+    assert mounted_below(f"{FOLDER}/{os.getpid()}") == []
+
+
+@pytest.mark.parametrize("named", [False])
+async def test_links_that_come_and_go_during_creates(
+    allowing: DockerRuntime, spec: Spec, engine: docker.APIClient, contested: Contested
+) -> None:
+    """Each create has the directory or is refused in words; nothing is left held."""
+    place, secret, volume = contested
+    told = []
+    with swapping(place, secret):
+        for _ in range(ATTEMPTS):
+            try:
+                made = await allowing.create(spec(entrypoint=("cat", "/mnt/file"), volumes=(volume,)), print)
+            except errors.Invalid as refusal:
+                told.append(refusal.code)
+                continue
+            await asyncio.to_thread(engine.wait, f"sandbox-{made.id}")
+            told.append(engine.logs(f"sandbox-{made.id}").decode())
+            await allowing.delete(made.id)
+    assert set(told) <= {"theirs", "VOLUME::HOST_PATH_NOT_ALLOWED"}
+    assert mounted_below(f"{FOLDER}/{os.getpid()}") == []
+
+
+def test_what_a_killed_server_holds_goes(tmp_path: Path) -> None:
+    """Held places are let go when the next server meets the Engine, and what they showed stays."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    shown, ended = tmp_path / "shown", tmp_path / "pins" / "4194304"  # above the highest process id
+    for folder in (shown, ended / "place"):
+        folder.mkdir(parents=True)
+    (shown / "file").write_text("kept")
+    subprocess.run(["mount", "--bind", str(shown), str(ended / "place")], check=True)
+    Pins(str(tmp_path / "pins")).meet(f"unix://{engine_socket()}")
+    assert not ended.exists()
+    assert (shown / "file").read_text() == "kept"
 
 
 @pytest.mark.defect(8)

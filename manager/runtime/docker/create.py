@@ -160,6 +160,7 @@ class Creation:
             started = await self._with_ports(host, PUBLISHED, lambda publish: self._start(extras, kit, publish))
         else:
             started = await self._start_policed(extras, kit, host)
+        tools.volumes.started(mounted)
         if host is not None and not choice.reachable:
             owner = container_name(spec.id) if spec.network_policy is None else sidecar_name(spec.id)
             await find_way_in(tools.calls, tools.outlook, owner)

@@ -55,7 +55,7 @@ class HostRules:
         check_host_place(name, path, self.allowed, protected)
         if not self.local:
             return path
-        real = os.path.realpath(path)
+        real = real_path(name, path)
         allowed = [os.path.realpath(prefix) for prefix in self.allowed]
         check_host_place(name, real, allowed, [os.path.realpath(place) for place in protected])
         if is_another_name(real, protected) or self._lies_beside_a_secret(real):
@@ -80,6 +80,15 @@ class HostRules:
             return False
         folders = {os.path.dirname(place) for secret in self.secrets for place in (secret, os.path.realpath(secret))}
         return os.path.exists(real) and os.path.dirname(real) in folders
+
+
+def real_path(name: str, path: str) -> str:
+    """The path with every link followed. Raises Invalid where links come and go meanwhile."""
+    try:
+        return os.path.realpath(path)
+    except OSError as error:  # what was a link a moment ago is none any more
+        message = f"volumes[{name}]: '{path}' changes while it is looked at."
+        raise errors.Invalid("VOLUME::HOST_PATH_NOT_ALLOWED", message) from error
 
 
 def is_another_name(path: str, places: Iterable[str]) -> bool:

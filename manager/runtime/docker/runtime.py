@@ -163,6 +163,8 @@ class DockerRuntime:
         """Learns what kind of Engine it is; what it lacks."""
         info = await self._calls.info()
         self._reach.apart = stands_apart(info)
+        if not self._reach.apart:
+            self._volumes.pins.meet(self._engine.address.url)
         self._volumes.protect(str(info.get("DockerRootDir") or "/var/lib/docker"))
         self._lacks, self._holding = lacking(info, self._profile), holding(info)
         return self._lacks

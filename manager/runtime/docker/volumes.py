@@ -16,8 +16,9 @@ from manager.domain.volumes import check_mounts, within
 from manager.runtime.docker.buckets import Buckets
 from manager.runtime.docker.calls import Calls
 from manager.runtime.docker.failures import REFUSALS, query_error, volume_error
-from manager.runtime.docker.host_places import HostRules, own_places
+from manager.runtime.docker.host_places import HostRules, own_places, real_path
 from manager.runtime.docker.labels import INSTANCE, VOLUME_FOR, VOLUMES
+from manager.runtime.docker.pinning import Moved, Pins
 from manager.runtime.docker.undo import Undo
 
 log = logging.getLogger(__name__)
@@ -35,10 +36,11 @@ BAD_SUB_PATH = "VOLUME::INVALID_SUB_PATH"
 
 @dataclass(frozen=True, slots=True)
 class Mounted:
-    """The mounts of one container, and the volumes that are removed with it."""
+    """The mounts of one container, the volumes that are removed with it, and what is held until it has started."""
 
     mounts: tuple[Json, ...] = ()
     owned: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()
 
 
 class Volumes:
@@ -50,6 +52,7 @@ class Volumes:
         self._own: frozenset[str] = frozenset()
         self._instance = instance
         self.buckets = buckets
+        self.pins = Pins()
 
     def seen_from(self, container: Json | None) -> None:
         """We run in this container of the Engine's: its paths are not the host's, its volumes are nobody else's."""
@@ -90,7 +93,30 @@ class Volumes:
                 mounts.append(await self.buckets.mount(spec.id, volume, volume.source, undo))
             else:
                 mounts.append(await self._named(spec.id, volume, volume.source, undo, owned))
-        return Mounted(tuple(mounts), tuple(owned))
+        return Mounted(tuple(mounts), tuple(owned), tuple(str(mount["Source"]) for mount in mounts))
+
+    def started(self, mounted: Mounted) -> None:
+        """The Engine has mounted what it was told to: nothing needs to be held for it."""
+        self.pins.let_go(mounted.held)
+
+    def _held(self, volume: VolumeMount, path: str, undo: Undo) -> str:
+        """Where the Engine finds what is at this real path now, whatever becomes of the path."""
+        if not self._rules.local:
+            return path
+        try:
+            place = self.pins.hold(path)
+        except Moved as error:
+            message = f"volumes[{volume.name}]: '{path}' became a link while it was looked at."
+            raise errors.Invalid("VOLUME::HOST_PATH_NOT_ALLOWED", message) from error
+        except OSError as error:
+            message = f"volumes[{volume.name}]: directory {path} could not be held: {error.strerror}."
+            raise errors.Failed(CREATE_FAILED, message) from error
+
+        async def let_go() -> None:
+            self.pins.let_go([place])
+
+        undo.push(f"the hold on {path}", let_go)
+        return place
 
     async def release(self, names: Sequence[str]) -> None:
         """Removes volumes that went with a sandbox; one that somebody else mounts stays."""
@@ -122,7 +148,8 @@ class Volumes:
             except OSError as error:
                 message = f"volumes[{volume.name}]: directory {path} could not be made: {error.strerror}."
                 raise errors.Failed(CREATE_FAILED, message) from error
-        return {"Type": "bind", "Source": path, "Target": volume.mount_path, "ReadOnly": volume.read_only}
+        held = self._held(volume, path, undo)
+        return {"Type": "bind", "Source": held, "Target": volume.mount_path, "ReadOnly": volume.read_only}
 
     # the Engine's volumes
 
@@ -187,7 +214,7 @@ class Volumes:
                 f"volumes[{volume.name}].subPath: volume '{found.get('Name')}' is one {what}, of which this Engine"
             )
             raise errors.Invalid(NOT_LOCAL, f"{message} mounts no part; Docker 26 does. Mount the whole, or update it.")
-        path = self._folder(volume, found, undo)
+        path = self._held(volume, self._folder(volume, found, undo), undo)
         return {"Type": "bind", "Source": path, "Target": volume.mount_path, "ReadOnly": volume.read_only}
 
     def _folder(self, volume: VolumeMount, found: Json, undo: Undo) -> str:
@@ -195,7 +222,7 @@ class Volumes:
         base = str(found["Mountpoint"])
         path = posixpath.join(base, posixpath.normpath(volume.sub_path or "."))
         if self._rules.local:
-            path = os.path.realpath(path)
+            path = real_path(volume.name, path)
             if not within(path, os.path.realpath(base)):
                 message = f"volumes[{volume.name}].subPath: '{volume.sub_path}' leads out of its volume."
                 raise errors.Invalid(BAD_SUB_PATH, message)
