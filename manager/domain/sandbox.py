@@ -182,3 +182,11 @@ class Sandbox:
     secure_token: str | None = None
     egress_token: str | None = None
     owner: str = ""
+
+    @property
+    def relayed(self) -> frozenset[int]:
+        """Ports that are reached through execd's `/proxy/{port}` only, whatever else leads there.
+
+        The egress sidecar takes secrets from connections of its own network namespace only, and execd is in that.
+        """
+        return frozenset((EGRESS_PORT,) if self.egress_token else ())

@@ -59,7 +59,7 @@ def direct_address(sandbox: Sandbox, port: int, host: str) -> str | None:
 
     if addresses.host_network:
         return f"{host if addresses.dial_host is None else public(addresses.dial_host)}:{port}"
-    published = addresses.published.get(port)
+    published = None if port in sandbox.relayed else addresses.published.get(port)
     suffix = ""
     if published is None:
         published = addresses.published.get(EXECD_PORT)

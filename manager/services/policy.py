@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import aiohttp
 
 from manager.domain.errors import BadBackend, Invalid, TimedOut, Unavailable
 from manager.domain.sandbox import EGRESS_PORT, Sandbox
-from manager.services.codes import API_NOT_SUPPORTED
+from manager.services.codes import API_NOT_SUPPORTED, INVALID_PARAMETER
 from manager.services.endpoints import EGRESS_HEADER
 from manager.services.publish import reach_of
 from manager.services.sandboxes import Sandboxes
@@ -18,6 +21,10 @@ TIMEOUT = "BACKEND_TIMEOUT"
 
 _LIMITS = aiohttp.ClientTimeout(total=30, connect=5)
 _MAX_ANSWER = 1024 * 1024
+_PATIENCE, _PAUSE = 5.0, 0.1
+"""Seconds for which connections are tried, and between two of them."""
+_WRONG = (400, 413)
+"""How a sidecar says that what it was sent is wrong in itself; it says so in plain text, as it says everything else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +49,31 @@ class Policies:
         url, headers = self._address(sandbox, query)
         if body is not None:
             headers["Content-Type"] = "application/json"
-        session = self._open()
         try:
-            async with session.request(method, url, data=body, headers=headers, allow_redirects=False) as answer:
-                content = await answer.content.read(_MAX_ANSWER)
-                return Reply(answer.status, content, answer.content_type)
+            reply = await self._patiently(method, url, body, headers)
         except TimeoutError as error:
             raise TimedOut(TIMEOUT, f"The egress sidecar of sandbox {sandbox_id} did not answer in time.") from error
         except aiohttp.ClientError as error:
             message = f"The egress sidecar of sandbox {sandbox_id} cannot be reached."
             raise BadBackend(CONNECTION_FAILED, message) from error
+        return _granted(reply, sandbox_id)
+
+    async def _patiently(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> Reply:
+        """Tried again while execd, which leads to the sidecar, does not listen yet; each call may be made twice."""
+        last = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                return await self._once(method, url, body, headers)
+            except aiohttp.ClientConnectionError as error:
+                if isinstance(error, TimeoutError) or time.monotonic() > last:
+                    raise
+            await asyncio.sleep(_PAUSE)
+
+    async def _once(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> Reply:
+        session = self._open()
+        async with session.request(method, url, data=body, headers=headers, allow_redirects=False) as answer:
+            content = await answer.content.read(_MAX_ANSWER)
+            return Reply(answer.status, content, answer.content_type)
 
     async def close(self) -> None:
         """Closes the connections to the sidecars."""
@@ -62,7 +84,7 @@ class Policies:
         if sandbox.egress_token is None:
             message = f"Sandbox {sandbox.id} was created without a networkPolicy: there is no sidecar to ask."
             raise Invalid(API_NOT_SUPPORTED, message)
-        target = reach_of(sandbox.addresses).target(EGRESS_PORT)
+        target = reach_of(sandbox).target(EGRESS_PORT)
         if target is None:
             raise Unavailable(
                 CONNECTION_FAILED, f"Sandbox {sandbox.id} is {sandbox.status.state.value}: its sidecar has no address."
@@ -76,3 +98,14 @@ class Policies:
             # One caller's cookies must never travel with another's request.
             self._session = aiohttp.ClientSession(timeout=_LIMITS, cookie_jar=aiohttp.DummyCookieJar())
         return self._session
+
+
+def _granted(reply: Reply, sandbox_id: str) -> Reply:
+    """The reply, if it is a success. Raises Invalid or BadBackend otherwise."""
+    if reply.status < 400:
+        return reply
+    text = reply.body.decode("utf-8", "replace").strip() or "nothing more"
+    if reply.status in _WRONG:
+        raise Invalid(INVALID_PARAMETER, f"The egress sidecar refuses the policy: {text}")
+    message = f"The egress sidecar of sandbox {sandbox_id} cannot be asked: it answers {reply.status}, {text}."
+    raise BadBackend(CONNECTION_FAILED, message)

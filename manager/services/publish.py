@@ -13,7 +13,7 @@ from gateway.table import Reach, Removal, Resolution, RouteState, RouteTable, Sa
 from manager.domain import extensions
 from manager.domain.errors import ManagerError
 from manager.domain.ownership import sees
-from manager.domain.sandbox import EXECD_PORT, Addresses, Sandbox, SandboxState
+from manager.domain.sandbox import EXECD_PORT, Sandbox, SandboxState
 from manager.runtime.base import Runtime
 from manager.services.access import rules_of
 from manager.services.inventory import Change, Ending, Inventory
@@ -40,13 +40,16 @@ _REMOVALS = {
 }
 
 
-def reach_of(addresses: Addresses) -> Reach:
+def reach_of(sandbox: Sandbox) -> Reach:
     """How the gateway dials the sandbox."""
+    addresses = sandbox.addresses
+    execd = addresses.published.get(EXECD_PORT)
     return Reach(
         host=addresses.dial_host,
         published=addresses.published,
-        relay=addresses.published.get(EXECD_PORT),
+        relay=execd if addresses.dial_host is None else (addresses.dial_host, EXECD_PORT),
         forwarded=bool(addresses.published),
+        relayed=sandbox.relayed,
     )
 
 
@@ -55,7 +58,7 @@ def route_of(sandbox: Sandbox) -> SandboxRoute:
     return SandboxRoute(
         sandbox.id,
         sandbox.uid,
-        reach_of(sandbox.addresses),
+        reach_of(sandbox),
         state=_STATES[sandbox.status.state],
         access=AccessRule(sandbox.secure_token.encode()) if sandbox.secure_token else None,
         wakes=extensions.idle_seconds(sandbox.extensions) is not None,

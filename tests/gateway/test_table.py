@@ -146,11 +146,16 @@ def test_not_in_sync_at_first() -> None:
         (Reach(None, {80: ("127.0.0.1", 9)}, ("127.0.0.1", 8)), Target("127.0.0.1", 9)),
         (Reach(None, {81: ("127.0.0.1", 9)}, ("127.0.0.1", 8)), Target("127.0.0.1", 8, b"/proxy/80")),
         (Reach(None, {81: ("127.0.0.1", 9)}), None),
+        (Reach("::1", {80: ("::1", 9)}, ("::1", 8), relayed=frozenset({80})), Target("::1", 8, b"/proxy/80")),
+        (Reach("::1", {80: ("::1", 9)}, relayed=frozenset({80})), None),
     ],
-    ids=["address", "published port", "relay", "nothing"],
+    ids=["address", "published port", "relay", "nothing", "relayed", "relayed by nobody"],
 )
 def test_best_way_first(reach: Reach, target: Target | None) -> None:
-    """A port is dialled directly where that is possible, else where it is published, else through the relay."""
+    """A port is dialled directly where that is possible, else where it is published, else through the relay.
+
+    One that is relayed in any case is dialled in no other way.
+    """
     assert reach.target(80) == target
 
 

@@ -185,6 +185,7 @@ def a_sidecar_that_does_not_listen(stage: Stage) -> Answer:
     path = house.shared_box(networkPolicy=POLICY)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(policy, "EGRESS_PORT", free_port())
+        patch.setattr(policy, "_PATIENCE", 0.1)
         return house.call("GET", f"{path}/networkpolicy")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -160,6 +161,16 @@ async def test_the_version_in_proxied_addresses(open_api: OpenApi, eip: str, ask
     made = await api.create()
     _, body = await api.call("GET", f"{asked}/sandboxes/{made['id']}/endpoints/80?use_server_proxy=true")
     assert body["endpoint"] == f"pub/v1/sandboxes/{made['id']}/proxy/80"
+
+
+async def test_the_sidecar_is_reached_through_execd(open_api: OpenApi) -> None:
+    """Its vault takes writes from its own network namespace only, whether or not its port is published as well."""
+    api = await open_api(server={"eip": "pub"}, egress={"image": "egress:1"})
+    made = await api.create(networkPolicy={"egress": []})
+    box = api.house.runtime.sandboxes[made["id"]]
+    published = {**box.addresses.published, 18080: ("127.0.0.1", 40003)}
+    api.house.runtime.appear(replace(box, addresses=replace(box.addresses, published=published)))
+    assert (await endpoint(api, made["id"], "18080"))["endpoint"] == "pub:40001/proxy/18080"
 
 
 async def test_the_egress_token(open_api: OpenApi) -> None:

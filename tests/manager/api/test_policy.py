@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
@@ -12,6 +11,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from manager.services import policy
 from tests.manager.api.conftest import Api, OpenApi
 
 POLICY = {"defaultAction": "deny", "egress": [{"action": "allow", "target": "example.org"}]}
@@ -23,22 +23,24 @@ class Sidecar:
 
     port: int = 0
     asked: list[tuple[str, str, str, Any]] = field(default_factory=list)
-    hold: asyncio.Event | None = None
+    refuses: int | None = None
 
 
 @pytest.fixture
 async def sidecar() -> AsyncIterator[Sidecar]:
-    """A server that answers like a sidecar."""
+    """A server that answers like execd with a sidecar behind it."""
     seen = Sidecar()
 
     async def answer(request: web.Request) -> web.Response:
         body = await request.text()
         token = request.headers.get("OPENSANDBOX-EGRESS-AUTH", "")
         seen.asked.append((request.method, request.path_qs, token, json.loads(body) if body else None))
+        if seen.refuses is not None:
+            return web.Response(status=seen.refuses, text="so it is\n")
         return web.json_response({"status": "ok", "policy": POLICY}, status=200 if token == "egress-token" else 401)
 
     app = web.Application()
-    app.router.add_route("*", "/policy", answer)
+    app.router.add_route("*", "/proxy/18080/policy", answer)
     async with TestServer(app) as server:
         assert server.port is not None
         seen.port = server.port
@@ -49,7 +51,9 @@ async def with_sidecar(open_api: OpenApi, sidecar: Sidecar) -> tuple[Api, str]:
     api = await open_api(egress={"image": "egress:1"})
     made = await api.create(networkPolicy={"egress": []})
     box = api.house.runtime.sandboxes[made["id"]]
-    addresses = replace(box.addresses, dial_host=None, published={18080: ("127.0.0.1", sidecar.port)})
+    addresses = replace(
+        box.addresses, dial_host=None, published={18080: ("127.0.0.1", 9), 44772: ("127.0.0.1", sidecar.port)}
+    )
     api.house.runtime.appear(replace(box, addresses=addresses))
     return api, f"/v1/sandboxes/{made['id']}/networkpolicy"
 
@@ -64,7 +68,7 @@ async def test_passing_on(open_api: OpenApi, sidecar: Sidecar, method: str, body
     options = {} if body is None else {"json": body}
     status, answer = await api.call(method, f"{path}?a=1", headers={"OPENSANDBOX-EGRESS-AUTH": "mine"}, **options)
     assert (status, answer["policy"]) == (200, POLICY)
-    assert sidecar.asked == [(method, "/policy?a=1", "egress-token", body)]
+    assert sidecar.asked == [(method, "/proxy/18080/policy?a=1", "egress-token", body)]
 
 
 @pytest.mark.parametrize(
@@ -86,8 +90,31 @@ async def test_without_a_sidecar(api: Api) -> None:
     assert (await api.call("GET", "/sandboxes/nobody/networkpolicy"))[0] == 404
 
 
-async def test_a_sidecar_that_is_down(open_api: OpenApi, sidecar: Sidecar, unused_tcp_port: int) -> None:
-    """502 in the envelope, without its address."""
+@pytest.mark.parametrize(
+    ("refused", "status", "code"),
+    [
+        (400, 400, "SANDBOX::INVALID_PARAMETER"),
+        (413, 400, "SANDBOX::INVALID_PARAMETER"),
+        (401, 502, "BACKEND_CONNECTION_FAILED"),
+        (502, 502, "BACKEND_CONNECTION_FAILED"),
+    ],
+)
+async def test_a_sidecar_that_refuses(
+    open_api: OpenApi, sidecar: Sidecar, refused: int, status: int, code: str
+) -> None:
+    """Its plain text comes in the envelope; what is wrong with the policy is the caller's, the rest is not."""
+    sidecar.refuses = refused
+    api, path = await with_sidecar(open_api, sidecar)
+    told, body = await api.call("PATCH", path, json=POLICY["egress"])
+    assert (told, body["code"]) == (status, code)
+    assert "so it is" in body["message"]
+
+
+async def test_a_sidecar_that_is_down(
+    open_api: OpenApi, sidecar: Sidecar, unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """502 in the envelope, without its address, once execd has had time to start."""
+    monkeypatch.setattr(policy, "_PATIENCE", 0.2)
     sidecar.port = unused_tcp_port
     api, path = await with_sidecar(open_api, sidecar)
     status, body = await api.call("GET", path)
