@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 
 import docker
@@ -105,4 +106,13 @@ async def test_a_sidecar_that_is_gone(
     lost = await told(policed, made.id, "EGRESS_SIDECAR_STOPPED", fate)
     assert lost.status.state is SandboxState.RUNNING
     assert (lost.addresses.dial_host, lost.addresses.published) == (None, {})
+    assert await policed.delete(made.id)
+
+
+async def test_a_sidecar_that_was_started_again(policed: DockerRuntime, spec: Spec, engine: docker.APIClient) -> None:
+    """It has a new network namespace, and the sandbox is left in the old one, which leads nowhere."""
+    made = await policed.create(spec(network_policy=NetworkPolicy("allow")), print)
+    await asyncio.to_thread(engine.restart, f"sandbox-egress-{made.id}", timeout=1)
+    lost = await told(policed, made.id, "EGRESS_SIDECAR_STOPPED", "was started again")
+    assert lost.status.state is SandboxState.RUNNING
     assert await policed.delete(made.id)

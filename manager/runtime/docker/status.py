@@ -76,13 +76,23 @@ def network_owner(details: Json) -> str | None:
     return owner if mode == "container" else None
 
 
+def _fate(details: Json, sidecar: Json | None) -> str | None:
+    """What has become of the sidecar whose network a running sandbox was started in; None if it is still that."""
+    if sidecar is None:
+        return "was removed"
+    if not sidecar["State"].get("Running"):
+        return f"ended with code {sidecar['State'].get('ExitCode', 0)}"
+    joined, begun = (read_time(entry["State"].get("StartedAt")) for entry in (details, sidecar))
+    return "was started again" if joined and begun and begun > joined else None
+
+
 def _with_sidecar(status: SandboxStatus, details: Json, sidecar: Json | None) -> SandboxStatus:
     """A sandbox runs on when its sidecar ends, but the network went with the sidecar and does not come back."""
     if status.state is not SandboxState.RUNNING or network_owner(details) is None:
         return status
-    if sidecar is not None and sidecar["State"].get("Running"):
+    fate = _fate(details, sidecar)
+    if fate is None:
         return status
-    fate = "was removed" if sidecar is None else f"ended with code {sidecar['State'].get('ExitCode', 0)}"
     message = f"Sandbox container is running without a network: its egress sidecar {fate}. Create another sandbox."
     ended = read_time(sidecar["State"].get("FinishedAt")) if sidecar is not None else None
     return replace(
