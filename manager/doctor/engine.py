@@ -26,6 +26,7 @@ from manager.runtime.docker.outlook import (
 )
 from manager.runtime.docker.own_container import own_container
 from manager.runtime.docker.profile import profile
+from manager.runtime.docker.resolvers import OF_ENGINE, PUBLIC, resolvers_for
 from manager.runtime.docker.way_in import knock
 from manager.settings.model import Settings
 
@@ -63,6 +64,8 @@ async def check_engine(settings: Settings) -> AsyncIterator[Finding]:
         internal = settings.proxy.resolve_internal
         seen = outlook(engine.address.remote_host, docker.host_ip, find_place(), reach, internal=internal)
         yield await _network(calls, settings, info, seen)
+        if settings.egress.image:
+            yield await _resolvers(calls, settings, seen, reach)
     finally:
         engine.close()
 
@@ -132,6 +135,21 @@ async def _image(calls: Calls, name: str, image: str) -> Finding:
         return ok(name, f"{image} is on the Engine")
     remedy = f"docker pull {image}; otherwise the first sandbox that needs it waits for the pull"
     return warn(name, f"{image} is not on the Engine", remedy)
+
+
+async def _resolvers(calls: Calls, settings: Settings, seen: Outlook, reach: Reach) -> Finding:
+    """Which name servers egress sidecars are told."""
+    image = await calls.inspect_image(str(settings.egress.image))
+    if image is None:
+        return warn("name servers", "those of egress sidecars are looked for when egress.image is on the Engine")
+    try:
+        found = await resolvers_for(settings, calls, seen, reach).find(image)
+    except Invalid as error:
+        return fail("name servers", error.message)
+    text = f"egress sidecars ask {', '.join(found.addresses)} (from {found.source})"
+    if PUBLIC.issuperset(found.addresses) and found.source == OF_ENGINE:
+        return warn("name servers", f"{text}, which an Engine offers when its host has none", "set docker.dns")
+    return ok("name servers", text)
 
 
 async def _instances(calls: Calls, own: str) -> Finding:

@@ -11,7 +11,16 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 from manager.domain.errors import Invalid
 from manager.domain.quantities import parse_limits
 from manager.settings.table import Table, option
-from manager.settings.values import Capability, CountOrUnlimited, Image, NetworkName, OptionalHost, OptionalText, OrNone
+from manager.settings.values import (
+    Capability,
+    CountOrUnlimited,
+    Image,
+    IpAddress,
+    NetworkName,
+    OptionalHost,
+    OptionalText,
+    OrNone,
+)
 
 DROPPED_CAPABILITIES = (
     "AUDIT_WRITE",
@@ -161,6 +170,12 @@ class DockerSettings(Table):
         False, doc="Whether sandboxes in bridge mode reach each other; off, they get a network that keeps them apart"
     )
     network_name: NetworkName = option("opensandbox", doc="Name of the network that keeps sandboxes apart")
+    dns: tuple[IpAddress, ...] = option(
+        (),
+        allowed='a list of IP addresses such as ["10.0.0.2"]',
+        shown="those of the Engine's host",
+        doc="Name servers of sandboxes; egress sidecars ask them too",
+    )
     ulimits: Annotated[dict[str, str], AfterValidator(_ulimits)] = option(
         dict, doc='Kernel limits of every sandbox by name, such as nofile = "1024:4096"'
     )

@@ -49,6 +49,19 @@ def _url_with_host(value: str | None) -> str | None:
     return value
 
 
+OURS_TO_SET = frozenset(
+    f"OPENSANDBOX_EGRESS_{name}" for name in ("RULES", "MODE", "TOKEN", "SANDBOX_ID", "MITMPROXY_TRANSPARENT")
+)
+"""Variables of the sidecar that follow from the request and from other keys."""
+
+
+def _sidecar_env(env: dict[str, str]) -> dict[str, str]:
+    for name in env:
+        if name in OURS_TO_SET or not name or "=" in name:
+            raise ValueError(f"{name or 'a variable without a name'} is not for the configuration to set")
+    return env
+
+
 class EgressSettings(Table):
     """`[egress]`"""
 
@@ -60,6 +73,12 @@ class EgressSettings(Table):
     disable_ipv6: bool = option(True, doc="Whether IPv6 is off in the network namespace a policy is enforced in")
     otlp_endpoint: Annotated[str | None, OrNone, AfterValidator(_url_with_host)] = option(
         None, doc="Where the sidecar sends its metrics"
+    )
+    env: Annotated[dict[str, str], AfterValidator(_sidecar_env)] = option(
+        dict,
+        secret=True,
+        doc="Environment variables of the sidecar, such as OPENSANDBOX_EGRESS_DNS_UPSTREAM, which names other name "
+        "servers than docker.dns; a request cannot override them",
     )
     readiness_timeout_seconds: float = option(30.0, above=0, doc="Longest wait for the sidecar, in seconds")
     requests: Quantities = option(

@@ -129,6 +129,13 @@ def _capability(text: str) -> str:
     return name
 
 
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise ValueError('must be IP addresses such as "10.0.0.2"') from None
+
+
 def _network(value: Any) -> Network:
     try:
         # A number would be an address as well, and `true` is a number to Python.
@@ -176,6 +183,7 @@ OptionalHost = Annotated[str | None, OrNone, AfterValidator(_host_or_none)]
 Level = Annotated[str, AfterValidator(level)]
 NetworkName = Annotated[str, AfterValidator(_network_name)]
 Capability = Annotated[str, AfterValidator(_capability)]
+IpAddress = Annotated[str, AfterValidator(_address)]
 Image = Annotated[str, AfterValidator(_image)]
 OptionalImage = Annotated[str | None, OrNone, AfterValidator(lambda v: None if v is None else _image(v))]
 CountOrUnlimited = Annotated[int | None, BeforeValidator(_unlimited)]

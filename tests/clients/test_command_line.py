@@ -18,7 +18,11 @@ NO_SERVER = {f"{group} {command}" for group, commands in OWN_FILES.items() for c
 """What only touches files of the user's own."""
 SNAPSHOT_SECONDS = END_SECONDS = 30
 TARGET, OTHER_TARGET = "192.0.2.0/24", "198.51.100.0/24"
-POLICY = {"defaultAction": "allow", "egress": [{"action": "deny", "target": TARGET}]}
+POLICY = {
+    "defaultAction": "allow",
+    "egress": [{"action": "deny", "target": TARGET}, {"action": "allow", "target": "api.example.test"}],
+}
+"""A vault needs a rule for each of its hosts."""
 SECRET = "never-shown"
 VAULT = {
     "credentials": [{"name": "token", "source": {"type": "inline", "value": SECRET}}],

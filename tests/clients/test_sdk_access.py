@@ -153,7 +153,8 @@ async def test_network_policy_holds_and_changes(clients: Clients, host: str, lis
 
 async def test_credential_vault(clients: Clients) -> None:
     """Credentials and bindings are made, changed by revision and deleted, and no secret comes back."""
-    policy, proxy = NetworkPolicy(defaultAction="allow"), CredentialProxyConfig(enabled=True)
+    host = NetworkRule(action="allow", target="api.example.test")  # a vault needs a rule for each of its hosts
+    policy, proxy = NetworkPolicy(defaultAction="allow", egress=[host]), CredentialProxyConfig(enabled=True)
     vault = (await clients.create(network_policy=policy, credential_proxy=proxy)).credential_vault
     made = await vault.create(credentials=[TOKEN], bindings=[BINDING])
     assert made.bindings[0].match is not None

@@ -24,7 +24,7 @@ from tests.server_process import ServerProcess, wait_until
 pytestmark = pytest.mark.timeout(180)
 Started = Callable[..., Awaitable[tuple[DockerRuntime, Events]]]
 ROOT = Path(__file__).parents[2]
-EGRESS_IMAGE = "opensandbox-test/egress:1"
+EGRESS_IMAGE = "opensandbox-test/egress:2"
 DEADLINE = 30.0
 PAGE_PORT = 8000
 KEEP_AND_SERVE = ["sh", "-c", f"cd /tmp && echo hello > kept && exec python3 -m http.server {PAGE_PORT}"]

@@ -214,18 +214,18 @@ async def test_a_sidecar_that_ends_at_once_leaves_nothing(
     """The image is none of a sidecar; the answer says so instead of waiting."""
     runtime, _ = await started(made(egress={"image": images[1]}))
     asked = spec(network_policy=NetworkPolicy())
-    with pytest.raises(errors.Failed, match="ended with code") as raised:
+    with pytest.raises(errors.Failed, match=r"ended with code 127\. .* needs /bin/sh and iptables") as raised:
         await runtime.create(asked, print)
     assert raised.value.code == "DOCKER::SANDBOX_START_FAILED"
     await nothing_left(engine, asked.id)
 
 
 async def test_a_sidecar_that_never_gets_ready_leaves_nothing(
-    started: Started, made: Made, spec: Spec, images: tuple[str, str], engine: docker.APIClient
+    started: Started, made: Made, spec: Spec, egress_image: str, engine: docker.APIClient
 ) -> None:
     """It runs and says nothing: egress.readiness_timeout_seconds is how long anybody waits."""
     asked = spec(network_policy=NetworkPolicy())
-    with mute(engine, images[0]):
+    with mute(engine, egress_image):
         runtime, _ = await started(made(egress={"image": MUTE, "readiness_timeout_seconds": 0.5}))
         with pytest.raises(errors.Failed, match="did not become ready within"):
             await runtime.create(asked, print)
@@ -246,8 +246,9 @@ async def test_an_egress_image_that_is_not_there(started: Started, made: Made, s
 @contextlib.contextmanager
 def mute(engine: docker.APIClient, image: str) -> Any:
     """An image that runs and listens nowhere."""
-    source = engine.create_container(image, ["sleep", "600"])
-    engine.commit(source["Id"], repository=MUTE.partition(":")[0], tag="1", changes=['CMD ["sleep", "600"]'])
+    source = engine.create_container(image)
+    changes = ['CMD ["python3", "-c", "import time; time.sleep(600)"]']
+    engine.commit(source["Id"], repository=MUTE.partition(":")[0], tag="1", changes=changes)
     engine.remove_container(source["Id"])
     try:
         yield
@@ -267,11 +268,22 @@ async def test_a_sidecar_without_its_sandbox_is_removed_at_start(
     await nothing_left(engine, sandbox.id)
 
 
+async def test_without_a_name_server_nothing_is_made(
+    started: Started, made: Made, spec: Spec, engine: docker.APIClient
+) -> None:
+    """400 that names the key, before there is a sidecar that could answer nothing."""
+    runtime, _ = await started(made(docker={"dns": ["127.0.0.1"]}))
+    asked = spec(network_policy=NetworkPolicy())
+    with pytest.raises(errors.Invalid, match=r"lists only 127\.0\.0\.1\. Set docker\.dns") as raised:
+        await runtime.create(asked, print)
+    assert raised.value.code == "SANDBOX::INVALID_PARAMETER"
+    await nothing_left(engine, asked.id)
+
+
 @pytest.mark.parametrize(
     ("tables", "changes", "words"),
     [
         ({"docker": {"network_mode": "host"}}, {}, "docker network_mode=host"),
-        ({"docker": {"network_mode": "some-net"}}, {}, "docker network_mode=some-net"),
         ({"egress": {}}, {}, "egress.image"),
         ({"secure_runtime": {"type": "gvisor", "oci_runtime_name": "runsc"}}, {"secure_runtime": True}, "gVisor"),
         ({"egress": {"image": "x", "mode": "dns"}}, {"credential_proxy": True}, "dns+nft"),

@@ -106,7 +106,8 @@ def test_the_policy_of_a_running_sandbox_is_changed_through_the_api(serve: Serve
     assert not reaches(server, path, listening)
     assert server.call("DELETE", policy, [f"{TARGET}/32"])[0] == 200
     assert reaches(server, path, listening)
-    assert server.call("PATCH", policy, DENY["egress"])[1]["policy"]["egress"] == DENY["egress"]
+    assert server.call("PATCH", policy, DENY["egress"])[0] == 200
+    assert server.call("GET", policy)[1]["policy"]["egress"] == DENY["egress"]
     assert not reaches(server, path, listening)
     assert server.call("PUT", policy, {"defaultAction": "allow"})[0] == 200
     assert reaches(server, path, listening)
@@ -117,6 +118,8 @@ def test_the_endpoint_of_the_sidecar_comes_with_its_token(serve: Serve, mode: st
     """Port 18080 with the header that opens it; without the header, or for another port, there is nothing."""
     server = serve(mode)
     path = create(server)
+    execd = locate(server, path, EXECD_PORT)
+    wait_until(lambda: _pings(*execd), PATIENCE, "an execd that answers")
     sidecar, headers = locate(server, path, EGRESS_PORT)
     status, told = send(f"{sidecar}/policy", headers)
     assert (status, json.loads(told)["policy"]) == (200, DENY)

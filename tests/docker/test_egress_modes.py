@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from manager.runtime.docker.runtime import DockerRuntime
 from manager.runtime.docker.sidecar import UPSTREAM_CA
 from manager.settings.model import Settings
 from tests.docker.harness import Events
+from tests.docker.outside import Outside
 from tests.docker.own_engine import OwnEngine
 from tests.docker.test_egress import TARGET, egress_image, listener, made, policed, reaches
+from tests.docker.test_egress_whole import outside
 
 pytestmark = pytest.mark.timeout(120)
 Started = Callable[..., Awaitable[tuple[DockerRuntime, Events]]]
@@ -25,7 +28,7 @@ Spec = Callable[..., SandboxSpec]
 Made = Callable[..., Settings]
 
 DENIED, OTHER = (f"{TARGET.replace('.', '-')}.{domain}.test" for domain in ("denied", "other"))
-"""Names of this host, to the stand-in."""
+"""Names of this host, to the name server outside."""
 DENY_BOTH = NetworkPolicy("allow", (NetworkRule("deny", "*.denied.test"), NetworkRule("deny", f"{TARGET}/32")))
 ALLOW_ONE = NetworkPolicy("deny", (NetworkRule("allow", OTHER),))
 READ_LIMIT = """
@@ -48,7 +51,10 @@ fi
 exec runc "$@"
 """
 
-__all__ = ["egress_image", "listener", "made", "policed"]
+SLOW = "opensandbox-test/slow-egress:1"
+MARK = "import socket; socket.socket().setsockopt(socket.SOL_SOCKET, socket.SO_MARK, 1)"
+
+__all__ = ["egress_image", "listener", "made", "outside", "policed"]
 
 
 async def seen(runtime: DockerRuntime, spec: SandboxSpec, port: int) -> dict[str, bool]:
@@ -75,12 +81,14 @@ async def test_dns_refuses_names_and_nft_addresses_too(
     spec: Spec,
     listener: int,
     egress_image: str,
+    outside: Outside,
     mode: str,
     policy: NetworkPolicy,
     expected: dict[str, bool],
 ) -> None:
     """In mode dns whoever knows the address gets there; in dns+nft only where a name that is allowed has led."""
-    runtime, _ = await started(made(egress={"image": egress_image, "mode": mode}))
+    tables = {"docker": {"dns": [outside.resolver]}, "egress": {"image": egress_image, "mode": mode}}
+    runtime, _ = await started(made(**tables))
     assert await seen(runtime, spec(network_policy=policy), listener) == expected
 
 
@@ -125,6 +133,50 @@ async def test_the_sidecar_is_held_to_its_limits(
     told = engine.exec_create(f"sandbox-egress-{sandbox.id}", ["python3", "-c", READ_LIMIT])
     assert engine.exec_start(told["Id"]).decode().split() == [str(96 * 1024**2)]
     await runtime.delete(sandbox.id)
+
+
+@pytest.fixture
+def slow_image(engine: docker.APIClient, egress_image: str) -> Iterator[str]:
+    """A sidecar whose rules stand a while after its container runs."""
+    source = engine.create_container(egress_image)
+    changes = ["ENV STAND_IN_START_SECONDS=1.5"]
+    engine.commit(source["Id"], repository=SLOW.partition(":")[0], tag="1", changes=changes)
+    engine.remove_container(source["Id"])
+    yield SLOW
+    engine.remove_image(SLOW, force=True)
+
+
+async def test_the_sandbox_starts_when_the_rules_stand(
+    started: Started, made: Made, spec: Spec, listener: int, slow_image: str
+) -> None:
+    """Not when the sidecar's container runs: its first packet would be a free one."""
+    runtime, _ = await started(made(egress={"image": slow_image, "mode": "dns+nft"}))
+    probe = f"import socket; socket.create_connection(('{TARGET}', {listener}), 1)"
+    asked = spec(entrypoint=("python3", "-c", probe), network_policy=NetworkPolicy())
+    sandbox = await runtime.create(asked, print)
+    ended = await asyncio.to_thread(exit_code, f"sandbox-{sandbox.id}")
+    await runtime.delete(sandbox.id)
+    assert ended != 0
+
+
+def exit_code(container: str) -> int:
+    """The exit code of a container, once it has ended."""
+    with contextlib.closing(docker.APIClient(version="auto")) as client:
+        return int(client.wait(container)["StatusCode"])
+
+
+async def test_a_policed_sandbox_cannot_pass_for_the_sidecar(
+    started: Started, made: Made, spec: Spec, egress_image: str
+) -> None:
+    """It may not mark its packets, whatever capabilities the configuration leaves to sandboxes."""
+    tables = {"docker": {"drop_capabilities": []}, "egress": {"image": egress_image, "mode": "dns"}}
+    runtime, _ = await started(made(**tables))
+    codes = []
+    for policy in (None, NetworkPolicy("allow")):
+        sandbox = await runtime.create(spec(entrypoint=("python3", "-c", MARK), network_policy=policy), print)
+        codes.append(await asyncio.to_thread(exit_code, f"sandbox-{sandbox.id}"))
+        await runtime.delete(sandbox.id)
+    assert codes[1] != 0, codes
 
 
 async def test_ipv6_may_stay_on(started: Started, made: Made, spec: Spec, egress_image: str) -> None:

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.timeout(120)
 Started = Callable[..., Awaitable[tuple[DockerRuntime, Events]]]
 Spec = Callable[..., SandboxSpec]
 Made = Callable[..., Settings]
-EGRESS_IMAGE = "opensandbox-test/egress:1"
+EGRESS_IMAGE = "opensandbox-test/egress:2"
 DOCKER0 = "172.17.0.1"
 """The first bridge of every Engine, hence also an address of a machine with an Engine of root's."""
 

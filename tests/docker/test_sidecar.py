@@ -8,11 +8,14 @@ from typing import Any
 
 from manager.domain.sandbox import NetworkPolicy, NetworkRule, SandboxSpec
 from manager.runtime.docker.profile import Profile
-from manager.runtime.docker.sidecar import UPSTREAM_CA, sidecar_body
+from manager.runtime.docker.resolvers import Upstreams
+from manager.runtime.docker.sidecar import BEFORE_SIDECAR, UPSTREAM_CA, Plan, sidecar_body
 from manager.runtime.docker.spec import TRANSPARENT, Extras, Wiring, environment
 from manager.settings.sandboxes import EgressSettings
 
 PROFILE = Profile(instance="i", network_mode="bridge", publish_on=None, ports=range(2), drop=("NET_RAW",))
+UPSTREAMS = Upstreams(("10.0.0.2", "10.0.0.3"), "docker.dns")
+PLAN = Plan("t0ken", UPSTREAMS, ("/supervisor", "--here"))
 WIRING = Wiring("bridge", {18080: ("127.0.0.1", "40001")})
 LOG_LEVEL = "OPENSANDBOX_EGRESS_LOG_LEVEL"
 POLICY = NetworkPolicy("deny", (NetworkRule("allow", "*.example.org"),))
@@ -25,10 +28,12 @@ def spec(**changes: Any) -> SandboxSpec:
     return SandboxSpec(**{**fields, "network_policy": POLICY, **changes})
 
 
-def body(asked: SandboxSpec, *, ipv6: bool = False, **settings: Any) -> dict[str, Any]:
+def body(
+    asked: SandboxSpec, *, ipv6: bool = False, wiring: Wiring = WIRING, plan: Plan = PLAN, **settings: Any
+) -> dict[str, Any]:
     """The sidecar's create call."""
     made = EgressSettings.model_validate({"image": "egress:1", **settings})
-    return sidecar_body(asked, PROFILE, made, WIRING, "t0ken", ipv6=ipv6)
+    return sidecar_body(asked, PROFILE, made, wiring, plan, ipv6=ipv6)
 
 
 def variables(made: dict[str, Any]) -> dict[str, str]:
@@ -47,7 +52,33 @@ def test_the_sidecar_knows_policy_mode_token_and_sandbox() -> None:
         "OPENSANDBOX_EGRESS_MODE": "dns+nft",
         "OPENSANDBOX_EGRESS_TOKEN": "t0ken",
         "OPENSANDBOX_EGRESS_SANDBOX_ID": "s1",
+        "OPENSANDBOX_EGRESS_DNS_UPSTREAM": "10.0.0.2,10.0.0.3",
     }
+
+
+def test_on_the_default_bridge_the_engine_writes_the_name_servers_down() -> None:
+    """It puts no resolver of its own there, so the image's own program runs as it is."""
+    made = body(spec())
+    assert made["HostConfig"]["Dns"] == ["10.0.0.2", "10.0.0.3"]
+    assert not {"Entrypoint", "Cmd"} & made.keys()
+
+
+def test_elsewhere_the_resolver_of_the_engine_is_closed_off_before_the_sidecar_runs() -> None:
+    """At every start of the container, from its own command; the Engine would take Dns for its resolver's upstreams."""
+    searching = Plan("t0ken", Upstreams(("10.0.0.2",), "x", search=("search corp.test",)), PLAN.program)
+    made = body(spec(), wiring=Wiring("opensandbox"), plan=searching)
+    assert made["Entrypoint"] == ["/bin/sh", "-c", BEFORE_SIDECAR, "sh"]
+    assert made["Cmd"] == ["nameserver 10.0.0.2\nsearch corp.test\n", "/supervisor", "--here"]
+    assert "Dns" not in made["HostConfig"]
+
+
+def test_variables_of_the_configuration() -> None:
+    """Below what is ours to set and above the request; name servers that its operator has told are not told again."""
+    told = Plan("t0ken", Upstreams(("10.9.9.9",), "env", told=True))
+    env = {LOG_LEVEL: "warn", "OPENSANDBOX_EGRESS_DNS_UPSTREAM": "10.9.9.9"}
+    shown = variables(body(spec(env={LOG_LEVEL: "debug"}), plan=told, env=env))
+    assert (shown[LOG_LEVEL], shown["OPENSANDBOX_EGRESS_DNS_UPSTREAM"]) == ("warn", "10.9.9.9")
+    assert "OPENSANDBOX_EGRESS_DNS_UPSTREAM" not in variables(body(spec(), plan=told))
 
 
 def test_only_the_sidecar_may_change_the_network() -> None:

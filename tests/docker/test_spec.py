@@ -140,9 +140,19 @@ def test_the_profile_of_isolation_is_closed_by_default() -> None:
 
 
 def test_a_policed_sandbox_cannot_change_the_filter() -> None:
-    """NET_ADMIN goes even if the configuration would leave it."""
-    host = container_body(spec(network_policy=NetworkPolicy()), PROFILE, EXTRAS)["HostConfig"]
-    assert "NET_ADMIN" in host["CapDrop"]
+    """NET_ADMIN goes even if the configuration would leave it, and NET_RAW, which can mark packets as the sidecar's."""
+    lenient = replace(PROFILE, drop=("SYS_ADMIN",))
+    host = container_body(spec(network_policy=NetworkPolicy()), lenient, EXTRAS)["HostConfig"]
+    assert host["CapDrop"] == ["SYS_ADMIN", "NET_ADMIN", "NET_RAW"]
+
+
+def test_name_servers_of_sandboxes() -> None:
+    """docker.dns, except where the network, and with it the file that lists them, is another container's."""
+    named = replace(PROFILE, dns=("10.0.0.2",))
+    shared = replace(EXTRAS, wiring=Wiring("container:x"))
+    assert container_body(spec(), named, EXTRAS)["HostConfig"]["Dns"] == ["10.0.0.2"]
+    assert "Dns" not in container_body(spec(), named, shared)["HostConfig"]
+    assert "Dns" not in container_body(spec(), PROFILE, EXTRAS)["HostConfig"]
 
 
 def test_secure_runtime_on_request_only() -> None:

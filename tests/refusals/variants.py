@@ -14,7 +14,7 @@ KEY, LOOKING_KEY, NARROW_KEY = "key-of-the-owner", "key-that-only-looks", "key-t
 PAGE = "https://console.example"
 GATEWAY: Tables = {"ingress": {"mode": "gateway", "gateway": {"address": "gw.test:80", "route": {"mode": "header"}}}}
 MOST_SECONDS = 86400
-EGRESS_IMAGE = "opensandbox-test/egress:1"
+EGRESS_IMAGE = "opensandbox-test/egress:2"
 SILENT = "silent.sock"
 NEVER_READY = frozenset({"alone", "unheard", "starting"})
 """Servers whose Engine does not answer, or not as it should."""

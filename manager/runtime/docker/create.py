@@ -159,7 +159,9 @@ class Creation:
         if spec.network_policy is None:
             started = await self._with_ports(host, PUBLISHED, lambda publish: self._start(extras, kit, publish))
         else:
-            started = await self._start_policed(extras, kit, host)
+            # Clients reach the sidecar through execd; its own port is published only if we have to wait for it there.
+            ports = PUBLISHED if choice.reachable else EGRESS_PORTS
+            started = await self._start_policed(extras, kit, host, ports)
         tools.volumes.started(mounted)
         if host is not None and not choice.reachable:
             owner = container_name(spec.id) if spec.network_policy is None else sidecar_name(spec.id)
@@ -171,14 +173,14 @@ class Creation:
         if idle and self._spec.network_policy is None:
             log.warning("sandbox %s: without networkPolicy nobody reads %s", self._spec.id, ", ".join(sorted(idle)))
 
-    async def _start_policed(self, extras: Extras, kit: Kit, host: str | None) -> str:
+    async def _start_policed(self, extras: Extras, kit: Kit, host: str | None, ports: Sequence[int]) -> str:
         """The sidecar with its policy in force first, then the sandbox in the sidecar's network."""
         spec, mode = self._spec, extras.wiring.mode
 
         async def sidecar(publish: Mapping[int, tuple[str, str]]) -> Sidecar:
             return await self._tools.egress.start(spec, Wiring(mode, publish), self._undo, self._progress)
 
-        made = await self._with_ports(host, EGRESS_PORTS, sidecar)
+        made = await self._with_ports(host, ports, sidecar)
         shared = shared_volume(spec.id)
         mount = {"Type": "volume", "Source": shared, "Target": ARCHIVE_FOLDER}
         taken = any(entry["Target"].rstrip("/") == ARCHIVE_FOLDER for entry in extras.mounts)

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import secrets
 from dataclasses import dataclass, field
+from typing import Any
 
 import aiohttp
 
@@ -19,10 +20,18 @@ from manager.domain.sandbox import EGRESS_PORT, EXECD_PORT, HTTP_PORT, SandboxSp
 from manager.runtime.base import Progress
 from manager.runtime.docker import labels
 from manager.runtime.docker.calls import Calls
-from manager.runtime.docker.failures import START_FAILED, sidecar_error
+from manager.runtime.docker.failures import START_FAILED, sidecar_ended, sidecar_error
 from manager.runtime.docker.images import Images
 from manager.runtime.docker.profile import Profile
-from manager.runtime.docker.sidecar import check_policy, shared_volume, sidecar_body, sidecar_name
+from manager.runtime.docker.resolvers import Resolvers
+from manager.runtime.docker.sidecar import (
+    Plan,
+    check_policy,
+    program_of,
+    shared_volume,
+    sidecar_body,
+    sidecar_name,
+)
 from manager.runtime.docker.spec import Wiring
 from manager.runtime.docker.status import Sight, addresses_of
 from manager.runtime.docker.undo import Undo
@@ -48,9 +57,18 @@ class Sidecar:
 class Egress:
     """Starts sidecars, waits for them, and removes them."""
 
-    def __init__(self, calls: Calls, images: Images, settings: EgressSettings, profile: Profile, view: Sight) -> None:
+    def __init__(
+        self,
+        calls: Calls,
+        images: Images,
+        settings: EgressSettings,
+        profile: Profile,
+        view: Sight,
+        resolvers: Resolvers,
+    ) -> None:
         self._calls = calls
         self._images = images
+        self._resolvers = resolvers
         self._settings = settings
         self._profile = profile
         self._view = view
@@ -61,14 +79,15 @@ class Egress:
 
     async def start(self, spec: SandboxSpec, wiring: Wiring, undo: Undo, progress: Progress) -> Sidecar:
         """A sidecar that enforces the policy already. Raises Failed when it does not get ready in time."""
-        token = secrets.token_urlsafe(_TOKEN_BYTES)
-        await self._pull(progress)
+        image = await self._pull(progress)
+        upstreams = await self._resolvers.find(image)
+        plan = Plan(secrets.token_urlsafe(_TOKEN_BYTES), upstreams, program_of(image))
         await self._make_volume(spec, undo)
         name = sidecar_name(spec.id)
         undo.push(f"container {name}", lambda: self._calls.remove_container(name))
-        container_id = await self._run(spec, wiring, token, name)
-        await self._wait_until_ready(container_id, token, spec.id)
-        return Sidecar(container_id, token)
+        container_id = await self._run(spec, wiring, plan, name)
+        await self._wait_until_ready(container_id, plan.token, spec.id)
+        return Sidecar(container_id, plan.token)
 
     async def remove(self, sandbox_id: str) -> None:
         """Removes the sidecar of a sandbox and what they shared; none is fine."""
@@ -76,11 +95,11 @@ class Egress:
         if details is not None and (details["Config"].get("Labels") or {}).get(labels.SIDECAR_FOR) == sandbox_id:
             await self._calls.remove_container(details["Id"])
 
-    async def _pull(self, progress: Progress) -> None:
+    async def _pull(self, progress: Progress) -> dict[str, Any]:
         """The caller did not choose this image, so what is wrong with it is not the caller's."""
         image = str(self._settings.image)
         try:
-            await self._images.ensure(image, platform=None, auth=None, progress=progress)
+            return await self._images.ensure(image, platform=None, auth=None, progress=progress)
         except (errors.Invalid, errors.NotFound, errors.Forbidden) as error:
             raise errors.Failed(START_FAILED, f"egress.image: {error.message}") from error
 
@@ -90,21 +109,21 @@ class Egress:
         owner = {labels.INSTANCE: self._profile.instance, labels.VOLUME_FOR: spec.id, labels.VOLUMES: "server"}
         await self._calls.create_volume(name, owner)
 
-    async def _run(self, spec: SandboxSpec, wiring: Wiring, token: str, name: str) -> str:
+    async def _run(self, spec: SandboxSpec, wiring: Wiring, plan: Plan, name: str) -> str:
         """Without IPv6 if configured so; a kernel that has no such switch has no IPv6 to switch off."""
         ipv6 = not self._settings.disable_ipv6
         try:
-            return await self._run_with(spec, wiring, token, name, ipv6=ipv6)
+            return await self._run_with(spec, wiring, plan, name, ipv6=ipv6)
         except errors.Failed as error:
             if ipv6 or "disable_ipv6" not in error.message:
                 raise
             log.warning("sandbox %s: IPv6 cannot be switched off here: %s", spec.id, error.message)
         await self._calls.remove_container(name)
-        return await self._run_with(spec, wiring, token, name, ipv6=True)
+        return await self._run_with(spec, wiring, plan, name, ipv6=True)
 
-    async def _run_with(self, spec: SandboxSpec, wiring: Wiring, token: str, name: str, *, ipv6: bool) -> str:
+    async def _run_with(self, spec: SandboxSpec, wiring: Wiring, plan: Plan, name: str, *, ipv6: bool) -> str:
         """The Engine refuses a switch it does not know at once, its runtime one the kernel does not have at start."""
-        body = sidecar_body(spec, self._profile, self._settings, wiring, token, ipv6=ipv6)
+        body = sidecar_body(spec, self._profile, self._settings, wiring, plan, ipv6=ipv6)
         try:
             container_id = await self._calls.create_container(name, body)
             await self._calls.start(container_id)
@@ -126,7 +145,7 @@ class Egress:
         details = await self._calls.inspect_container(container_id)
         if details is None or not details["State"].get("Running"):
             code = details["State"].get("ExitCode") if details else None
-            raise errors.Failed(START_FAILED, f"Egress sidecar container ended with code {code}.")
+            raise sidecar_ended(code)
         found = addresses_of(details, details, self._view)
         host, port = (found.dial_host, EGRESS_PORT) if found.dial_host else found.published.get(EGRESS_PORT, ("", 0))
         if not host:

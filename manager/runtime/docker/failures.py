@@ -40,6 +40,8 @@ The last column is said in place of a text that names files of the Engine's host
 """
 _NO_SUCH_PART = ("cannot access path", "path concatenation escapes", "subpath")
 _MOUNTS = ("is not directory", "directory onto a file")
+COMMAND_NOT_FOUND = 127
+NO_TOOLS = "On this network its image needs /bin/sh and iptables (docs/network.md)."
 NO_SUCH_ADDRESS = (
     "The Engine's host does not have that address: change docker.publish_host in direct mode; in gateway mode run the "
     "server with the host's network, or set docker.host_ip = 'host.docker.internal' on Docker Desktop."
@@ -84,7 +86,14 @@ def sidecar_error(error: errors.ManagerError) -> errors.ManagerError:
     text = said(error)
     if is_port_conflict(error):
         return no_port(f"The Engine found no free host port: {text}")
-    return _disk_full(text) or errors.Failed(START_FAILED, f"Egress sidecar container failed to start: {text}")
+    hint = f" {NO_TOOLS}" if "/bin/sh" in text else ""
+    return _disk_full(text) or errors.Failed(START_FAILED, f"Egress sidecar container failed to start: {text}{hint}")
+
+
+def sidecar_ended(code: int | None) -> errors.ManagerError:
+    """A sidecar that has ended before it was ready."""
+    hint = f" {NO_TOOLS}" if code == COMMAND_NOT_FOUND else ""
+    return errors.Failed(START_FAILED, f"Egress sidecar container ended with code {code}.{hint}")
 
 
 def volume_error(error: errors.ManagerError, name: str) -> errors.ManagerError:

@@ -33,6 +33,7 @@ class Profile:
     secure_always: bool = False
     secure_kind: str = ""
     allow_isolation: bool = False
+    dns: tuple[str, ...] = ()
 
 
 def profile(settings: Settings) -> Profile:
@@ -53,6 +54,7 @@ def profile(settings: Settings) -> Profile:
         execd_as_init=settings.runtime.execd_run_as_init,
         allow_isolation=docker.allow_isolation,
         secure_kind=runtime.type,
+        dns=docker.dns,
         secure_runtime=secure_runtime_name(runtime.type, runtime.oci_runtime_name or runtime.docker_runtime),
         # The documentation's spelling is opt-in per request; any other is 1.1.1's, which is for every sandbox.
         secure_always=bool(runtime.type and (runtime.docker_runtime or not runtime.oci_runtime_name)),

@@ -37,6 +37,7 @@ from manager.runtime.docker.own_container import own_container
 from manager.runtime.docker.pools import Pools
 from manager.runtime.docker.ports import Ports, probe_here, probe_there
 from manager.runtime.docker.profile import profile
+from manager.runtime.docker.resolvers import resolvers_for
 from manager.runtime.docker.snapshots import Snapshots, check_runtime, image_of, mounted_over
 from manager.runtime.docker.status import LOOPBACK, network_owner
 from manager.runtime.docker.volumes import Volumes
@@ -87,7 +88,8 @@ class DockerRuntime:
         self._execd = Execd(self._calls, images, settings.runtime.execd_image, instance)
         buckets = Buckets(settings.storage.ossfs_mount_root, instance, local=not self._outlook.remote)
         self._volumes = Volumes(self._calls, host_rules(settings, self._engine, config), instance, buckets)
-        self._egress = Egress(self._calls, images, settings.egress, self._profile, view)
+        resolvers = resolvers_for(settings, self._calls, self._outlook, self._reach)
+        self._egress = Egress(self._calls, images, settings.egress, self._profile, view, resolvers)
         self._tools = Tools(
             calls=self._calls,
             images=images,

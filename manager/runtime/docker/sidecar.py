@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from manager.domain import errors
@@ -11,6 +12,7 @@ from manager.domain.quantities import Limits
 from manager.domain.sandbox import NetworkPolicy, SandboxSpec
 from manager.runtime.docker import labels
 from manager.runtime.docker.profile import Profile
+from manager.runtime.docker.resolvers import ENGINES_OWN, UPSTREAM, Upstreams
 from manager.runtime.docker.spec import ARCHIVE_FOLDER, EGRESS_ENV_PREFIX, TRANSPARENT, Wiring, shares
 from manager.settings.quantities import whole
 from manager.settings.sandboxes import EgressSettings
@@ -38,6 +40,18 @@ REQUESTABLE = frozenset(
 """Settings of the sidecar that a request may make through its environment."""
 UPSTREAM_CA = "/etc/ssl/certs/opensandbox-upstream-extra-ca.pem"
 """Where the sidecar finds the certificate authority of the configured proxy."""
+DEFAULT_BRIDGE = "bridge"
+"""The one network on which the Engine puts no resolver of its own into its containers."""
+BEFORE_SIDECAR = f"""\
+set -e
+printf %s "$1" >/etc/resolv.conf
+shift
+iptables -w -I OUTPUT -d {ENGINES_OWN} -j DROP
+exec "$@"
+"""
+"""What the sidecar does first elsewhere, each time its container starts: it writes the file that the sandbox shares,
+and closes off the Engine's resolver, which answers for names of other containers and is not caught by the sidecar's
+redirect: the Engine's own comes before that, and the port it leads to is another than 53."""
 _NO_IPV6 = {f"net.ipv6.conf.{scope}.disable_ipv6": "1" for scope in ("all", "default", "lo")}
 _NANO = 1_000_000_000
 _TRUTHY = frozenset({"1", "true", "yes", "y", "on"})
@@ -59,7 +73,7 @@ def check_policy(spec: SandboxSpec, profile: Profile, settings: EgressSettings) 
         if spec.credential_proxy:
             raise errors.Invalid(INVALID, "credentialProxy.enabled requires networkPolicy.")
         return
-    if profile.network_mode != "bridge":
+    if profile.network_mode == "host" or profile.network_mode.startswith("container:"):
         message = f"networkPolicy is not supported when docker network_mode={profile.network_mode}."
         raise errors.Invalid(INVALID, message)
     if settings.image is None:
@@ -97,8 +111,23 @@ def policy_json(policy: NetworkPolicy) -> str:
     return json.dumps(document)
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is known of a sidecar before it is made: its API's token, its name servers, and what its image runs."""
+
+    token: str = field(repr=False)
+    upstreams: Upstreams
+    program: tuple[str, ...] = ()
+
+
+def program_of(image: Json) -> tuple[str, ...]:
+    """The command line of an inspected image."""
+    config = image.get("Config") or {}
+    return (*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ()))
+
+
 def sidecar_body(
-    spec: SandboxSpec, profile: Profile, settings: EgressSettings, wiring: Wiring, token: str, *, ipv6: bool
+    spec: SandboxSpec, profile: Profile, settings: EgressSettings, wiring: Wiring, plan: Plan, *, ipv6: bool
 ) -> Json:
     """The body of the sidecar's create call."""
     mounts = [{"Type": "volume", "Source": shared_volume(spec.id), "Target": ARCHIVE_FOLDER}]
@@ -112,12 +141,24 @@ def sidecar_body(
     }
     if not ipv6:
         host["Sysctls"] = _NO_IPV6
+    if wiring.mode == DEFAULT_BRIDGE:
+        host["Dns"] = list(plan.upstreams.addresses)
     return {
         "Image": settings.image,
-        "Env": [f"{key}={value}" for key, value in sidecar_environment(spec, settings, token).items()],
+        **_program(wiring, plan),
+        "Env": [f"{key}={value}" for key, value in sidecar_environment(spec, settings, plan).items()],
         "Labels": {**labels.blank(), labels.SIDECAR_FOR: spec.id, labels.INSTANCE: profile.instance},
         "ExposedPorts": wiring.exposed(),
         "HostConfig": host,
+    }
+
+
+def _program(wiring: Wiring, plan: Plan) -> Json:
+    if wiring.mode == DEFAULT_BRIDGE:
+        return {}
+    return {
+        "Entrypoint": ["/bin/sh", "-c", BEFORE_SIDECAR, "sh"],
+        "Cmd": [plan.upstreams.resolv_conf(), *plan.program],
     }
 
 
@@ -135,19 +176,20 @@ def _read_only(source: str, target: str) -> Json:
     return {"Type": "bind", "Source": source, "Target": target, "ReadOnly": True}
 
 
-def sidecar_environment(spec: SandboxSpec, settings: EgressSettings, token: str) -> Mapping[str, str]:
-    """The sidecar's variables: the policy and what it needs, then what the request may add, never the reverse."""
+def sidecar_environment(spec: SandboxSpec, settings: EgressSettings, plan: Plan) -> Mapping[str, str]:
+    """The sidecar's variables: what the request may say, then the configuration, then what follows from both."""
     made = {
         "OPENSANDBOX_EGRESS_RULES": policy_json(spec.network_policy or NetworkPolicy()),
         "OPENSANDBOX_EGRESS_MODE": settings.mode,
-        "OPENSANDBOX_EGRESS_TOKEN": token,
+        "OPENSANDBOX_EGRESS_TOKEN": plan.token,
         "OPENSANDBOX_EGRESS_SANDBOX_ID": spec.id,
     }
     if settings.otlp_endpoint:
         made["OTEL_EXPORTER_OTLP_ENDPOINT"] = settings.otlp_endpoint
     asked = {key: value for key, value in spec.env.items() if key in REQUESTABLE and value is not None}
     proxied = {TRANSPARENT: "true"} if spec.credential_proxy else {}
-    return {**made, **_upstream(settings), **asked, **proxied}
+    told = {} if plan.upstreams.told else {UPSTREAM: ",".join(plan.upstreams.addresses)}
+    return {**told, **asked, **settings.env, **made, **_upstream(settings), **proxied}
 
 
 def _upstream(settings: EgressSettings) -> dict[str, str]:

@@ -30,6 +30,9 @@ TRANSPARENT = EGRESS_ENV_PREFIX + "MITMPROXY_TRANSPARENT"
 """Whether the sidecar reads what the sandbox sends: both sides have to know."""
 OWN_VARIABLES = ("OPENSANDBOX_ID", "EXECD", variables.NAME, "EXECD_INIT", TRANSPARENT)
 """What we tell a sandbox: none of it is ever taken from an image, which may be a snapshot of another sandbox."""
+UNPOLICED = ("NET_ADMIN", "NET_RAW")
+"""Who has one of these is not held by a policy: the first changes packet filters, and either (since Linux 5.17) puts
+the mark on packets by which the sidecar tells its own."""
 DEFAULT_ENTRYPOINT = ("tail", "-f", "/dev/null")
 INVALID_ENTRYPOINT = "DOCKER::INVALID_ENTRYPOINT"
 CORE_SHARES, LEAST_SHARES, MOST_SHARES = 1024, 2, 262144
@@ -165,6 +168,8 @@ def host_config(spec: SandboxSpec, profile: Profile, extras: Extras) -> Json:
         "StorageOpt": {"size": str(limits.disk)} if limits.disk else None,
         "Binds": [*profile.binds, *extras.binds] or None,
         "Mounts": mounts or None,
+        # A container in another's network has that one's file, and the Engine refuses to be asked for both.
+        "Dns": None if extras.wiring.mode.startswith("container:") else list(profile.dns) or None,
         "Runtime": profile.secure_runtime if spec.secure_runtime or profile.secure_always else None,
         **privileges(spec, profile),
     }
@@ -189,8 +194,8 @@ def cpu_shares(nanos: int | None) -> int | None:
 def privileges(spec: SandboxSpec, profile: Profile) -> Json:
     """Capabilities and security options, with what isolation needs on top."""
     drop = list(profile.drop)
-    if spec.network_policy is not None and "NET_ADMIN" not in drop:
-        drop.append("NET_ADMIN")  # whoever may change the packet filter is not held by it
+    if spec.network_policy is not None:
+        drop += [name for name in UNPOLICED if name not in drop]
     if isolated(spec):
         check_isolation(spec, profile)  # said at the request already; no way to a container leads past here
         return isolation_privileges(profile, drop)

@@ -1,0 +1,220 @@
+"""Which name servers an egress sidecar asks for the names that it lets through.
+
+On a network that somebody has made, sandboxes' own included, the Engine gives containers a resolver of its own,
+127.0.0.11. A sidecar must not use it: it sends what it is asked back into the namespace of the asker, where the
+sidecar catches it, and so on. So the sidecar is told the name servers behind it, by address.
+
+They are, in this order: what the operator has told the sidecar (`egress.env`, or the environment of its image);
+`docker.dns`; those of this machine, if it is the Engine's and we see its files; those that the Engine offers, which
+is the only one to know when it is on another machine, in a virtual one, or when we are in a container ourselves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from manager.domain import errors
+from manager.runtime.docker.calls import Calls
+from manager.runtime.docker.execd import unpack
+from manager.runtime.docker.failures import REFUSALS
+from manager.runtime.docker.instance import instance_of
+from manager.runtime.docker.labels import HELPER, INSTANCE
+from manager.runtime.docker.outlook import Outlook, Reach, in_container
+from manager.settings.model import Settings
+
+log = logging.getLogger(__name__)
+Json = dict[str, Any]
+
+INVALID: Final = "SANDBOX::INVALID_PARAMETER"
+UPSTREAM: Final = "OPENSANDBOX_EGRESS_DNS_UPSTREAM"
+ENGINES_OWN: Final = "127.0.0.11"
+"""Where an Engine answers for names of containers, in the namespaces of networks that were made."""
+STUBS: Final = frozenset({"127.0.0.53", "127.0.0.54"})
+"""Addresses of systemd-resolved, which lists the name servers behind them elsewhere."""
+HOST_FILE: Final = Path("/etc/resolv.conf")
+BEHIND_STUB: Final = Path("/run/systemd/resolve/resolv.conf")
+OF_ENGINE: Final = "the Docker Engine"
+PUBLIC: Final = frozenset({"8.8.8.8", "8.8.4.4", "2001:4860:4860::8888", "2001:4860:4860::8844"})
+"""What an Engine offers when its host has none that containers can reach."""
+REMEMBERED: Final = 300.0
+"""Seconds for which an answer of the Engine counts: its host may have moved to another network."""
+_MOST: Final = 10
+"""As many as a sidecar takes notice of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upstreams:
+    """Name servers by address; `told` says that the sidecar knows them without us, `source` where they are from."""
+
+    addresses: tuple[str, ...]
+    source: str
+    told: bool = False
+    search: tuple[str, ...] = ()
+    """Lines of a resolv.conf beside its name servers: search domains and options."""
+
+    def resolv_conf(self) -> str:
+        """The file that lists them."""
+        return "".join(f"{line}\n" for line in (*(f"nameserver {found}" for found in self.addresses), *self.search))
+
+
+def parse(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Name servers of a resolv.conf, and its lines about search domains and options. Pure."""
+    words = [line.split() for line in text.splitlines() if line.split()]
+    servers = tuple(line[1] for line in words if line[0] == "nameserver" and len(line) > 1)
+    return servers, tuple(" ".join(line) for line in words if line[0] in ("search", "domain", "options"))
+
+
+def usable(servers: Iterable[str], *, ipv6: bool) -> tuple[str, ...]:
+    """Those that a container can ask, version 4 first: no loopback, no address that needs an interface. Pure."""
+    found = [address for address in map(_address, servers) if address is not None]
+    four = [str(address) for address in found if address.version == 4]
+    six = [str(address) for address in found if address.version == 6 and ipv6 and not address.is_link_local]
+    return tuple(dict.fromkeys((*four, *six)))[:_MOST]
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    return None if address.is_loopback or address.is_unspecified or address.is_multicast else address
+
+
+def told_by(environment: Iterable[str]) -> str | None:
+    """What variables (`NAME=value`) say to a sidecar about its name servers, or None. Pure."""
+    values = [entry.partition("=")[2].strip() for entry in environment if entry.startswith(f"{UPSTREAM}=")]
+    return next((value for value in values if value), None)
+
+
+def hosts_of(upstream: str) -> tuple[str, ...]:
+    """The addresses in a sidecar's list, whose entries may have a port. Pure."""
+    return tuple(_host_of(entry.strip()) for entry in upstream.split(",") if entry.strip())
+
+
+def _host_of(entry: str) -> str:
+    if entry.startswith("["):
+        return entry[1:].partition("]")[0]
+    return entry.partition(":")[0] if entry.count(":") == 1 else entry
+
+
+class Resolvers:
+    """Finds them anew for every sidecar: files are read each time, what the Engine offers is remembered for a while."""
+
+    def __init__(
+        self,
+        calls: Calls,
+        instance: str,
+        *,
+        configured: tuple[str, ...],
+        environment: Iterable[str],
+        ipv6: bool,
+        beside: Callable[[], bool],
+    ) -> None:
+        """`configured` is docker.dns, `environment` what the sidecar is given; `beside` says that this is the Engine's
+        machine and that we see its files.
+        """
+        self._calls = calls
+        self._instance = instance
+        self._configured = configured
+        self._environment = tuple(environment)
+        self._ipv6 = ipv6
+        self._beside = beside
+        self._offered: tuple[float, str] | None = None
+        self.host_file, self.behind_stub = HOST_FILE, BEHIND_STUB
+
+    async def find(self, image: Json) -> Upstreams:
+        """For a sidecar of this inspected image. Raises Invalid, naming the key to set, when there are none."""
+        told = told_by(self._environment) or told_by((image.get("Config") or {}).get("Env") or ())
+        if told is not None:
+            return Upstreams(hosts_of(told), UPSTREAM, told=True)
+        if self._configured:
+            return self._need(self._configured, "docker.dns")
+        found = self._of_host() if self._beside() else None
+        return found or await self._of_engine(str(image["Id"]))
+
+    def _need(self, servers: tuple[str, ...], source: str, search: tuple[str, ...] = ()) -> Upstreams:
+        found = usable(servers, ipv6=self._ipv6)
+        if not found:
+            raise errors.Invalid(INVALID, _none_found(servers, source))
+        return Upstreams(found, source, search=search)
+
+    def _of_host(self) -> Upstreams | None:
+        servers, search = _read(self.host_file)
+        source = self.host_file
+        if not usable(servers, ipv6=self._ipv6) and STUBS.intersection(servers):
+            (servers, search), source = _read(self.behind_stub), self.behind_stub
+        found = usable(servers, ipv6=self._ipv6)
+        return Upstreams(found, str(source), search=search) if found else None
+
+    async def _of_engine(self, image_id: str) -> Upstreams:
+        servers, search = parse(await self._offer(image_id))
+        if PUBLIC.issuperset(servers) and self._beside():
+            # The Engine's last resort. Its host has a name server, which is not for others to pass over.
+            raise errors.Invalid(INVALID, _none_found(_read(self.host_file)[0], str(self.host_file)))
+        return self._need(servers, OF_ENGINE, search)
+
+    async def _offer(self, image_id: str) -> str:
+        now = time.monotonic()
+        if self._offered is None or now - self._offered[0] > REMEMBERED:
+            self._offered = (now, await offer(self._calls, self._instance, image_id))
+        return self._offered[1]
+
+
+def resolvers_for(settings: Settings, calls: Calls, seen: Outlook, reach: Reach) -> Resolvers:
+    """Those that the settings describe, as we stand to the Engine."""
+    return Resolvers(
+        calls,
+        instance_of(settings),
+        configured=settings.docker.dns,
+        environment=(f"{key}={value}" for key, value in settings.egress.env.items()),
+        ipv6=not settings.egress.disable_ipv6,
+        beside=lambda: not (seen.remote or reach.apart or in_container()),
+    )
+
+
+def _none_found(servers: tuple[str, ...], source: str) -> str:
+    listed = f"lists only {', '.join(servers)}" if servers else "lists none"
+    return (
+        f"networkPolicy: no name server is known that a sandbox could ask: {source} {listed}. "
+        'Set docker.dns to the addresses of name servers, such as dns = ["10.0.0.2"].'
+    )
+
+
+def _read(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    try:
+        return parse(path.read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        return (), ()
+
+
+async def offer(calls: Calls, instance: str, image_id: str) -> str:
+    """The resolv.conf that the Engine writes for containers outside of the networks that were made.
+
+    It writes one at each start and shows it nowhere else, so a container is started whose program does not exist.
+    """
+    name = f"sandbox-resolvers-{uuid.uuid4().hex[:12]}"
+    body: Json = {
+        "Image": image_id,
+        "Entrypoint": ["/.opensandbox-no-program"],
+        "Labels": {HELPER: "execd", INSTANCE: instance},
+        "HostConfig": {"NetworkMode": "none"},
+    }
+    try:
+        await calls.create_container(name, body)
+        with contextlib.suppress(*REFUSALS):  # as meant
+            await calls.start(name)
+        archive = await calls.get_archive(name, "/etc/resolv.conf")
+        return unpack(archive)[0].decode("utf-8", "replace") if archive else ""
+    except REFUSALS as error:
+        log.warning("the Engine does not show which name servers it offers: %s", error.message)
+        return ""
+    finally:
+        await calls.remove_container(name)
