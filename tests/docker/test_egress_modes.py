@@ -21,6 +21,7 @@ from tests.docker.outside import Outside
 from tests.docker.own_engine import OwnEngine
 from tests.docker.test_egress import TARGET, egress_image, listener, made, policed, reaches
 from tests.docker.test_egress_whole import outside
+from tests.engine import api_client
 
 pytestmark = pytest.mark.timeout(120)
 Started = Callable[..., Awaitable[tuple[DockerRuntime, Events]]]
@@ -161,7 +162,7 @@ async def test_the_sandbox_starts_when_the_rules_stand(
 
 def exit_code(container: str) -> int:
     """The exit code of a container, once it has ended."""
-    with contextlib.closing(docker.APIClient(version="auto")) as client:
+    with contextlib.closing(api_client()) as client:
         return int(client.wait(container)["StatusCode"])
 
 
