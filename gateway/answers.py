@@ -51,11 +51,12 @@ small{{color:#667085}}
 """
 
 
-def render(error: GatewayError, *, html: bool, head: bool, request_id: bytes, close: bool) -> bytes:
+def render(error: GatewayError, *, html: bool, head: bool, request_id: bytes, close: bool, added: bytes = b"") -> bytes:
     """The whole response, ready to be written.
 
     `head` leaves the body out (the request was a HEAD) and keeps its length in the head. `close` announces that the
-    connection ends after it; an error that leaves the connection unusable announces it by itself.
+    connection ends after it; an error that leaves the connection unusable announces it by itself. `added` are lines of
+    its head.
     """
     body = _page(error, request_id) if html else _envelope(error)
     lines = [
@@ -64,6 +65,7 @@ def render(error: GatewayError, *, html: bool, head: bool, request_id: bytes, cl
         b"Content-Length: %d\r\n" % len(body),
         _ALWAYS,
         b"X-Request-ID: %b\r\n" % request_id,
+        added,
     ]
     if error.retry_after is not None:
         lines.append(b"Retry-After: %d\r\n" % error.retry_after)

@@ -24,6 +24,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Final
 
+from gateway import cors
 from gateway.answers import prefers_html, render
 from gateway.callers import TOLD, Caller
 from gateway.deadlines import NEVER
@@ -510,15 +511,21 @@ class ClientConnection(asyncio.Protocol):
     def refuse(self, error: GatewayError, request: RequestHead | None, request_id: bytes, *, keep: bool) -> None:
         """Sends an answer of our own."""
         accept = None if request is None else request.find(b"accept")
-        self.transport.write(
-            render(
-                error,
-                html=prefers_html(accept),
-                head=request is not None and request.method == b"HEAD",
-                request_id=request_id,
-                close=not keep,
+        lines = b"" if request is None or request.origin is None else cors.own_answer(self._plane, request)
+        if lines and request is not None and cors.is_preflight(request):
+            # A page can only read why its request is refused if it may send it.
+            self.transport.write(cors.preflight_answer(request, lines, request_id, close=not keep))
+        else:
+            self.transport.write(
+                render(
+                    error,
+                    html=prefers_html(accept),
+                    head=request is not None and request.method == b"HEAD",
+                    request_id=request_id,
+                    close=not keep,
+                    added=lines,
+                )
             )
-        )
         if request is None and not keep:
             self.linger()
         else:

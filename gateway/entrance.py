@@ -11,7 +11,7 @@ import math
 import time
 from typing import TYPE_CHECKING
 
-from gateway import access, links, prefix, signing
+from gateway import access, cors, links, prefix, signing
 from gateway.answers import prefers_html
 from gateway.errors import AccessDenied, ApiKeyRequired, BadRoute, TooManyGuesses
 from gateway.keys import bearer
@@ -38,8 +38,32 @@ class Detour(Exception):
         self.cookies = cookies
 
 
+class Allowed(Detour):
+    """Raised for a browser's question whether a page may send a request, when it may; `lines` say so."""
+
+    def __init__(self, lines: bytes) -> None:
+        super().__init__(b"")
+        self.lines = lines
+
+
 def find(plane: Plane, request: RequestHead, scheme: bytes) -> Route | None:
     """The sandbox port that the request is for, or None when it is for the manager. Raises BadRoute, Detour."""
+    if request.origin is None or not cors.is_preflight(request):
+        return _find(plane, request, scheme)
+    route = None
+    if request.ingress_to is None and cors.names_the_routing_header(request):
+        address, marked = None, True
+    else:
+        address = _find(plane, request, scheme)
+        route = None if address is None else plane.table.get(address.id)
+        marked = address is not None and cors.is_marked(route, address.port)
+    lines = cors.allowed(plane, route, request.origin) if marked else b""
+    if lines:
+        raise Allowed(lines)
+    return address or _find(plane, request, scheme)
+
+
+def _find(plane: Plane, request: RequestHead, scheme: bytes) -> Route | None:
     try:
         address = plane.router.route(request.target, request.host, request.ingress_to)
     except BadRoute:

@@ -32,12 +32,12 @@ from collections.abc import Callable, Coroutine
 from math import frexp
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway import entrance, framing, incoming
+from gateway import cors, entrance, framing, incoming
 from gateway.answers import redirect
 from gateway.client import Client
 from gateway.deadlines import NEVER
 from gateway.dial import EARLY_SECONDS, Patience
-from gateway.entrance import Detour
+from gateway.entrance import Allowed, Detour
 from gateway.errors import (
     BodyTooLarge,
     ConnectFailed,
@@ -428,6 +428,8 @@ class Exchange:
         address = self._address
         if self.key is not None and address is not None:
             added += entrance.guard(address, request, response)
+        if request.origin is not None and address is not None and self._route is not None:
+            added += cors.sandbox_answer(self._plane, self._route, address, request.origin, response)
         if address is None or not (address.prefix or response.origin_wide):
             head = build_response(response, added)
         else:
@@ -622,12 +624,14 @@ class Exchange:
         """Sends the client to another address."""
         request = self._request
         keep = request is not None and request.keep_alive and self.request_sent and not self._plane.draining
-        self._status = 307
-        location = redirect(
-            detour.location, request_id=self._outgoing.request_id(request), close=not keep, cookies=detour.cookies
-        )
-        self._close_book(2)
-        self.write(location)
+        request_id = self._outgoing.request_id(request)
+        if isinstance(detour, Allowed) and request is not None:
+            self._status, answer = 204, cors.preflight_answer(request, detour.lines, request_id, close=not keep)
+        else:
+            location, cookies = detour.location, detour.cookies
+            self._status, answer = 307, redirect(location, request_id=request_id, close=not keep, cookies=cookies)
+        self._close_book(self._status // 100 - 1)
+        self.write(answer)
         self._client.exchange_done(keep)
 
     def abandon(self) -> None:

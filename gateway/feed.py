@@ -28,6 +28,7 @@ from typing import Any, Final
 from gateway.access import AccessRule
 from gateway.activity import Report
 from gateway.codec import from_plain, to_plain
+from gateway.cors import CorsRule
 from gateway.flow import LATER, Valve, put_off
 from gateway.limits import Limits
 from gateway.quotas import QuotaRules
@@ -64,6 +65,7 @@ class Setup:
     log_level: int
     processes: int
     """How many share the port, the first included."""
+    cors_origins: frozenset[bytes] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ class Put:
     keep_prefix: frozenset[int]
     rules: QuotaRules | None
     owner: str = ""
+    cors: CorsRule | None = None
 
     @classmethod
     def of(cls, route: SandboxRoute) -> Put:

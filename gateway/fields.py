@@ -30,15 +30,16 @@ AUTHORIZATION: Final = 11
 TWIN: Final = 12
 COOKIE: Final = 13
 """A Cookie line with cookies of ours among the application's, or a Set-Cookie line that names one."""
+ORIGIN: Final = 14
 # From here on: for this platform only, never for a sandbox.
-INGRESS_TO: Final = 14
-INGRESS_OLD: Final = 15
-TOKEN: Final = 16
-RENEW: Final = 17
-CREDENTIAL: Final = 18
+INGRESS_TO: Final = 15
+INGRESS_OLD: Final = 16
+TOKEN: Final = 17
+RENEW: Final = 18
+CREDENTIAL: Final = 19
 # Of answers only: not a sandbox's to send (`withheld`), anywhere or where sandboxes share an origin.
-WITHHELD: Final = 19
-ORIGIN_WIDE: Final = 20
+WITHHELD: Final = 20
+ORIGIN_WIDE: Final = 21
 
 OUR_COOKIES: Final = b"opensandbox-"
 PEER_HEADER: Final = b"x-gateway-peer"
@@ -72,6 +73,7 @@ _REQUEST_KINDS: Final[dict[bytes, int]] = {
     b"x-request-id": REQUEST_ID,
     b"authorization": AUTHORIZATION,
     b"cookie": COOKIE,
+    b"origin": ORIGIN,
     PEER_HEADER: HOP,
     SCHEME_HEADER: HOP,
 }
@@ -100,8 +102,8 @@ _NO_TRAILER = frozenset(_REQUEST_KINDS) | {b"trailer", b"cookie", b"set-cookie",
 
 _FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++):([^\x00-\x08\x0a-\x1f\x7f]*+)").fullmatch
 
-_REMEMBERED: Final = 8192
-_REMEMBERED_BYTES: Final = 256
+_REMEMBERED: Final = 8193
+_REMEMBERED_BYTES: Final = 257
 
 
 class Field(NamedTuple):

@@ -50,6 +50,7 @@ class Gateway:
         rewrite_prefix: bool = True,
         link_cookies: bool = True,
         referer_fallback: bool = True,
+        cors_origins: Iterable[bytes] = (),
     ) -> None:
         self._plane = Plane(
             table,
@@ -67,6 +68,7 @@ class Gateway:
             rewrite_prefix=rewrite_prefix,
             link_cookies=link_cookies,
             referer_fallback=referer_fallback,
+            cors_origins=frozenset(cors_origins),
         )
         self._servers: list[asyncio.Server] = []
         self._started = False

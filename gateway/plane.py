@@ -51,6 +51,7 @@ class Plane:
         "callers",
         "clients",
         "clock",
+        "cors_origins",
         "counters",
         "deadlines",
         "draining",
@@ -94,6 +95,7 @@ class Plane:
         rewrite_prefix: bool = True,
         link_cookies: bool = True,
         referer_fallback: bool = True,
+        cors_origins: frozenset[bytes] = frozenset(),
     ) -> None:
         self.table = table
         self.router = router
@@ -107,6 +109,8 @@ class Plane:
         self.callers = Callers(limits, self.counters)
         self.clients: set[Any] = set()
         self.draining = False
+        self.cors_origins = cors_origins
+        """Pages of which other origins the operator lets in, to every sandbox."""
         self.upstream_host = upstream_host
         """Whether sandboxes see their own address as Host, instead of the public one."""
         self.standard_forwarded = standard_forwarded

@@ -28,6 +28,7 @@ from gateway.fields import (
     INGRESS_OLD,
     INGRESS_TO,
     LENGTH,
+    ORIGIN,
     RENEW,
     REQUEST_ID,
     TE,
@@ -86,6 +87,7 @@ class RequestHead:
         "may_be_framed",
         "method",
         "minor",
+        "origin",
         "replayable",
         "request_id",
         "routed",
@@ -123,6 +125,8 @@ class RequestHead:
         self.ingress_to: bytes | None = None
         self.token: bytes | None = None
         self.authorization: bytes | None = None
+        self.origin: bytes | None = None
+        """Whose page a browser says has asked; None from programs."""
         self.skips_renewal = False
         self.has_our_cookies = False
         self.key: bytes | None = None
@@ -306,6 +310,8 @@ def _note(request: RequestHead, index: int, field: Field) -> None:
         request._credentials.append(index)
     elif kind == AUTHORIZATION:
         request.authorization = value
+    elif kind == ORIGIN:
+        request.origin = value
     elif kind == REQUEST_ID and request.request_id is None and _is_request_id(value):
         request.request_id = value
     elif kind == TE and b"trailers" in [word.strip(b" \t") for word in value.lower().split(b",")]:

@@ -17,6 +17,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
+from gateway.cors import CorsRule
 from gateway.quotas import Quota, QuotaRules
 from gateway.reach import Reach, Target
 
@@ -85,6 +86,7 @@ class SandboxRoute:
         "access",
         "bytes_in",
         "bytes_out",
+        "cors",
         "id",
         "keep_prefix",
         "last_active",
@@ -112,6 +114,7 @@ class SandboxRoute:
         keep_prefix: frozenset[int] = frozenset(),
         rules: QuotaRules | None = None,
         owner: str = "",
+        cors: CorsRule | None = None,
     ) -> None:
         self.id = id.encode("ascii")
         self.uid = uid
@@ -126,6 +129,8 @@ class SandboxRoute:
         """What the owner has limited; None, which is usual, costs nothing."""
         self.owner = owner
         """The name of the API key that made the sandbox; empty without one."""
+        self.cors = cors
+        """Pages of which other origins the owner lets in; None, which is usual, for none."""
         # What the data plane keeps. `last_active` is loop time in seconds; 0.0 means never.
         self.last_active = 0.0
         self.live: set[Live] = set()
@@ -163,6 +168,7 @@ class SandboxRoute:
         if other.reach != self.reach:
             self.close_idle()
         self.reach, self.state, self.access = other.reach, other.state, other.access
+        self.cors = other.cors
         self.wakes, self.keep_prefix, self.owner = other.wakes, other.keep_prefix, other.owner
         if self.rules != other.rules:
             self.quota = other.quota

@@ -175,6 +175,7 @@ class Worker:
             application=None,
             trusted_proxies=setup.trusted_proxies,
             access_log=_access_log(setup.access_log),
+            cors_origins=setup.cors_origins,
             **setup.switches,
         )
         gateway.share_guesses(setup.processes)

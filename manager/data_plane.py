@@ -32,6 +32,7 @@ def build_gateway(settings: Settings, table: RouteTable, services: Services) -> 
         application=None,
         trusted_proxies=trusted_proxies(settings),
         access_log=log_lines,
+        cors_origins=cors_origins(settings),
         **switches(settings),
     )
     gateway.set_own_keys(known.own, known.entering, known.viewers)
@@ -54,7 +55,13 @@ def worker_setup(settings: Settings, addresses: Sequence[tuple[str, int]]) -> Se
         grace=settings.server.shutdown_grace_seconds,
         log_level=logging.getLevelNamesMapping()[settings.log.level],
         processes=settings.server.workers,
+        cors_origins=cors_origins(settings),
     )
+
+
+def cors_origins(settings: Settings) -> frozenset[bytes]:
+    """Pages of which other origins the operator lets in."""
+    return frozenset(origin.encode() for origin in settings.gateway.cors_origins)
 
 
 def switches(settings: Settings) -> dict[str, bool]:

@@ -5,6 +5,7 @@ Keys that nobody knows are ignored, as every released server does; keys we know 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 RENEW_EXTEND = "access.renew.extend.seconds"
@@ -15,6 +16,12 @@ IDLE_PAUSE = "access.pause.after.idle.seconds"
 
 KEEP_PREFIX = "access.prefix.keep"
 """Ports (`8888,8080`, or `true` for all) whose programs live under the public path, and so are sent it whole."""
+
+CORS = "access.cors"
+"""Origins (`https://a.example,https://b.example`, or `*`) whose pages may use the sandbox."""
+
+CORS_PORTS = "access.cors.ports"
+"""Ports (`8080,3000`, or `true` for all) for which the gateway answers those pages' browsers; execd's always is one."""
 
 SNAPSHOT_STRICT = "snapshot.strict"
 """Of a snapshot, or of a sandbox for all of its snapshots: refused if it would not keep everything that was written."""
@@ -28,6 +35,7 @@ ECHOED_PREFIX = "opensandbox.extensions."
 MAX_BYTES = 16 * 1024
 """Most bytes of all keys and values of one sandbox."""
 
+_is_origin = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?", re.ASCII | re.IGNORECASE).fullmatch
 _MAX_PORT = 65535
 _SWITCH: dict[str, frozenset[int]] = {"true": frozenset({0}), "false": frozenset()}
 
@@ -55,10 +63,28 @@ def problem(extensions: Mapping[str, str]) -> str | None:
             return f"extensions.{key}: must be {least} to {most} seconds, got {asked[:40]!r}"
     if extensions.get(SNAPSHOT_STRICT, "true").strip().lower() not in _SWITCH:
         return f'extensions.{SNAPSHOT_STRICT}: must be "true" or "false", got {extensions[SNAPSHOT_STRICT][:40]!r}'
-    if KEEP_PREFIX in extensions and _kept(extensions[KEEP_PREFIX]) is None:
-        shown = extensions[KEEP_PREFIX][:40]
-        return f'extensions.{KEEP_PREFIX}: must be "true", "false" or ports such as "8888,8080", got {shown!r}'
+    for key in (KEEP_PREFIX, CORS_PORTS):
+        if key in extensions and _kept(extensions[key]) is None:
+            shown = extensions[key][:40]
+            return f'extensions.{key}: must be "true", "false" or ports such as "8888,8080", got {shown!r}'
+    for origin in _listed(extensions.get(CORS, "")):
+        if origin != "*" and _is_origin(origin) is None:
+            return f'extensions.{CORS}: must be "*" or origins such as "https://app.example.com", got {origin[:60]!r}'
     return None
+
+
+def allowed_origins(extensions: Mapping[str, str]) -> frozenset[str]:
+    """The origins whose pages may use the sandbox, beside those that the operator allows."""
+    return frozenset(_listed(extensions.get(CORS, "").lower()))
+
+
+def cors_ports(extensions: Mapping[str, str]) -> frozenset[int]:
+    """The ports for which the gateway answers those pages' browsers, beside execd's; 0 stands for all of them."""
+    return _kept(extensions.get(CORS_PORTS, "")) or frozenset()
+
+
+def _listed(text: str) -> list[str]:
+    return [entry for entry in (entry.strip() for entry in text.split(",")) if entry]
 
 
 def renew_seconds(extensions: Mapping[str, str]) -> int | None:

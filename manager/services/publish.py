@@ -6,9 +6,10 @@ It also answers the gateway's misses while the runtime's events are out of step.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from gateway.access import AccessRule
+from gateway.cors import CorsRule
 from gateway.table import Reach, Removal, Resolution, RouteState, RouteTable, SandboxRoute
 from manager.domain import extensions
 from manager.domain.errors import ManagerError
@@ -53,6 +54,14 @@ def reach_of(sandbox: Sandbox) -> Reach:
     )
 
 
+def cors_of(given: Mapping[str, str]) -> CorsRule | None:
+    """Pages of which other origins the sandbox's owner lets in."""
+    origins = extensions.allowed_origins(given)
+    if not origins:
+        return None
+    return CorsRule(frozenset(origin.encode() for origin in origins), extensions.cors_ports(given))
+
+
 def route_of(sandbox: Sandbox) -> SandboxRoute:
     """The sandbox as the gateway sees it."""
     return SandboxRoute(
@@ -64,6 +73,7 @@ def route_of(sandbox: Sandbox) -> SandboxRoute:
         wakes=extensions.idle_seconds(sandbox.extensions) is not None,
         keep_prefix=extensions.kept_prefixes(sandbox.extensions),
         rules=rules_of(sandbox),
+        cors=cors_of(sandbox.extensions),
         owner=sandbox.owner,
     )
 

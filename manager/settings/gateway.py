@@ -9,6 +9,7 @@ from pydantic import GetCoreSchemaHandler, create_model
 from pydantic_core import CoreSchema, core_schema
 
 from gateway.limits import Limits
+from manager.settings.callers import Origin
 from manager.settings.table import Table, option
 from manager.settings.values import Lower
 
@@ -50,6 +51,12 @@ class GatewaySettings(Table):
         "public", doc="Which Host a sandbox sees: the one its client asked for, or the address it is dialled at"
     )
     forwarded: bool = option(False, doc="Whether the header Forwarded (RFC 7239) is sent beside X-Forwarded-*")
+    cors_origins: tuple[Origin, ...] = option(
+        (),
+        allowed='a list of origins such as ["https://app.example.com"], or of "*"',
+        doc="Origins of pages that may use every sandbox's execd and marked ports and read our refusals; "
+        '"*" is any, without cookies. For the REST API see server.cors_origins',
+    )
     rewrite_prefix: bool = option(
         True, doc="Whether redirects and cookies of a sandbox reached by a path are confined to that path"
     )

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from gateway.access import AccessRule, Keyring
 from gateway.connection import ClientConnection
+from gateway.cors import CorsRule
 from gateway.gateway import Gateway
 from gateway.limits import Limits
 from gateway.quotas import QuotaRules
@@ -38,6 +39,7 @@ class World:
         tls: ssl.SSLContext | None = None,
         proxy_protocol: bool = False,
         resolver: Resolver | None = None,
+        cors_origins: Iterable[bytes] = (),
     ) -> None:
         self.backend = Backend()
         self.table = RouteTable()
@@ -50,6 +52,7 @@ class World:
             trusted_proxies=trusted,
             proxy_protocol=proxy_protocol,
             resolver=resolver,
+            cors_origins=cors_origins,
         )
         self.tls = tls
         self.port = 0
@@ -83,12 +86,14 @@ class World:
         rules: QuotaRules | None = None,
         wakes: bool = False,
         keep_prefix: frozenset[int] = frozenset(),
+        cors: CorsRule | None = None,
     ) -> SandboxRoute:
         """Makes a sandbox known, or changes what is known of it."""
         access = None if token is None else AccessRule(token)
         route = SandboxRoute(
             id, uid, self._reach, state=state, access=access, rules=rules, wakes=wakes, keep_prefix=keep_prefix
         )
+        route.cors = cors
         return self.table.put(route)
 
     def forget(self) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from gateway.cors import CorsRule
 from tests.manager.api.conftest import Api, OpenApi, plain
 
 RATE, METHODS = "access.limit.requests.per.second", "access.limit.methods"
@@ -41,6 +42,10 @@ async def test_changed_limits_survive_a_restart(open_api: OpenApi) -> None:
         {"access.prefix.keep": "8888,x"},
         {"access.prefix.keep": "0"},
         {"access.prefix.keep": "70000"},
+        {"access.cors": "app.example.com"},
+        {"access.cors": "https://app.example.com/path"},
+        {"access.cors": "https://a.example, javascript:alert(1)"},
+        {"access.cors.ports": "8080;3000"},
         {"access.pause.after.idle.seconds": "29"},
         {"access.pause.after.idle.seconds": ""},
     ],
@@ -85,3 +90,23 @@ async def test_the_gateway_has_the_limits(api: Api) -> None:
     assert route.rules.requests_per_second == 5
     await api.call("PATCH", path, json={"limits": {RATE: None}})
     assert route.quota is None
+
+
+@pytest.mark.parametrize(
+    ("extensions", "rule"),
+    [
+        ({}, None),
+        ({"access.cors.ports": "true"}, None),
+        ({"access.cors": "https://App.example:8443"}, CorsRule(frozenset({b"https://app.example:8443"}))),
+        (
+            {"access.cors": "http://[::1]:3000, *", "access.cors.ports": "8080,3000"},
+            CorsRule(frozenset({b"http://[::1]:3000", b"*"}), frozenset({8080, 3000})),
+        ),
+    ],
+)
+async def test_pages_of_other_origins(api: Api, extensions: dict[str, str], rule: CorsRule | None) -> None:
+    """The owner's origins and ports reach the route."""
+    made = await api.create(extensions=extensions)
+    route = api.house.table.get(made["id"].encode())
+    assert route is not None
+    assert route.cors == rule
