@@ -7,10 +7,12 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 from gateway.access import AccessRule, Keyring
 from gateway.connection import ClientConnection
 from gateway.cors import CorsRule
+from gateway.flow import SLOW_PEER
 from gateway.gateway import Gateway
 from gateway.limits import Limits
 from gateway.quotas import QuotaRules
@@ -118,6 +120,11 @@ class World:
         """How many connections the gateway holds, those to the sandbox as well: all of them may time out."""
         kinds = (ClientConnection, UpstreamConnection)
         return sum(isinstance(member, kinds) for member in self.gateway._plane.deadlines._members)
+
+    def stuck(self) -> int:
+        """How many connections are not read from since the other side takes nothing."""
+        held: set[Any] = self.gateway._plane.deadlines.held
+        return sum(bool(one.valve.reasons & SLOW_PEER) for one in held)
 
     def pass_time(self, seconds: float) -> None:
         """Lets every deadline come that lies within so many seconds."""

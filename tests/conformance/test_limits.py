@@ -327,7 +327,7 @@ async def test_client_that_resets_an_upload_that_stands_still(world: World, form
     client = await world.connect()
     await client.send(form.write(POST % b"Content-Length: %d" % PLENTY))
     pouring = asyncio.create_task(pour())
-    await world.until(lambda: len(world.gateway._plane.deadlines.held) == 1)
+    await world.until(lambda: world.stuck() == 1)
     pouring.cancel()
     client.reset()
     await world.settled()

@@ -169,16 +169,15 @@ class Ends:
 
     async def fill(self, rows: list[Row]) -> None:
         """Has the sides that read send until the gateway does not read from them any more."""
-        held = self.world.gateway._plane.deadlines.held
         for row in rows:
             if row.held is Side.SANDBOX:
                 # No more than that: an end that finds no room in the kernel's buffers cannot be seen by anybody.
-                full = len(held) + 1
-                await row.client.flood(MASKED_FLOOD, lambda full=full: len(held) >= full)
+                full = self.world.stuck() + 1
+                await row.client.flood(MASKED_FLOOD, lambda full=full: self.world.stuck() >= full)
         for row in rows:
             if row.held is Side.CLIENT:
                 self._begin(row.sandbox.flood(FLOOD, lambda: False))
-        await self.world.until(lambda: len(held) == len(rows))
+        await self.world.until(lambda: self.world.stuck() == len(rows))
         await self.world.stands_still(lambda: sum(self._route().moved()))
 
     def _route(self) -> SandboxRoute:
