@@ -34,7 +34,13 @@ class Form(enum.Enum):
 class Stage:
     """A listening gateway and what stands behind it."""
 
-    def __init__(self, domain: str = DOMAIN, plain: str = PLAIN_HOST, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        domain: str = DOMAIN,
+        plain: str = PLAIN_HOST,
+        tls: ssl.SSLContext | None = None,
+        cors_origins: Iterable[bytes] = (),
+    ) -> None:
         self.table = RouteTable()
         self.table.synced = True
         self.domain = domain
@@ -44,7 +50,11 @@ class Stage:
         routing = RoutingConfig(gateway=True, uri=True, wildcard=domain.encode(), api_hosts=api_hosts)
         self._keyring = Keyring({KEY_ID.encode(): SECRET})
         self.gateway = Gateway(
-            self.table, Router(routing), keyring=self._keyring, limits=Limits(connect_budget=CONNECT_BUDGET)
+            self.table,
+            Router(routing),
+            keyring=self._keyring,
+            limits=Limits(connect_budget=CONNECT_BUDGET),
+            cors_origins=cors_origins,
         )
         self.port = 0
 
