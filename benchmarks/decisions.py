@@ -21,14 +21,14 @@ from time import process_time
 from typing import Any
 
 from benchmarks.harness.results import keep, machine, shown, spread, table
-from gateway import signing
-from gateway.access import AccessRule, Keyring, check
-from gateway.links import signatures, strip_cookies
-from gateway.prefix import rewrite
-from gateway.quotas import Quota, QuotaRules
-from gateway.routing import Router, RoutingConfig, Signature
+from gateway.access.credentials import AccessRule, Keyring, check
+from gateway.access.quotas import Quota, QuotaRules
+from gateway.access.throttle import FailureThrottle
+from gateway.addressing import signing
+from gateway.addressing.path_prefix import rewrite
+from gateway.addressing.routing import Router, RoutingConfig, Signature
+from gateway.addressing.signed_links import signatures, strip_cookies
 from gateway.table import Reach, RouteTable, SandboxRoute
-from gateway.throttle import FailureThrottle
 
 SANDBOX, PORT = "72ac4884-17d2-4919-8e6a-da9c45ca92bf", 8080
 ID = SANDBOX.encode()

@@ -22,8 +22,8 @@ import uvloop
 
 from benchmarks.harness.processes import raise_file_limit
 from benchmarks.harness.results import keep, machine, table
+from gateway.addressing.routing import Router, RoutingConfig
 from gateway.gateway import Gateway
-from gateway.routing import Router, RoutingConfig
 from gateway.table import Reach, Removal, RouteTable, SandboxRoute
 
 SANDBOX, PORT = "sb", 8080

@@ -31,10 +31,10 @@ from benchmarks.harness.rivals import PEERS, ROUTES, SANDBOX, answering_backend,
 from benchmarks.harness.wrk import Case, Sample, read_sample
 from benchmarks.peers.gateway_server import ROUTING, fill
 from benchmarks.peers.workers_server import Nobody
-from gateway.feed import Secrets, Setup
 from gateway.limits import Limits
 from gateway.table import Reach, Removal, RouteTable, SandboxRoute
-from manager.workers import Workers
+from gateway.workers.messages import Secrets, Setup
+from manager.workers.supervisor import Workers
 
 PROCESSES = (1, 2)
 ESTABLISHED = "01"

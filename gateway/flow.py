@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 from weakref import WeakKeyDictionary
 
-from gateway.quotas import Quota
+from gateway.access.quotas import Quota
 
 SLOW_PEER: Final = 1
 """The other side of the exchange has more unsent bytes than its high-water mark."""

@@ -9,19 +9,19 @@ import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping
 
-from gateway.access import Keyring
-from gateway.access_log import AccessLog
-from gateway.connection import ClientConnection
-from gateway.dial import passed_on
-from gateway.keys import GUESSES, Guesses, OwnKeys
+from gateway.access.api_keys import GUESSES, Guesses, OwnKeys
+from gateway.access.credentials import Keyring
+from gateway.access.throttle import BURST, REFILL, FailureThrottle
+from gateway.addressing.routing import Router
+from gateway.http.forwarded import TrustedPeers
 from gateway.limits import Limits
 from gateway.memory import trimmer
 from gateway.metrics import Counters
-from gateway.peers import TrustedPeers
-from gateway.plane import Plane
-from gateway.routing import Router
+from gateway.proxy.access_log import AccessLog
+from gateway.proxy.client_connection import ClientConnection
+from gateway.proxy.state import Plane
 from gateway.table import Resolver, RouteTable
-from gateway.throttle import BURST, REFILL, FailureThrottle
+from gateway.upstream.dial import passed_on
 
 log = logging.getLogger(__name__)
 

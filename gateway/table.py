@@ -17,13 +17,13 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
-from gateway.cors import CorsRule
-from gateway.quotas import Quota, QuotaRules
-from gateway.reach import Reach, Target
+from gateway.access.cors import CorsRule
+from gateway.access.quotas import Quota, QuotaRules
+from gateway.upstream.targets import Reach, Target
 
 if TYPE_CHECKING:
-    from gateway.access import AccessRule
-    from gateway.pool import Pool
+    from gateway.access.credentials import AccessRule
+    from gateway.upstream.pool import Pool
 
 __all__ = [
     "TOMBSTONES",

@@ -15,14 +15,14 @@ from typing import Final
 
 from manager import logs, process
 from manager.doctor.command import examine
-from manager.settings.advice import OPEN_API
 from manager.settings.environment import VARIABLES
 from manager.settings.examples import EXAMPLES
 from manager.settings.files import unusable_files
 from manager.settings.load import DEFAULT_PATH, ConfigError, Loaded, load_settings
 from manager.settings.model import Settings
+from manager.settings.startup_warnings import OPEN_API
 from manager.settings.template import write_config
-from manager.settings.unwired import refusals
+from manager.settings.unsupported import refusals
 
 DISTRIBUTION: Final = "opensandbox-gateway"
 PROGRAM: Final = "opensandbox-server"

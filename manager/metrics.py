@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 
 from gateway.metrics import CLASSES, FORMS, Counters
 from gateway.table import RouteTable
-from manager.services.bundle import Services
+from manager.services.wiring import Services
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LAG_SECONDS = 0.5

@@ -18,21 +18,21 @@ import uvloop
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from gateway.access import Keyring
+from gateway.access.credentials import Keyring
 from gateway.gateway import Gateway
 from gateway.listener import Certificate, bind
 from gateway.table import RouteTable
 from manager import logs
 from manager.api.app import build_app, runner_of
-from manager.data_plane import build_gateway, secrets, worker_setup
 from manager.domain.errors import ManagerError
+from manager.gateway_options import build_gateway, secrets, worker_setup
 from manager.metrics import LoopLag, metrics_app, registry, render
 from manager.runtime.docker.runtime import DockerRuntime
-from manager.services.bundle import Services, build_services
+from manager.services.wiring import Services, build_services
 from manager.settings.load import ConfigError, load_settings
 from manager.settings.model import Settings
 from manager.store.store import Store
-from manager.workers import Workers
+from manager.workers.supervisor import Workers
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import docker
 from docker.utils import kwargs_from_env
 
-from manager.runtime.docker.engine import engine_address
+from manager.runtime.docker.engine.connection import engine_address
 
 
 def api_client(version: str = "auto") -> docker.APIClient:

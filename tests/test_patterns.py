@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.keys import OwnKeys
+from gateway.access.api_keys import OwnKeys
 from tests.patterns import Counter, Endless, Pattern, patterns, shapes
 
 FOUND, DYNAMIC = patterns(("gateway", "manager"))
@@ -67,7 +67,7 @@ def test_steps_grow_with_the_text(pattern: Pattern) -> None:
 
 def test_none_is_missing() -> None:
     """Every expression of the source is tried, those put together at run time among them."""
-    assert sorted(DYNAMIC) == ["gateway.keys"]
+    assert sorted(DYNAMIC) == ["gateway.access.api_keys"]
     assert len(FOUND) > 40
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 import pytest
 
-from gateway.quotas import PREFIX as LIMIT_PREFIX
+from gateway.access.quotas import PREFIX as LIMIT_PREFIX
 from manager.api.schemas.base import Wire
 from manager.api.schemas.create import CreateSandboxRequest
 from manager.domain import extensions

@@ -13,8 +13,8 @@ from typing import cast
 
 import uvloop
 
+from gateway.addressing.routing import Router, RoutingConfig
 from gateway.gateway import Gateway
-from gateway.routing import Router, RoutingConfig
 from gateway.table import Reach, RouteTable, SandboxRoute
 
 ROUTING = RoutingConfig(gateway=True, uri=True, wildcard=b"sandboxes.example", api_hosts=frozenset())

@@ -12,9 +12,9 @@ import sys
 
 import uvloop
 
+from gateway.addressing.routing import Router, RoutingConfig
 from gateway.gateway import Gateway
 from gateway.limits import Limits
-from gateway.routing import Router, RoutingConfig
 from gateway.table import Reach, Removal, RouteState, RouteTable, SandboxRoute
 
 ROUTING = RoutingConfig(gateway=True, uri=True, wildcard=b"sandboxes.example", api_hosts=frozenset())

@@ -13,14 +13,14 @@ import sys
 import uvloop
 
 from benchmarks.peers.gateway_server import ROUTING, fill
-from gateway.access import Keyring
-from gateway.feed import Secrets, Setup
+from gateway.access.credentials import Keyring
+from gateway.addressing.routing import Router
 from gateway.gateway import Gateway
 from gateway.limits import Limits
 from gateway.listener import bind
-from gateway.routing import Router
 from gateway.table import Resolution, RouteTable
-from manager.workers import Workers
+from gateway.workers.messages import Secrets, Setup
+from manager.workers.supervisor import Workers
 
 POOL = 512
 """As many idle connections to the backend as the rivals of the other benchmarks keep."""

@@ -18,7 +18,7 @@ from manager.api.openapi import document
 from manager.api.ownership import check_ownership
 from manager.api.reference import page
 from manager.api.routes import ROUTES, Route
-from manager.services.bundle import Services
+from manager.services.wiring import Services
 from manager.settings.model import Settings
 
 KEEP_ALIVE = 3600.0

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from gateway.keys import Guesses
+from gateway.access.api_keys import Guesses
 from manager.domain.errors import Forbidden, TooMany, Unauthorized
-from manager.services.keys import ApiKey, ApiKeys
+from manager.services.api_keys import ApiKey, ApiKeys
 
 KEY_HEADER = "OPEN-SANDBOX-API-KEY"
 

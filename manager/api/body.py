@@ -11,8 +11,8 @@ from typing import Any
 
 from aiohttp import web
 
+from manager.domain.codes import INVALID_PARAMETER
 from manager.domain.errors import Invalid, TooLarge
-from manager.services.codes import INVALID_PARAMETER
 
 MAX_BODY_BYTES = 1024 * 1024
 """Largest body of an API request; real ones are a few kilobytes."""

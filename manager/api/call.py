@@ -17,11 +17,11 @@ from pydantic import BaseModel
 from manager.api.body import read_json
 from manager.api.problems import query_values, validate
 from manager.api.schemas.base import OptionalBody
+from manager.domain.codes import INVALID_PARAMETER
 from manager.domain.errors import Invalid, NotFound
 from manager.domain.ids import is_id
-from manager.services.bundle import Services
-from manager.services.codes import INVALID_PARAMETER
-from manager.services.keys import ApiKey
+from manager.services.api_keys import ApiKey
+from manager.services.wiring import Services
 
 SERVICES = web.AppKey("services", Services)
 SCRAPE: web.AppKey[Callable[[], bytes]] = web.AppKey("scrape")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from manager.domain.errors import Forbidden
-from manager.services.keys import Origins
+from manager.services.api_keys import Origins
 
 ORIGIN_FORBIDDEN = "ORIGIN_FORBIDDEN"
 

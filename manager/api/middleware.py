@@ -19,7 +19,7 @@ from manager.api.errors import UNKNOWN_ERROR, answer, envelope, status_of
 from manager.api.hosts import PROBES, OwnHosts
 from manager.api.routes import OPEN_PATHS
 from manager.domain.errors import Forbidden, ManagerError
-from manager.services.bundle import Services
+from manager.services.wiring import Services
 
 Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from manager.domain.codes import INVALID_PARAMETER
 from manager.domain.errors import Invalid
-from manager.services.codes import INVALID_PARAMETER
 
 M = TypeVar("M", bound=BaseModel)
 

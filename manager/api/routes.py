@@ -10,7 +10,7 @@ from typing import Any, get_args, get_type_hints
 from pydantic import BaseModel
 
 from manager.api.call import PREFIX, Handler
-from manager.api.handlers import diagnostics, elsewhere, events, policy, sandboxes, server, snapshots
+from manager.api.handlers import diagnostics, events, kubernetes_only, policy, sandboxes, server, snapshots
 from manager.api.ownership import About
 from manager.api.schemas.create import PolicyState
 from manager.api.schemas.diagnostics import DiagnosticsView
@@ -121,14 +121,15 @@ def _table() -> Iterable[Route]:
     yield about_nobody("GET", "/redoc", server.reference, 200, tag=tag, open=True, media="text/html", under=bare)
 
     tag = "Kubernetes only"
-    for method, path, absent in (("GET", "/pools", elsewhere.pools), ("POST", "/pools", elsewhere.make_pool),
-                                 ("GET", "/pools/{name}", elsewhere.pools),
-                                 ("PUT", "/pools/{name}", elsewhere.change_pool),
-                                 ("DELETE", "/pools/{name}", elsewhere.pools),
-                                 ("GET", "/templates", elsewhere.list_templates),
-                                 ("POST", "/templates", elsewhere.make_template),
-                                 ("GET", "/templates/{id}", elsewhere.templates),
-                                 ("DELETE", "/templates/{id}", elsewhere.templates)):  # fmt: skip
+    for method, path, absent in (("GET", "/pools", kubernetes_only.pools),
+                                 ("POST", "/pools", kubernetes_only.make_pool),
+                                 ("GET", "/pools/{name}", kubernetes_only.pools),
+                                 ("PUT", "/pools/{name}", kubernetes_only.change_pool),
+                                 ("DELETE", "/pools/{name}", kubernetes_only.pools),
+                                 ("GET", "/templates", kubernetes_only.list_templates),
+                                 ("POST", "/templates", kubernetes_only.make_template),
+                                 ("GET", "/templates/{id}", kubernetes_only.templates),
+                                 ("DELETE", "/templates/{id}", kubernetes_only.templates)):  # fmt: skip
         yield about_nobody(method, path, absent, 501, tag=tag, errors=(501,))
 
 

@@ -6,10 +6,10 @@ import stat
 from collections.abc import Iterator
 
 from manager.doctor.findings import Finding, fail, ok, warn
-from manager.settings.advice import OPEN_API
 from manager.settings.files import unusable_files
 from manager.settings.load import Loaded
-from manager.settings.unwired import refusals
+from manager.settings.startup_warnings import OPEN_API
+from manager.settings.unsupported import refusals
 
 NAME = "configuration"
 

@@ -9,13 +9,12 @@ from typing import Final
 
 from manager.doctor.findings import Finding, fail, ok, warn
 from manager.domain.errors import Invalid, ManagerError
-from manager.runtime.docker.abilities import host_network_obstacle, lacking
-from manager.runtime.docker.calls import Calls, Json
-from manager.runtime.docker.engine import Engine
-from manager.runtime.docker.instance import instance_of
-from manager.runtime.docker.labels import ID, INSTANCE
-from manager.runtime.docker.networks import gateways
-from manager.runtime.docker.outlook import (
+from manager.runtime.docker.container_defaults import profile
+from manager.runtime.docker.engine.client import Calls, Json
+from manager.runtime.docker.engine.connection import Engine
+from manager.runtime.docker.host.instance_id import instance_of
+from manager.runtime.docker.host.own_container import own_container
+from manager.runtime.docker.host.topology import (
     Outlook,
     Reach,
     find_place,
@@ -24,10 +23,11 @@ from manager.runtime.docker.outlook import (
     outlook,
     stands_apart,
 )
-from manager.runtime.docker.own_container import own_container
-from manager.runtime.docker.profile import profile
+from manager.runtime.docker.labels import ID, INSTANCE
+from manager.runtime.docker.networks import gateways
+from manager.runtime.docker.readiness import knock
+from manager.runtime.docker.requirements import host_network_obstacle, lacking
 from manager.runtime.docker.resolvers import OF_ENGINE, PUBLIC, resolvers_for
-from manager.runtime.docker.way_in import knock
 from manager.settings.model import Settings
 
 LEAST_VERSION: Final = (20, 10)

@@ -18,7 +18,7 @@ from typing import Final
 
 from gateway.listener import bind
 from manager.doctor.findings import Finding, fail, ok, warn
-from manager.runtime.docker.outlook import find_place
+from manager.runtime.docker.host.topology import find_place
 from manager.services.public_host import bracketed, configured_host, public_host
 from manager.settings.model import Settings
 

@@ -9,17 +9,17 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from manager.domain import extensions, labels
-from manager.domain.errors import Invalid
-from manager.domain.request import CreateRequest
-from manager.domain.sandbox import Platform
-from manager.services.access import rules_in
-from manager.services.codes import (
+from manager.domain.codes import (
     API_NOT_SUPPORTED,
     INVALID_METADATA_LABEL,
     INVALID_PARAMETER,
     UNSUPPORTED_POOL_REF,
     Codes,
 )
+from manager.domain.errors import Invalid
+from manager.domain.request import CreateRequest
+from manager.domain.sandbox import Platform
+from manager.services.limits import rules_in
 from manager.settings.model import Settings
 
 DEFAULT_ENTRYPOINT = ("tail", "-f", "/dev/null")

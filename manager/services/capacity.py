@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 from manager.domain.errors import TooMany
+from manager.services.api_keys import ApiKeys
 from manager.services.inventory import Change, Inventory
-from manager.services.keys import ApiKeys
 
 REACHED = "SERVER::CAPACITY_REACHED"
 

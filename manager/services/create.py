@@ -12,6 +12,7 @@ import time
 from dataclasses import replace
 from datetime import timedelta
 
+from manager.domain.codes import DRAINING, Codes
 from manager.domain.errors import Invalid, ManagerError, TooMany, Unavailable
 from manager.domain.ids import new_id
 from manager.domain.ownership import confined
@@ -21,11 +22,10 @@ from manager.runtime.base import Runtime
 from manager.services.admission import admit
 from manager.services.capacity import Capacity
 from manager.services.clock import Clock
-from manager.services.codes import DRAINING, Codes
+from manager.services.counters import Tallies
 from manager.services.idempotency import IdempotentCreates, KeyUse
 from manager.services.inventory import Ending, Inventory
 from manager.services.snapshots import Snapshots
-from manager.services.tallies import Tallies
 from manager.services.tasks import Tasks
 from manager.settings.model import Settings
 from manager.store.failures import Failure

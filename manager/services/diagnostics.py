@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from manager.domain.codes import INVALID_PARAMETER, Codes
 from manager.domain.errors import Invalid, NotFound
 from manager.domain.sandbox import Sandbox
 from manager.runtime.base import LogQuery, Output, Runtime
-from manager.services.codes import INVALID_PARAMETER, Codes
 from manager.services.journal import Journal
 from manager.services.sandboxes import Sandboxes
 

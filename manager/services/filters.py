@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 from urllib.parse import parse_qsl
 
+from manager.domain.codes import INVALID_METADATA_FORMAT
 from manager.domain.errors import Invalid
 from manager.domain.sandbox import Sandbox
-from manager.services.codes import INVALID_METADATA_FORMAT
 
 T = TypeVar("T")
 

@@ -16,7 +16,7 @@ from datetime import datetime
 
 from manager.domain.ids import is_id
 from manager.domain.sandbox import Sandbox, SandboxState, SandboxStatus
-from manager.services.access import with_limits
+from manager.services.limits import with_limits
 from manager.store.failures import Failure
 
 _logger = logging.getLogger(__name__)

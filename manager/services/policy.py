@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 import aiohttp
 
+from manager.domain.codes import API_NOT_SUPPORTED, INVALID_PARAMETER
 from manager.domain.errors import BadBackend, Invalid, TimedOut, Unavailable
 from manager.domain.sandbox import EGRESS_PORT, Sandbox
-from manager.services.codes import API_NOT_SUPPORTED, INVALID_PARAMETER
 from manager.services.endpoints import EGRESS_HEADER
 from manager.services.publish import reach_of
 from manager.services.sandboxes import Sandboxes

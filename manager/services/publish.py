@@ -8,16 +8,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 
-from gateway.access import AccessRule
-from gateway.cors import CorsRule
+from gateway.access.cors import CorsRule
+from gateway.access.credentials import AccessRule
 from gateway.table import Reach, Removal, Resolution, RouteState, RouteTable, SandboxRoute
 from manager.domain import extensions
 from manager.domain.errors import ManagerError
 from manager.domain.ownership import sees
 from manager.domain.sandbox import EXECD_PORT, Sandbox, SandboxState
 from manager.runtime.base import Runtime
-from manager.services.access import rules_of
 from manager.services.inventory import Change, Ending, Inventory
+from manager.services.limits import rules_of
 
 _logger = logging.getLogger(__name__)
 

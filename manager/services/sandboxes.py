@@ -10,18 +10,18 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 
 from manager.domain import labels
+from manager.domain.codes import INVALID_METADATA_LABEL, Codes
 from manager.domain.errors import Conflict, Gone, Invalid, NotFound, Unavailable
 from manager.domain.lifecycle import Event, IllegalMove, move
 from manager.domain.ownership import sees
 from manager.domain.sandbox import Sandbox, SandboxState, SandboxStatus
 from manager.runtime.base import Runtime
-from manager.services.access import check_limits, limits_in
 from manager.services.clock import Clock
-from manager.services.codes import INVALID_METADATA_LABEL, Codes
+from manager.services.counters import Tallies
 from manager.services.filters import Page, Paging, SandboxFilter, page_in_slices
 from manager.services.inventory import Ending, Inventory
-from manager.services.tallies import Tallies
-from manager.services.turns import Busy, Turns
+from manager.services.limits import check_limits, limits_in
+from manager.services.locks import Busy, Turns
 from manager.store.store import Store
 
 _logger = logging.getLogger(__name__)

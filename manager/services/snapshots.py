@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from manager.domain import extensions
+from manager.domain.codes import INVALID_PARAMETER
 from manager.domain.errors import Conflict, Invalid, ManagerError, NotFound, TimedOut
 from manager.domain.ids import new_id
 from manager.domain.lifecycle import Event
@@ -20,11 +21,10 @@ from manager.domain.sandbox import SandboxState
 from manager.domain.snapshot import SNAPSHOT_MOVES, Snapshot, SnapshotState, left_out, with_left_out
 from manager.runtime.base import Runtime
 from manager.services.clock import Clock
-from manager.services.codes import INVALID_PARAMETER
 from manager.services.filters import Page, Paging, page_of
+from manager.services.locks import Turns
 from manager.services.sandboxes import Sandboxes
 from manager.services.tasks import Tasks
-from manager.services.turns import Turns
 from manager.store.store import Store
 
 NOT_FOUND = "SNAPSHOT::NOT_FOUND"

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from manager.settings.keys import Path
 from manager.settings.problem import Problem
+from manager.settings.schema import Path
 
 CONFIG_PATH: Final = "SANDBOX_CONFIG_PATH"
 SIGNING_KEYS: Final = "OPENSANDBOX_SECURE_ACCESS_KEYS"

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from manager.settings.advice import EXAMPLE_API_KEY
 from manager.settings.docker import DROPPED_CAPABILITIES
+from manager.settings.startup_warnings import EXAMPLE_API_KEY
 
 EXECD_IMAGE: Final = "opensandbox/execd:latest"
 EGRESS_IMAGE: Final = "opensandbox/egress:latest"

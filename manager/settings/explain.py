@@ -10,10 +10,10 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from manager.settings.keys import Key, Kind, Path, inner
+from manager.settings.aliases import copied
 from manager.settings.model import CONFLICT, Settings
 from manager.settings.problem import Problem
-from manager.settings.spellings import copied
+from manager.settings.schema import Key, Kind, Path, inner
 from manager.settings.table import Table
 from manager.settings.text import dotted
 

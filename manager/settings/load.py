@@ -12,10 +12,10 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from manager.settings.advice import advice
 from manager.settings.environment import CONFIG_PATH, overlay
 from manager.settings.explain import explain
 from manager.settings.model import Settings
+from manager.settings.startup_warnings import advice
 from manager.settings.unknown import unknown_keys
 
 DEFAULT_PATH: Final = "~/.sandbox.toml"

@@ -7,15 +7,15 @@ from typing import Any, Self
 from pydantic import model_validator
 from pydantic_core import PydanticCustomError
 
+from manager.settings.aliases import with_both_spellings
 from manager.settings.docker import DockerSettings
-from manager.settings.extras import OtelSettings, RenewIntentSettings, TenantsSettings
 from manager.settings.gateway import GatewaySettings
 from manager.settings.ingress import IngressSettings
+from manager.settings.integrations import OtelSettings, RenewIntentSettings, TenantsSettings
 from manager.settings.kubernetes import AgentSandboxSettings, KubernetesSettings
 from manager.settings.rules import conflicts
 from manager.settings.sandboxes import EgressSettings, RuntimeSettings, SecureRuntimeSettings, StorageSettings
 from manager.settings.server import LogSettings, ProxySettings, ServerSettings, StoreSettings
-from manager.settings.spellings import with_both_spellings
 from manager.settings.table import Table, option
 
 CONFLICT = "conflict"

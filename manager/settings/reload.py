@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from manager.settings.keys import Path
+from manager.settings.aliases import SPELLINGS
 from manager.settings.model import Settings
-from manager.settings.spellings import SPELLINGS
+from manager.settings.schema import Path
 from manager.settings.table import Table
 from manager.settings.text import dotted
 

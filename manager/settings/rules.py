@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from manager.domain.quantities import LEAST_MEMORY, LEAST_NANOS
+from manager.settings.aliases import SPELLINGS, Path, leaves_alone
 from manager.settings.problem import Problem
 from manager.settings.quantities import above_limit, quantity
-from manager.settings.spellings import SPELLINGS, Path, leaves_alone
 from manager.settings.text import dotted
 from manager.settings.values import ADDRESS_WORDS, parse_wildcard, split_address
 

@@ -11,11 +11,11 @@ from typing import Any, Final
 import tomlkit
 from tomlkit.items import Table as TomlTable
 
+from manager.settings.aliases import SPELLINGS
 from manager.settings.examples import EXAMPLES, Example
 from manager.settings.explain import WHOLE, toml_text
-from manager.settings.keys import Key, Kind, Section, sections
 from manager.settings.model import Settings
-from manager.settings.spellings import SPELLINGS
+from manager.settings.schema import Key, Kind, Section, sections
 
 _WIDTH: Final = 96
 _SHORT_LIST: Final = 4

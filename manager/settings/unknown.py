@@ -6,8 +6,8 @@ import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from manager.settings.keys import Kind, Path, inner, sections
 from manager.settings.model import Settings
+from manager.settings.schema import Kind, Path, inner, sections
 from manager.settings.table import Table
 from manager.settings.text import dotted
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from manager.store.access import ChangedLimits
 from manager.store.database import Database
-from manager.store.doomed import Doomed
 from manager.store.failures import Failures
 from manager.store.idempotency import IdempotencyKeys
+from manager.store.limits import ChangedLimits
 from manager.store.metadata import PatchedMetadata
+from manager.store.pending_deletes import Doomed
 from manager.store.renewals import Renewals
 from manager.store.snapshots import SnapshotRecords
 

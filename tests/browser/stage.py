@@ -8,11 +8,11 @@ import ssl
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from gateway.access import AccessRule, Keyring
+from gateway.access.credentials import AccessRule, Keyring
+from gateway.addressing.routing import Router, RoutingConfig, Signature, format_host, format_path, format_proxy
+from gateway.addressing.signing import sign
 from gateway.gateway import Gateway
 from gateway.limits import Limits
-from gateway.routing import Router, RoutingConfig, Signature, format_host, format_path, format_proxy
-from gateway.signing import sign
 from gateway.table import Reach, RouteState, RouteTable, SandboxRoute
 
 DOMAIN: Final = "sandbox.test"

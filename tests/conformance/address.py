@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 
-from gateway.routing import Signature
+from gateway.addressing.routing import Signature
 
 SANDBOX = "sb"
 PORT = 8080

@@ -9,16 +9,16 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from gateway.access import AccessRule, Keyring
-from gateway.connection import ClientConnection
-from gateway.cors import CorsRule
+from gateway.access.cors import CorsRule
+from gateway.access.credentials import AccessRule, Keyring
+from gateway.access.quotas import QuotaRules
+from gateway.addressing.routing import Router, RoutingConfig
 from gateway.flow import SLOW_PEER
 from gateway.gateway import Gateway
 from gateway.limits import Limits
-from gateway.quotas import QuotaRules
-from gateway.routing import Router, RoutingConfig
+from gateway.proxy.client_connection import ClientConnection
 from gateway.table import Reach, Resolver, RouteState, RouteTable, SandboxRoute
-from gateway.upstream import UpstreamConnection
+from gateway.upstream.connection import UpstreamConnection
 from tests.conformance.address import DOMAIN, PORT, SANDBOX
 from tests.conformance.wire import PATIENCE, Backend, Client
 

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from gateway.callers import TOLD
+from gateway.access.callers import TOLD
 from gateway.limits import Limits
 from tests.conformance.address import Form
 from tests.conformance.case import in_each_form

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.cors import CorsRule
+from gateway.access.cors import CorsRule
 from gateway.table import RouteState
 from tests.conformance.address import PORT, Form
 from tests.conformance.case import in_each_form

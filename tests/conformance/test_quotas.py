@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from gateway.quotas import QuotaRules
+from gateway.access.quotas import QuotaRules
 from tests.conformance.address import Form
 from tests.conformance.case import in_each_form
 from tests.conformance.harness import World

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.framing import MAX_CHUNK_LINE
+from gateway.http.framing import MAX_CHUNK_LINE
 from tests.conformance.address import Form
 from tests.conformance.case import Case, every, family, in_each_form
 from tests.conformance.harness import World

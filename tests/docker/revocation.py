@@ -12,9 +12,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.access import AccessRule
+from gateway.access.credentials import AccessRule
+from gateway.addressing.routing import Router, RoutingConfig
 from gateway.gateway import Gateway
-from gateway.routing import Router, RoutingConfig
 from gateway.table import Reach, RouteState, RouteTable, SandboxRoute
 
 HERE = Path(__file__).parent

@@ -9,8 +9,8 @@ import docker
 import pytest
 
 from manager.runtime.docker.callers import Callers, addresses_of_host, gateways_with_sandboxes
-from manager.runtime.docker.calls import Calls
-from manager.runtime.docker.engine import Engine
+from manager.runtime.docker.engine.client import Calls
+from manager.runtime.docker.engine.connection import Engine
 from tests.clients.test_inside import ASK, ask, bridge_address
 from tests.clients.test_restart import create
 from tests.conftest import StartServer

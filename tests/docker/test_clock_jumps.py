@@ -16,7 +16,7 @@ from urllib.request import urlopen
 import docker
 import pytest
 
-from manager.runtime.docker import adopt
+from manager.runtime.docker import garbage
 from tests.conftest import StartServer
 from tests.server_process import SANDBOX_IMAGE, ServerProcess, wait_until
 
@@ -176,8 +176,8 @@ class MovedTime:
 def test_leftovers_are_not_young_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a clock set back by a year they seem to come from the future, and go after the same grace."""
     clocks = MovedTime()
-    monkeypatch.setattr(adopt, "time", clocks)
-    leftovers = adopt.Leftovers(None, _Nobody(), None, set, grace=60.0)  # type: ignore[arg-type]
+    monkeypatch.setattr(garbage, "time", clocks)
+    leftovers = garbage.Leftovers(None, _Nobody(), None, set, grace=60.0)  # type: ignore[arg-type]
     created = clocks.wall + 365 * DAY
     assert leftovers._is_young("x", created)
     clocks.steady += 59

@@ -13,8 +13,8 @@ import pytest
 from manager.domain import errors
 from manager.domain.sandbox import SandboxSpec
 from manager.runtime.base import Synced
-from manager.runtime.docker import engine as engine_module
 from manager.runtime.docker import events as events_module
+from manager.runtime.docker.engine import connection as engine_module
 from manager.runtime.docker.runtime import DockerRuntime
 from manager.settings.model import Settings
 from tests.docker.harness import EngineProxy, Events, make_settings

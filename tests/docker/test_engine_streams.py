@@ -10,7 +10,7 @@ import pytest
 import requests
 from docker.types import CancellableStream
 
-from manager.runtime.docker.engine import _Stream
+from manager.runtime.docker.engine.connection import _Stream
 
 ANSWER = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nitem\r\n"
 

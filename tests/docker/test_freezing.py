@@ -8,8 +8,8 @@ from typing import cast
 import pytest
 
 from manager.domain import errors
-from manager.runtime.docker.calls import Calls
-from manager.runtime.docker.freezing import FREEZE_TRIES, PAUSE_FAILED, Freezer
+from manager.runtime.docker.engine.client import Calls
+from manager.runtime.docker.pause import FREEZE_TRIES, PAUSE_FAILED, Freezer
 
 RUNNING = {
     "Id": "c0ffee",

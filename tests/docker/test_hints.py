@@ -7,7 +7,7 @@ from typing import Any
 
 from manager.domain.sandbox import Sandbox
 from manager.runtime.base import RuntimeEvent
-from manager.runtime.docker.census import Census
+from manager.runtime.docker.container_cache import Census
 from manager.runtime.docker.events import Watch
 from manager.runtime.docker.status import Sight
 from tests.manager.fake_runtime import running

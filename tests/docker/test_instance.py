@@ -10,7 +10,7 @@ import docker
 import pytest
 
 from manager.domain.sandbox import SandboxSpec
-from manager.runtime.docker.instance import instance_of, name_of, outside
+from manager.runtime.docker.host.instance_id import instance_of, name_of, outside
 from manager.runtime.docker.runtime import DockerRuntime
 from manager.settings.model import Settings
 from tests.docker.conftest import remove_all

@@ -21,9 +21,9 @@ import pytest
 
 from manager.domain.sandbox import Sandbox, SandboxState
 from manager.domain.snapshot import Snapshot, SnapshotState
-from manager.services.bundle import Services
 from manager.services.filters import Paging, SandboxFilter
 from manager.services.snapshots import SnapshotFilter
+from manager.services.wiring import Services
 from manager.settings.model import Settings
 from tests.docker.conftest import remove_all
 from tests.docker.harness import eventually

@@ -15,7 +15,7 @@ import pytest
 from manager.domain import errors
 from manager.domain.quantities import UNASKED
 from manager.domain.sandbox import SandboxSpec
-from manager.runtime.docker.failures import start_error
+from manager.runtime.docker.error_mapping import start_error
 from manager.runtime.docker.limits import Holding, check_held, holding
 from manager.runtime.docker.runtime import DockerRuntime
 from manager.settings.model import Settings

@@ -14,11 +14,11 @@ import docker
 import docker.errors
 import pytest
 
+from gateway.addressing.routing import Router, RoutingConfig
 from gateway.gateway import Gateway
 from gateway.limits import Limits
-from gateway.reach import Target
-from gateway.routing import Router, RoutingConfig
 from gateway.table import RouteTable
+from gateway.upstream.targets import Target
 from manager.domain import errors
 from manager.domain.sandbox import EXECD_PORT, HTTP_PORT, NamedVolume, SandboxSpec, VolumeMount
 from manager.runtime.docker import host_port

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from manager.runtime.docker.outlook import EVERYWHERE, Outlook, Place, Reach, outlook, place_of, stands_apart
-from manager.runtime.docker.own_container import container_id
+from manager.runtime.docker.host.own_container import container_id
+from manager.runtime.docker.host.topology import EVERYWHERE, Outlook, Place, Reach, outlook, place_of, stands_apart
 from manager.runtime.docker.status import LOOPBACK
 
 HEAD = "Iface\tDestination\tGateway\tFlags\n"

@@ -17,10 +17,10 @@ import pytest
 
 from manager.domain import errors
 from manager.domain.sandbox import EXECD_PORT, SandboxSpec
-from manager.runtime.docker import way_in
-from manager.runtime.docker.engine import engine_address
+from manager.runtime.docker import readiness
+from manager.runtime.docker.engine.connection import engine_address
+from manager.runtime.docker.engine.ssh_tunnel import command
 from manager.runtime.docker.runtime import DockerRuntime
-from manager.runtime.docker.tunnel import command
 from manager.settings.model import Settings
 from tests.docker.harness import Events, free_port, http_get, make_settings, wait_for_port
 from tests.docker.own_engine import OwnEngine
@@ -110,7 +110,7 @@ async def test_no_way_in_is_a_failed_create(
 ) -> None:
     """A firewall between here and there: the message names the machine, and nothing is left."""
     runtime, _ = await started(settings_for(ssh, images, instance, tmp_path))
-    monkeypatch.setattr(way_in, "REACH_LIMIT", 0.0)
+    monkeypatch.setattr(readiness, "REACH_LIMIT", 0.0)
     asked = spec()
     with pytest.raises(errors.Failed) as raised:
         await runtime.create(asked, print)

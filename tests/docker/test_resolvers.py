@@ -12,8 +12,8 @@ import pytest
 from manager.doctor.engine import check_engine
 from manager.doctor.findings import Finding, Verdict
 from manager.domain import errors
-from manager.runtime.docker.calls import Calls
-from manager.runtime.docker.engine import Engine
+from manager.runtime.docker.engine.client import Calls
+from manager.runtime.docker.engine.connection import Engine
 from manager.runtime.docker.resolvers import Resolvers, Upstreams, hosts_of, offer, parse, told_by, usable
 from tests.docker.harness import make_settings
 from tests.docker.own_engine import OwnEngine

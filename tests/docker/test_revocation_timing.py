@@ -12,9 +12,9 @@ from collections.abc import Callable
 import pytest
 import uvloop
 
-from gateway.access import AccessRule, Keyring
-from gateway.routing import format_label
-from gateway.signing import sign
+from gateway.access.credentials import AccessRule, Keyring
+from gateway.addressing.routing import format_label
+from gateway.addressing.signing import sign
 from gateway.table import Removal, RouteState
 from tests.docker.revocation import INSIDE, ROUTE, SANDBOX, Crowd, Ended, Held, held
 

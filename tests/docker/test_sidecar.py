@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from manager.domain.sandbox import NetworkPolicy, NetworkRule, SandboxSpec
-from manager.runtime.docker.profile import Profile
+from manager.runtime.docker.container_defaults import Profile
 from manager.runtime.docker.resolvers import Upstreams
 from manager.runtime.docker.sidecar import BEFORE_SIDECAR, UPSTREAM_CA, Plan, sidecar_body
 from manager.runtime.docker.spec import TRANSPARENT, Extras, Wiring, environment

@@ -12,9 +12,9 @@ import pytest
 from manager.domain import errors
 from manager.domain.sandbox import NetworkPolicy, Platform, SandboxSpec
 from manager.runtime.docker import labels
-from manager.runtime.docker.abilities import lacking
+from manager.runtime.docker.container_defaults import Profile, profile, security_options
 from manager.runtime.docker.isolation import seccomp_profile
-from manager.runtime.docker.profile import Profile, profile, security_options
+from manager.runtime.docker.requirements import lacking
 from manager.runtime.docker.sidecar import check_policy
 from manager.runtime.docker.spec import Extras, Wiring, container_body, environment
 from manager.settings.model import Settings

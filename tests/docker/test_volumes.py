@@ -19,12 +19,12 @@ import pytest
 from manager.domain import errors
 from manager.domain.sandbox import HostVolume, NamedVolume, SandboxSpec, VolumeMount
 from manager.runtime.docker.buckets import mounted_below
-from manager.runtime.docker.calls import Calls
-from manager.runtime.docker.failures import start_error
-from manager.runtime.docker.host_places import own_places
+from manager.runtime.docker.engine.client import Calls
+from manager.runtime.docker.error_mapping import start_error
+from manager.runtime.docker.host.path_policy import own_places
 from manager.runtime.docker.pinning import FOLDER, Pins
+from manager.runtime.docker.rollback import Undo
 from manager.runtime.docker.runtime import DockerRuntime
-from manager.runtime.docker.undo import Undo
 from manager.runtime.docker.volumes import SUBPATH_API, is_folder
 from manager.settings.model import Settings
 from tests.docker.harness import Events, free_port, make_settings

@@ -21,10 +21,10 @@ from gateway.table import RouteTable
 from manager.domain.request import CreateRequest
 from manager.domain.sandbox import NamedVolume, NetworkPolicy, VolumeMount
 from manager.domain.snapshot import SnapshotState
-from manager.runtime.docker.engine import Lane
+from manager.runtime.docker.engine.connection import Lane
 from manager.runtime.docker.runtime import DockerRuntime
-from manager.services.bundle import Services, build_services
 from manager.services.idempotency import KeyUse
+from manager.services.wiring import Services, build_services
 from manager.settings.model import Settings
 from manager.store.store import Store
 

@@ -11,16 +11,16 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from gateway.access import Keyring
-from gateway.connection import ClientConnection
+from gateway.access.credentials import Keyring
+from gateway.addressing.routing import Router, RoutingConfig
 from gateway.errors import GatewayError
+from gateway.http.forwarded import TrustedPeers
 from gateway.limits import Limits
-from gateway.peers import TrustedPeers
-from gateway.plane import Plane
-from gateway.pool import Pool
-from gateway.routing import Router, RoutingConfig
+from gateway.proxy.client_connection import ClientConnection
+from gateway.proxy.state import Plane
 from gateway.table import Reach, Resolution, Resolver, RouteState, RouteTable, SandboxRoute
-from gateway.upstream import UpstreamConnection
+from gateway.upstream.connection import UpstreamConnection
+from gateway.upstream.pool import Pool
 
 SANDBOX = "abc"
 PORT = 80

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import h11
 
 from gateway.limits import Limits
-from gateway.pool import Pool
-from gateway.upstream import UpstreamConnection
+from gateway.upstream.connection import UpstreamConnection
+from gateway.upstream.pool import Pool
 from tests.gateway.harness import Wire, World
 from tests.gateway.messages import ABOUT_FRAMING, ESSENTIAL, Server, read_by_h11
 

@@ -7,8 +7,8 @@ import sys
 
 import uvloop
 
+from gateway.addressing.routing import Router, RoutingConfig
 from gateway.gateway import Gateway
-from gateway.routing import Router, RoutingConfig
 from gateway.table import Reach, RouteTable, SandboxRoute
 from tests.conformance.address import PORT, SANDBOX
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway import refusals
 from gateway.errors import GatewayError, SandboxStarting, every_error
+from gateway.proxy import resolve
 from gateway.table import Removal, RouteState
 
 EVERY = list(every_error())
@@ -91,7 +91,7 @@ def test_raiser_knows_better() -> None:
 )
 def test_states(state: RouteState, status: int | None) -> None:
     """A sandbox that runs answers itself; the others are answered for, 503 only where waiting alone helps."""
-    error = refusals.for_state(state)
+    error = resolve.for_state(state)
     assert (None if error is None else error.status) == status
 
 
@@ -108,9 +108,9 @@ def test_states(state: RouteState, status: int | None) -> None:
 )
 def test_removals(reason: Removal, status: int) -> None:
     """Every reason for leaving the table has its answer."""
-    assert refusals.for_removal(reason).status == status
+    assert resolve.for_removal(reason).status == status
 
 
 def test_no_reason_is_forgotten() -> None:
     """A reason added to the table gets an answer too."""
-    assert all(refusals.for_removal(reason) for reason in Removal)
+    assert all(resolve.for_removal(reason) for reason in Removal)

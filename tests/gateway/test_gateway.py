@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.access import AccessRule, Keyring
+from gateway.access.credentials import AccessRule, Keyring
+from gateway.addressing.routing import Router, format_label
+from gateway.addressing.signing import sign
 from gateway.gateway import Gateway
 from gateway.limits import Limits
 from gateway.listener import bind
-from gateway.routing import Router, format_label
-from gateway.signing import sign
 from gateway.table import Reach, RouteTable, SandboxRoute
 from tests.gateway.harness import ADDRESS, PATIENCE, ROUTING
 

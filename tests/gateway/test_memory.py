@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from gateway.connection import ClientConnection
-from gateway.exchange import Exchange
 from gateway.memory import FEW, LONGEST_SECONDS, LOOK_SECONDS, SPARE_BYTES, Trimmer, trimmer
 from gateway.metrics import Counters
-from gateway.upstream import UpstreamConnection
+from gateway.proxy.client_connection import ClientConnection
+from gateway.proxy.exchange import Exchange
+from gateway.upstream.connection import UpstreamConnection
 from tests.conformance.address import PORT, SANDBOX
 from tests.conformance.harness import World, running
 

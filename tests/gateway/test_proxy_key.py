@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from gateway.keys import GUESSES, OwnKeys
+from gateway.access.api_keys import GUESSES, OwnKeys
 from gateway.table import Removal
 from tests.gateway.harness import World
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.access import AccessRule
+from gateway.access.credentials import AccessRule
 from gateway.limits import Limits
 from gateway.table import Reach, RouteState, SandboxRoute
 from tests.gateway.harness import Wire, World

@@ -13,14 +13,14 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from gateway.access import Keyring
-from gateway.feed import Secrets, Setup
+from gateway.access.credentials import Keyring
+from gateway.addressing.routing import Router, RoutingConfig
 from gateway.gateway import Gateway
 from gateway.limits import Limits
-from gateway.routing import Router, RoutingConfig
 from gateway.table import Reach, Removal, Resolution, RouteState, RouteTable, SandboxRoute
+from gateway.workers.messages import Secrets, Setup
 from manager.process import bind_alone
-from manager.workers import Workers
+from manager.workers.supervisor import Workers
 from tests.conformance.wire import Backend, Client, Message
 from tests.server_process import free_port
 

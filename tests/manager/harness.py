@@ -12,7 +12,7 @@ from typing import Any
 
 from gateway.table import RouteTable
 from manager.domain.request import CreateRequest
-from manager.services.bundle import Services, build_services
+from manager.services.wiring import Services, build_services
 from manager.settings.model import Settings
 from manager.store.store import Store
 from tests.manager.fake_runtime import FakeRuntime

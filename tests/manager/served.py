@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from manager.api.app import build_app, runner_of
-from manager.data_plane import build_gateway
+from manager.gateway_options import build_gateway
 from tests.manager.harness import House, MovedClock, open_house
 
 

@@ -15,7 +15,7 @@ from gateway.metrics import ABORTED, CLASSES, FORMS, Counters
 from gateway.table import Reach, Removal, SandboxRoute
 from manager.metrics import LoopLag, registry, render
 from manager.process import serve_metrics
-from manager.workers import Workers
+from manager.workers.supervisor import Workers
 from tests.manager.harness import House, open_house, settings_of, wish
 from tests.server_process import free_port
 

@@ -14,9 +14,9 @@ import pytest
 from gateway.gateway import Gateway
 from gateway.listener import Certificate
 from manager import process
-from manager.data_plane import build_gateway
+from manager.gateway_options import build_gateway
 from manager.process import Reload
-from manager.workers import Workers
+from manager.workers.supervisor import Workers
 from tests.gateway.certificate import Files
 from tests.manager.harness import House, open_house, until
 from tests.manager.logging_state import logging_as_before

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 from manager.domain import errors
-from manager.services.codes import Codes
+from manager.domain.codes import Codes
 
 MANAGER = Path(__file__).parents[2] / "manager"
 RUNTIME = "docker"

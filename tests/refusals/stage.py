@@ -25,10 +25,10 @@ import pytest
 from gateway.gateway import Gateway
 from gateway.table import RouteTable
 from manager.api.app import build_app, runner_of
-from manager.data_plane import build_gateway
+from manager.gateway_options import build_gateway
 from manager.runtime.docker.execd import Kit
 from manager.runtime.docker.runtime import DockerRuntime
-from manager.services.bundle import Services, build_services
+from manager.services.wiring import Services, build_services
 from manager.settings.model import Settings
 from manager.store.store import Store
 from tests.docker import registries

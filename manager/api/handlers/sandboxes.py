@@ -25,13 +25,13 @@ from manager.api.schemas.sandbox import (
     WaitQuery,
 )
 from manager.api.translate import create_request
+from manager.domain.codes import INVALID_PARAMETER
 from manager.domain.errors import Forbidden, Invalid
 from manager.domain.sandbox import Sandbox, SandboxState
-from manager.services.access import limits_in
-from manager.services.codes import INVALID_PARAMETER
 from manager.services.endpoints import Caller, Signing
 from manager.services.filters import Paging, SandboxFilter, parse_metadata
 from manager.services.idempotency import KeyUse
+from manager.services.limits import limits_in
 
 
 class MetadataPatch(RootModel[dict[str, str | None]]):

@@ -21,7 +21,7 @@ from typing import Any
 from manager.domain import errors
 from manager.domain.ossfs import url_of
 from manager.domain.sandbox import BucketVolume, VolumeMount
-from manager.runtime.docker.undo import Undo
+from manager.runtime.docker.rollback import Undo
 
 log = logging.getLogger(__name__)
 Json = dict[str, Any]

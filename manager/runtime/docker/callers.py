@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from manager.domain import errors
-from manager.runtime.docker.calls import Calls
+from manager.runtime.docker.engine.client import Calls
 from manager.runtime.docker.labels import ID, NETWORK, SIDECAR_FOR
 
 log = logging.getLogger(__name__)

@@ -12,19 +12,21 @@ from manager.domain import errors
 from manager.domain.quantities import parse_limits, parse_requests
 from manager.domain.sandbox import EXECD_PORT, HTTP_PORT, SandboxSpec
 from manager.runtime.base import Progress
-from manager.runtime.docker.calls import Calls
+from manager.runtime.docker.container_defaults import Profile
 from manager.runtime.docker.egress import PORTS as EGRESS_PORTS
 from manager.runtime.docker.egress import Egress, Sidecar
-from manager.runtime.docker.engine import REFUSED
+from manager.runtime.docker.engine.client import Calls
+from manager.runtime.docker.engine.connection import REFUSED
+from manager.runtime.docker.error_mapping import REFUSALS, copy_error, start_error
 from manager.runtime.docker.execd import Execd, Kit, archive_at
-from manager.runtime.docker.failures import REFUSALS, copy_error, start_error
+from manager.runtime.docker.host.topology import Outlook
 from manager.runtime.docker.host_port import HostPort
 from manager.runtime.docker.images import Images, matches, platform_of
 from manager.runtime.docker.isolation import check_isolation
 from manager.runtime.docker.networks import Choice, Networks
-from manager.runtime.docker.outlook import Outlook
 from manager.runtime.docker.ports import Ports, is_port_conflict
-from manager.runtime.docker.profile import Profile
+from manager.runtime.docker.readiness import UNREACHABLE, find_way_in
+from manager.runtime.docker.rollback import Undo
 from manager.runtime.docker.sidecar import shared_volume, sidecar_name
 from manager.runtime.docker.snapshots import names_snapshot
 from manager.runtime.docker.spec import (
@@ -37,10 +39,8 @@ from manager.runtime.docker.spec import (
     entrypoint,
     needs_archive,
 )
-from manager.runtime.docker.undo import Undo
 from manager.runtime.docker.variables import place_of_snapshot
 from manager.runtime.docker.volumes import Volumes
-from manager.runtime.docker.way_in import UNREACHABLE, find_way_in
 
 log = logging.getLogger(__name__)
 Json = dict[str, Any]

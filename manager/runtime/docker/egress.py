@@ -19,11 +19,12 @@ from manager.domain import errors
 from manager.domain.sandbox import EGRESS_PORT, EXECD_PORT, HTTP_PORT, SandboxSpec
 from manager.runtime.base import Progress
 from manager.runtime.docker import labels
-from manager.runtime.docker.calls import Calls
-from manager.runtime.docker.failures import START_FAILED, sidecar_ended, sidecar_error
+from manager.runtime.docker.container_defaults import Profile
+from manager.runtime.docker.engine.client import Calls
+from manager.runtime.docker.error_mapping import START_FAILED, sidecar_ended, sidecar_error
 from manager.runtime.docker.images import Images
-from manager.runtime.docker.profile import Profile
 from manager.runtime.docker.resolvers import Resolvers
+from manager.runtime.docker.rollback import Undo
 from manager.runtime.docker.sidecar import (
     Plan,
     check_policy,
@@ -34,7 +35,6 @@ from manager.runtime.docker.sidecar import (
 )
 from manager.runtime.docker.spec import Wiring
 from manager.runtime.docker.status import Sight, addresses_of
-from manager.runtime.docker.undo import Undo
 from manager.settings.sandboxes import EgressSettings
 
 log = logging.getLogger(__name__)

@@ -17,9 +17,9 @@ from typing import Any
 from manager.domain import errors
 from manager.domain.sandbox import Sandbox
 from manager.runtime.base import Appeared, Departed, Departure, EventSink, OutOfSync, Synced
-from manager.runtime.docker.calls import Calls
-from manager.runtime.docker.census import Census
-from manager.runtime.docker.feed import Feed
+from manager.runtime.docker.container_cache import Census
+from manager.runtime.docker.engine.client import Calls
+from manager.runtime.docker.engine.stream import Feed
 from manager.runtime.docker.labels import ID, SIDECAR_FOR
 
 log = logging.getLogger(__name__)

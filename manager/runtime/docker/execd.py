@@ -20,8 +20,8 @@ from typing import Any
 from manager.domain import errors
 from manager.domain.sandbox import Platform
 from manager.runtime.base import Progress
-from manager.runtime.docker.calls import Calls
-from manager.runtime.docker.failures import REFUSALS
+from manager.runtime.docker.engine.client import Calls
+from manager.runtime.docker.error_mapping import REFUSALS
 from manager.runtime.docker.images import Images, said
 from manager.runtime.docker.labels import EXECD_VOLUME, HELPER, INSTANCE, read_time
 from manager.runtime.docker.spec import ARCHIVE_FOLDER, EXECD_MOUNT

@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator
 
 from manager.domain import errors
 from manager.domain.sandbox import EXECD_PORT
-from manager.runtime.docker.calls import Calls
+from manager.runtime.docker.engine.client import Calls
+from manager.runtime.docker.readiness import knock
 from manager.runtime.docker.spec import container_name
-from manager.runtime.docker.way_in import knock
 
 PORT_TAKEN = "DOCKER::HOST_PORT_IN_USE"
 

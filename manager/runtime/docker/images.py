@@ -12,7 +12,7 @@ from manager.domain import errors
 from manager.domain.progress import SHARE, Share
 from manager.domain.sandbox import Platform, RegistryAuth
 from manager.runtime.base import Progress
-from manager.runtime.docker.calls import Calls
+from manager.runtime.docker.engine.client import Calls
 
 log = logging.getLogger(__name__)
 Json = dict[str, Any]

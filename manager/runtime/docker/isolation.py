@@ -22,7 +22,7 @@ from typing import Any
 
 from manager.domain import errors
 from manager.domain.sandbox import SandboxSpec
-from manager.runtime.docker.profile import Profile
+from manager.runtime.docker.container_defaults import Profile
 
 Json = dict[str, Any]
 

@@ -9,7 +9,7 @@ import logging
 from dataclasses import dataclass
 
 from manager.domain import errors
-from manager.runtime.docker.calls import Calls, Json
+from manager.runtime.docker.engine.client import Calls, Json
 from manager.runtime.docker.labels import NETWORK
 from manager.runtime.docker.status import Sight
 

@@ -23,9 +23,9 @@ from manager.domain import errors
 from manager.domain.quantities import parse_limits
 from manager.domain.sandbox import SandboxSpec
 from manager.runtime.docker import labels
-from manager.runtime.docker.calls import Calls
-from manager.runtime.docker.census import Census
+from manager.runtime.docker.container_cache import Census
 from manager.runtime.docker.create import Tools
+from manager.runtime.docker.engine.client import Calls
 from manager.runtime.docker.isolation import isolated
 from manager.runtime.docker.spec import DEFAULT_ENTRYPOINT, container_name, entrypoint
 from manager.settings.docker import PoolSettings

@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from manager.domain import errors
-from manager.runtime.docker.calls import Calls
+from manager.runtime.docker.engine.client import Calls
+from manager.runtime.docker.error_mapping import REFUSALS
 from manager.runtime.docker.execd import unpack
-from manager.runtime.docker.failures import REFUSALS
-from manager.runtime.docker.instance import instance_of
+from manager.runtime.docker.host.instance_id import instance_of
+from manager.runtime.docker.host.topology import Outlook, Reach, in_container
 from manager.runtime.docker.labels import HELPER, INSTANCE
-from manager.runtime.docker.outlook import Outlook, Reach, in_container
 from manager.settings.model import Settings
 
 log = logging.getLogger(__name__)

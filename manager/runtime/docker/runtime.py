@@ -12,31 +12,31 @@ from typing import TypeVar
 from manager.domain import errors
 from manager.domain.sandbox import RegistryAuth, Sandbox, SandboxSpec
 from manager.runtime.base import EventSink, LogQuery, Output, Progress
-from manager.runtime.docker.abilities import Lacking, lacking
-from manager.runtime.docker.adopt import GRACE, Leftovers, repeat_until_settled
 from manager.runtime.docker.buckets import Buckets
 from manager.runtime.docker.callers import Callers, addresses_of_host, gateways_with_sandboxes
-from manager.runtime.docker.calls import Calls, Json
-from manager.runtime.docker.census import Census
+from manager.runtime.docker.container_cache import Census
+from manager.runtime.docker.container_defaults import profile
 from manager.runtime.docker.create import Creation, Tools, check
 from manager.runtime.docker.egress import Egress
-from manager.runtime.docker.engine import Engine
+from manager.runtime.docker.engine.client import Calls, Json
+from manager.runtime.docker.engine.connection import Engine
+from manager.runtime.docker.error_mapping import START_FAILED, query_error
 from manager.runtime.docker.events import Watch
 from manager.runtime.docker.execd import Execd
-from manager.runtime.docker.failures import START_FAILED, query_error
-from manager.runtime.docker.freezing import Freezer
-from manager.runtime.docker.host_places import host_rules
+from manager.runtime.docker.garbage import GRACE, Leftovers, repeat_until_settled
+from manager.runtime.docker.host.own_container import own_container
+from manager.runtime.docker.host.path_policy import host_rules
+from manager.runtime.docker.host.topology import Reach, find_place, is_ours, outlook, stands_apart
 from manager.runtime.docker.host_port import HostPort
 from manager.runtime.docker.images import Images
 from manager.runtime.docker.legacy import Legacy
 from manager.runtime.docker.limits import Holding, check_held, holding
-from manager.runtime.docker.masking import masked
 from manager.runtime.docker.networks import Networks
-from manager.runtime.docker.outlook import Reach, find_place, is_ours, outlook, stands_apart
-from manager.runtime.docker.own_container import own_container
+from manager.runtime.docker.pause import Freezer
 from manager.runtime.docker.pools import Pools
 from manager.runtime.docker.ports import Ports, probe_here, probe_there
-from manager.runtime.docker.profile import profile
+from manager.runtime.docker.redaction import masked
+from manager.runtime.docker.requirements import Lacking, lacking
 from manager.runtime.docker.resolvers import resolvers_for
 from manager.runtime.docker.snapshots import Snapshots, check_runtime, image_of, mounted_over
 from manager.runtime.docker.status import LOOPBACK, network_owner

@@ -11,7 +11,7 @@ from manager.domain import errors
 from manager.domain.quantities import Limits
 from manager.domain.sandbox import NetworkPolicy, SandboxSpec
 from manager.runtime.docker import labels
-from manager.runtime.docker.profile import Profile
+from manager.runtime.docker.container_defaults import Profile
 from manager.runtime.docker.resolvers import ENGINES_OWN, UPSTREAM, Upstreams
 from manager.runtime.docker.spec import ARCHIVE_FOLDER, EGRESS_ENV_PREFIX, TRANSPARENT, Wiring, shares
 from manager.settings.quantities import whole

@@ -7,12 +7,12 @@ from typing import Any
 
 from manager.domain import errors
 from manager.domain.sandbox import SandboxState
-from manager.runtime.docker.calls import Calls
-from manager.runtime.docker.census import Census
+from manager.runtime.docker.container_cache import Census
+from manager.runtime.docker.container_defaults import Profile, secure_runtime_name
+from manager.runtime.docker.engine.client import Calls
 from manager.runtime.docker.images import said
 from manager.runtime.docker.isolation import ISOLATION_FOLDER
 from manager.runtime.docker.labels import SANDBOX_LABELS, SNAPSHOT, SNAPSHOT_ENVS
-from manager.runtime.docker.profile import Profile, secure_runtime_name
 from manager.runtime.docker.sidecar import shared_volume
 from manager.runtime.docker.spec import EXECD_MOUNT, OWN_VARIABLES
 from manager.runtime.docker.status import status_of

@@ -14,9 +14,9 @@ from manager.domain import errors
 from manager.domain.quantities import Limits, parse_limits, parse_requests
 from manager.domain.sandbox import SandboxSpec
 from manager.runtime.docker import variables
+from manager.runtime.docker.container_defaults import Profile
 from manager.runtime.docker.isolation import check_isolation, isolated, isolation_privileges
 from manager.runtime.docker.labels import sandbox_labels
-from manager.runtime.docker.profile import Profile
 
 Json = dict[str, Any]
 

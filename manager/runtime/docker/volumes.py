@@ -14,12 +14,12 @@ from manager.domain import errors
 from manager.domain.sandbox import BucketVolume, HostVolume, NamedVolume, SandboxSpec, VolumeMount
 from manager.domain.volumes import check_mounts, within
 from manager.runtime.docker.buckets import Buckets
-from manager.runtime.docker.calls import Calls
-from manager.runtime.docker.failures import REFUSALS, query_error, volume_error
-from manager.runtime.docker.host_places import HostRules, own_places, real_path
+from manager.runtime.docker.engine.client import Calls
+from manager.runtime.docker.error_mapping import REFUSALS, query_error, volume_error
+from manager.runtime.docker.host.path_policy import HostRules, own_places, real_path
 from manager.runtime.docker.labels import INSTANCE, VOLUME_FOR, VOLUMES
 from manager.runtime.docker.pinning import Moved, Pins
-from manager.runtime.docker.undo import Undo
+from manager.runtime.docker.rollback import Undo
 
 log = logging.getLogger(__name__)
 Json = dict[str, Any]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from gateway.addressing.routing import Router, RoutingConfig
 from gateway.errors import BadRequest, BadRoute
-from gateway.framing import ChunkedDecoder
-from gateway.routing import Router, RoutingConfig
-from gateway.tunnel import FrameCounter
+from gateway.http.framing import ChunkedDecoder
+from gateway.proxy.tunnel import FrameCounter
 from tests.gateway.messages import Server
 from tests.gateway.relay import check_answers, check_requests, split
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.keys import GUESSES
-from manager.data_plane import secrets
-from manager.services.keys import ApiKey
+from gateway.access.api_keys import GUESSES
+from manager.gateway_options import secrets
+from manager.services.api_keys import ApiKey
 from tests.manager.api.conftest import Api, OpenApi, plain
 from tests.manager.fake_runtime import running
 

@@ -26,7 +26,7 @@ from schemathesis.checks import (
 )
 from schemathesis.core.failures import AcceptedNegativeData
 
-from gateway.token_bucket import TokenBuckets
+from gateway.access.token_bucket import TokenBuckets
 from manager.api.auth import KEY_HEADER
 from manager.api.call import PREFIX
 from manager.api.openapi import document

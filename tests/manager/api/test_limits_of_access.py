@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.cors import CorsRule
+from gateway.access.cors import CorsRule
 from tests.manager.api.conftest import Api, OpenApi, plain
 
 RATE, METHODS = "access.limit.requests.per.second", "access.limit.methods"

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from manager.settings.load import load_settings
-from manager.settings.unwired import refusals
+from manager.settings.unsupported import refusals
 
 ROOT = Path(__file__).parents[3]
 CONFIG = ROOT / "config"

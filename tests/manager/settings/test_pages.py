@@ -8,7 +8,7 @@ from operator import attrgetter
 import pytest
 
 from manager.settings.model import Settings
-from manager.settings.unwired import refusals
+from manager.settings.unsupported import refusals
 from tests.manager.settings.conftest import Load
 
 CAPABILITIES = (

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from manager.settings.keys import sections
 from manager.settings.model import Settings
 from manager.settings.reload import RELOADED, changed, needing_restart
+from manager.settings.schema import sections
 
 
 def _settings(**tables: Any) -> Settings:

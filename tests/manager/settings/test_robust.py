@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from manager.settings.explain import explain
-from manager.settings.keys import Kind, Section, sections
 from manager.settings.model import Settings
+from manager.settings.schema import Kind, Section, sections
 from manager.settings.text import dotted, printable
 from manager.settings.unknown import unknown_keys
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from manager.settings.aliases import SPELLINGS
 from manager.settings.examples import EXAMPLES
 from manager.settings.generate import generated, main, stale
-from manager.settings.keys import sections
 from manager.settings.load import load_settings
 from manager.settings.model import Settings
-from manager.settings.spellings import SPELLINGS
+from manager.settings.schema import sections
 from manager.settings.template import render, skeleton, write_config
-from manager.settings.unwired import UNWIRED
+from manager.settings.unsupported import UNWIRED
 from tests.manager.settings.conftest import Load
 from tests.manager.settings.test_pages import EXAMPLES as PRINTED
 

@@ -1,0 +1,1 @@
+"""The four address forms, both ways, and the signatures and links they carry."""

@@ -1,0 +1,128 @@
+"""Signed links for people: a browser that opens one gets a cookie and an address without the signature.
+
+A page's sub-resources, relative links and WebSockets do not carry the signature of the link that opened it, and an
+address that lets everybody in should not stay in the address bar. So when a browser opens a good signed address:
+
+    uri    /sb/8080/<expires>/<signature>/x      → cookie, redirect to /sb/8080/x
+    host   sb-8080-<expires>-<signature>.domain  → redirect to sb-8080.domain/x?opensandbox-enter=<expires>-<signature>
+           (a cookie must be set by the host it is for) → cookie, redirect to sb-8080.domain/x
+
+The cookie holds the signature itself under a name for this sandbox and port. It is checked like the address it came
+from, at every request, so it ends with the link, with the key, and with what the link is bound to. It counts only for
+what the port's own page asks and for people who open an address (`own_pages`). Our cookies are taken out of what a
+sandbox sees. Pure functions on bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import islice
+from typing import Final
+
+from gateway.addressing.routing import SIGNED, AddressForm, Route, Signature
+
+ACCESS: Final = b"opensandbox-access-"
+"""Start of the name of a cookie that lets in; id and port follow."""
+LAST: Final = b"opensandbox-last"
+"""Name of the cookie that says which prefix the browser was under last: a hint, no credential."""
+LOCKED: Final = b"__Host-"
+"""In front of these names over TLS: such a cookie no other host of the domain can set (RFC 6265bis §4.1.3.2). Browsers
+take it with Secure only, which not all of them take from http: on localhost; so over http the bare names stay."""
+ENTER: Final = b"opensandbox-enter="
+LIFETIME: Final = 12 * 3600
+"""Longest life of a cookie in seconds: a working day. The link's own expiry may end it earlier."""
+
+_OURS: Final = b"opensandbox-"
+_OUR_NAMES: Final = (ACCESS, LAST + b"=", LOCKED + ACCESS, LOCKED + LAST + b"=")
+_MOST_COOKIES: Final = 4
+_ENTER: Final = re.compile(rb"[?&]" + ENTER + rb"(" + SIGNED + rb")\Z")
+_SIGNED: Final = re.compile(SIGNED)
+_PAIRS: Final = re.compile(rb"(?:\A|;)[ \t]*+((?:" + LOCKED + rb")?" + _OURS + rb"[^=;]*+)=([^;]*+)")
+"""Only our own cookies: of others a page can set thousands, and looking at each would cost everybody's time."""
+_OUR_PAIRS: Final = re.compile(rb";[ \t]*+(?:" + LOCKED + rb")?(?:" + ACCESS + rb"|" + LAST + rb"=)[^;]*+")
+
+
+def without_signature(route: Route, host: bytes, scheme: bytes) -> tuple[bytes, Signature | None] | None:
+    """Where to send a browser that has opened a good signed address, and the signature its cookie shall hold.
+
+    None for a cookie means that the next address sets it. None for all: this address is not signed.
+    """
+    if route.signature is None:
+        enter = _ENTER.search(route.target)
+        if enter is None or route.form is not AddressForm.HOST:
+            return None
+        # With host and scheme: a target like `//other.test/` alone would lead there.
+        return b"%b://%b%b" % (scheme, host, route.target[: enter.start()]), _signature(enter[1])
+    if route.form is AddressForm.URI and route.unsigned is not None:
+        return route.unsigned.prefix + route.target, route.signature
+    if route.form is AddressForm.HOST:
+        separator = b"&" if b"?" in route.target else b"?"
+        name = b"%b-%d.%b" % (route.id, route.port, host.partition(b".")[2])
+        code = b"%b-%b" % (route.signature.expires, route.signature.value)
+        return b"%b://%b%b%b%b%b" % (scheme, name, route.target, separator, ENTER, code), None
+    return None
+
+
+def entering(route: Route) -> Signature | None:
+    """The signature in the query of an address of the host form that a signed link has led to, or None."""
+    if route.form is not AddressForm.HOST or route.signature is not None:
+        return None
+    enter = _ENTER.search(route.target)
+    return None if enter is None else _signature(enter[1])
+
+
+def access_cookie(id: bytes, port: int, signature: Signature, now: float, *, secure: bool) -> bytes:
+    """The value of Set-Cookie that lets a browser in where the signature does, until it expires."""
+    left = min(LIFETIME, max(0, int(signature.expires, 36) - int(now)))
+    pair = b"%b=%b-%b" % (_access_name(id, port, secure=secure), signature.expires, signature.value)
+    return b"%b; Max-Age=%d; Path=/; HttpOnly; SameSite=Lax%b" % (pair, left, b"; Secure" if secure else b"")
+
+
+def last_cookie(prefix: bytes, *, secure: bool) -> bytes:
+    """The value of Set-Cookie that remembers under which prefix a browser was last."""
+    pair = b"%b%b=%b" % (LOCKED if secure else b"", LAST, prefix)
+    return b"%b; Path=/; HttpOnly; SameSite=Lax%b" % (pair, b"; Secure" if secure else b"")
+
+
+def signatures(cookies: bytes | None, id: bytes, port: int, *, secure: bool) -> list[Signature]:
+    """The signatures that a request's cookies hold for this sandbox and port, at most a few.
+
+    Over TLS only those under the name that other hosts cannot set.
+    """
+    values = cookie_values(cookies, _access_name(id, port, secure=secure))
+    return [_signature(value) for value in values if _SIGNED.fullmatch(value)]
+
+
+def last_prefixes(cookies: bytes | None) -> list[bytes]:
+    """The prefixes that the browser was under last, by its cookies, the surest first."""
+    return cookie_values(cookies, LOCKED + LAST) + cookie_values(cookies, LAST)
+
+
+def _access_name(id: bytes, port: int, *, secure: bool) -> bytes:
+    return b"%b%b%b-%d" % (LOCKED if secure else b"", ACCESS, id, port)
+
+
+def cookie_values(cookies: bytes | None, name: bytes) -> list[bytes]:
+    """The values of the cookies with this name, at most a few: a page can set any number of them."""
+    if cookies is None or name not in cookies:
+        return []
+    named = (pair[2].rstrip(b" \t") for pair in _PAIRS.finditer(cookies) if pair[1] == name)
+    return list(islice(named, _MOST_COOKIES))
+
+
+def strip_cookies(cookies: bytes) -> bytes:
+    """A Cookie value without our cookies; empty when nothing is left, the same object when there were none."""
+    if _OURS not in cookies:
+        return cookies
+    kept, dropped = _OUR_PAIRS.subn(b"", b";" + cookies)
+    return kept[1:].lstrip(b" \t") if dropped else cookies
+
+
+def is_ours(cookie: bytes) -> bool:
+    """Whether a Cookie pair or the value of a Set-Cookie is for a cookie of ours."""
+    return cookie.lstrip(b" \t").startswith(_OUR_NAMES)
+
+
+def _signature(code: bytes) -> Signature:
+    expires, _, value = code.partition(b"-")
+    return Signature(expires, value)

@@ -1,0 +1,1 @@
+"""One client connection and what is done with each of its requests."""

@@ -1,0 +1,44 @@
+"""What an exchange asks of its client connection."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+from gateway.errors import GatewayError
+from gateway.flow import Valve
+from gateway.http.request_head import RequestHead
+
+if TYPE_CHECKING:
+    from gateway.proxy.tunnel import Tunnel
+
+
+class Client(Protocol):
+    """The client connection, as its exchange sees it."""
+
+    transport: asyncio.Transport
+    valve: Valve
+    peer: bytes
+    scheme: bytes
+    trusted: bool
+
+    def end_by(self, when: float) -> None:
+        """The exchange, or the tunnel it becomes, must not last longer."""
+
+    def exchange_done(self, keep: bool) -> None:
+        """The response is complete; `keep` says whether another request may follow."""
+
+    def refuse(self, error: GatewayError, request: RequestHead | None, request_id: bytes, *, keep: bool) -> None:
+        """Sends an answer of our own, then as `exchange_done`."""
+
+    def hold_body(self) -> None:
+        """There is nowhere to send the request body yet."""
+
+    def release_body(self) -> None:
+        """There is."""
+
+    def became_tunnel(self, tunnel: Tunnel) -> bytes:
+        """From now on raw bytes; returns those that came already."""
+
+    def cut(self, *, reset: bool = False) -> None:
+        """Drops the connection at once, so that what is missing shows; `reset` where an orderly end would not."""

@@ -1,0 +1,43 @@
+"""The heads of sandboxes' answers as clients get them: what is taken away and added, by the way of addressing."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from gateway.addressing import path_prefix, signed_links
+from gateway.addressing.routing import AddressForm, Route
+from gateway.http.request_head import RequestHead
+from gateway.http.response_head import ResponseHead, build_response, build_rewritten
+
+if TYPE_CHECKING:
+    from gateway.proxy.state import Plane
+
+_HOST = AddressForm.HOST
+
+
+def mark(response: ResponseHead, address: Route, request: RequestHead, scheme: bytes) -> bytes:
+    """Where a page under a prefix is, for what it opens without a Referer: WebSockets."""
+    content = response.find(b"content-type")
+    if request.method != b"GET" or content is None or not content.lower().startswith(b"text/html"):
+        return b""
+    return b"Set-Cookie: %b\r\n" % signed_links.last_cookie(address.prefix, secure=scheme == b"https")
+
+
+def answer_head(
+    plane: Plane, address: Route | None, request: RequestHead | None, response: ResponseHead, added: bytes
+) -> bytes:
+    """The head of any answer: of a final one, an interim one, or one that switches; `added` are lines behind it."""
+    if address is None or request is None or address.form is _HOST:
+        return build_response(response, added)
+    path = address.prefix
+    if not path:
+        return build_response(response, added, shared=True)
+    outside = path_prefix.is_outside(request.target, path)
+    if outside or (response.origin_wide and response.find(b"service-worker-allowed") is not None):
+        # A worker's script may name a scope up to here, wherever it was loaded from, and no further.
+        added += b"Service-Worker-Allowed: %b/\r\n" % path
+    if not plane.rewrite_prefix:
+        return build_response(response, added, shared=True)
+    change = partial(path_prefix.rewrite, prefix=path, host=request.host, outside=outside)
+    return build_rewritten(response, added, change)

@@ -1,0 +1,41 @@
+"""The exchange of a gateway that limits how often one client address asks: the same, with a look at its bucket."""
+
+from __future__ import annotations
+
+import math
+
+from gateway.errors import ClientRateLimited
+from gateway.http.request_head import RequestHead
+from gateway.proxy.exchange import Exchange
+from gateway.proxy.logged_exchange import LoggedExchange
+
+
+class PacedExchange(Exchange):
+    """One request and its response at a time, each counted for the client it comes from."""
+
+    __slots__ = ()
+
+    def begin(self, request: RequestHead, body: bytes, complete: bool) -> None:
+        """Takes a request. Raises GatewayError when it may not go anywhere, or has come too soon."""
+        plane, client = self._plane, self._client
+        caller = plane.trusted.caller(client.peer, request.forwarded, trusted=client.trusted)
+        if caller not in plane.trusted and (wait := plane.callers.ask(caller, plane.clock())):
+            self._decline(request, body, complete)
+            raise ClientRateLimited(retry_after=math.ceil(wait))
+        super().begin(request, body, complete)
+
+    def _decline(self, request: RequestHead, body: bytes, complete: bool) -> None:
+        """Takes a request that is refused before anybody has looked where it goes."""
+        self._request = request
+        self._address = None
+        self._started = self.moved = self._plane.clock()
+        self.bytes_in = len(body)
+        self.request_sent = complete
+        self.key = None
+        self._outgoing.id_count = 0
+
+
+class PacedLoggedExchange(PacedExchange, LoggedExchange):
+    """The same, each with its line in the log."""
+
+    __slots__ = ()

@@ -1,0 +1,1 @@
+"""Connections to sandbox ports: targets, pools, dialling."""

@@ -1,0 +1,1 @@
+"""The Engine's API: connection, calls, streams, threads, ssh."""

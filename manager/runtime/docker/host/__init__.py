@@ -1,0 +1,1 @@
+"""The host the Engine runs on: topology, paths, our own container, our instance id."""

@@ -1,0 +1,166 @@
+"""Places of the Engine's host with which a sandbox would own the host or this server: under every name they have.
+
+A path is looked at as it is written, with its links followed, and by the directory that it leads to in the end, since a
+mount can show the same directory in a second place.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from manager.domain import errors
+from manager.domain.volumes import check_host_place, within
+from manager.runtime.docker.engine.connection import Engine
+from manager.settings.model import Settings
+
+NEVER_MOUNTED = (
+    "/boot",
+    "/dev",
+    "/proc",
+    "/run",
+    "/sys",
+    "/var/run",
+    "/var/lib/containerd",
+    "/var/lib/containers",
+    "/var/lib/docker",
+)
+"""The kernel's files, sockets, and what Docker and Podman keep. In both spellings of /run: on another machine nobody
+follows links for us."""
+OF_A_USER = (".docker", ".ssh", ".local/share/containers", ".local/share/docker")
+"""The same below the home of the user that this server runs as, with the keys that lead to an Engine."""
+Identity = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class HostRules:
+    """What of the Engine's host may be mounted; `local` says whether its file system is the one we see."""
+
+    allowed: tuple[str, ...]
+    protected: tuple[str, ...]
+    local: bool
+    secrets: tuple[str, ...] = ()
+    """Files among the protected: what lies beside one of them is as private, a directory beside it is not."""
+
+    def real_path(self, name: str, path: str, also: Sequence[str] = ()) -> str:
+        """The path to mount for the volume `name`, links followed where we see them; nor may it touch `also`.
+
+        Raises Invalid.
+        """
+        protected = (*self.protected, *also)
+        check_host_place(name, path, self.allowed, protected)
+        if not self.local:
+            return path
+        real = real_path(name, path)
+        allowed = [os.path.realpath(prefix) for prefix in self.allowed]
+        check_host_place(name, real, allowed, [os.path.realpath(place) for place in protected])
+        if is_another_name(real, protected) or self._lies_beside_a_secret(real):
+            message = f"volumes[{name}].host.path: '{path}' shows what belongs to the Engine or to this server."
+            raise errors.Invalid("VOLUME::HOST_PATH_NOT_ALLOWED", message)
+        return real
+
+    def check_device(self, name: str, device: str, also: Sequence[str] = ()) -> None:
+        """Raises Invalid for a directory that a volume of the Engine shows, unless sandboxes may see it.
+
+        The operator made the volume, so the list of allowed directories does not matter.
+        """
+        try:
+            replace(self, allowed=()).real_path(name, posixpath.normpath(device), also)
+        except errors.Invalid as refusal:
+            message = f"volumes[{name}]: the volume shows '{device}', which belongs to the Engine or to this server."
+            raise errors.Invalid(refusal.code, message) from refusal
+
+    def _lies_beside_a_secret(self, real: str) -> bool:
+        """Whether this is a file, such as the key of another program, in the directory of one of ours."""
+        if os.path.isdir(real):
+            return False
+        folders = {os.path.dirname(place) for secret in self.secrets for place in (secret, os.path.realpath(secret))}
+        return os.path.exists(real) and os.path.dirname(real) in folders
+
+
+def real_path(name: str, path: str) -> str:
+    """The path with every link followed. Raises Invalid where links come and go meanwhile."""
+    try:
+        return os.path.realpath(path)
+    except OSError as error:  # what was a link a moment ago is none any more
+        message = f"volumes[{name}]: '{path}' changes while it is looked at."
+        raise errors.Invalid("VOLUME::HOST_PATH_NOT_ALLOWED", message) from error
+
+
+def is_another_name(path: str, places: Iterable[str]) -> bool:
+    """Whether `path` is, holds or lies in one of these places through a mount that shows them elsewhere too."""
+    above = set(_identities(path))
+    itself = _identity(path)
+    for place in places:
+        known = _identity(place)
+        if known is not None and (known in above or (itself is not None and itself in _identities(place))):
+            return True
+    return False
+
+
+def _identities(path: str) -> Iterator[Identity]:
+    """Of the path and of every directory above it, as far as they exist."""
+    real = PurePosixPath(os.path.realpath(path))
+    for folder in (real, *real.parents):
+        found = _identity(str(folder))
+        if found is not None:
+            yield found
+
+
+def _identity(path: str) -> Identity | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def host_rules(settings: Settings, engine: Engine, config: Path | None = None) -> HostRules:
+    """Never the Engine's sockets and data, nor what this server remembers, is configured with and keeps secret."""
+    url = engine.address.url
+    sockets = [url.removeprefix("unix://")] if url.startswith("unix://") else []
+    sockets += [os.path.join(os.path.dirname(socket), "docker") for socket in sockets]  # its containerd's, if rootless
+    secrets = own_files(settings, config)
+    return HostRules(
+        allowed=tuple(os.path.normpath(path) for path in settings.storage.allowed_host_paths),
+        protected=(*sockets, *NEVER_MOUNTED, *own_folders(settings), *secrets),
+        local=engine.address.remote_host is None,
+        secrets=secrets,
+    )
+
+
+def own_files(settings: Settings, config: Path | None) -> tuple[str, ...]:
+    """Files that hold keys, or with which a sandbox would decide how the next one is confined."""
+    tls, seccomp = settings.server.tls, settings.docker.seccomp_profile
+    profile = seccomp if seccomp and seccomp != "unconfined" and not seccomp.lstrip().startswith("{") else None
+    named = (config, tls.certificate, tls.key, profile)
+    return tuple(os.path.abspath(os.path.expanduser(path)) for path in named if path)
+
+
+def own_folders(settings: Settings) -> tuple[str, ...]:
+    """Directories with what this server remembers, and with keys to an Engine."""
+    store = os.path.expanduser(settings.store.path)
+    home = os.path.expanduser("~")
+    keys = os.environ.get("DOCKER_CERT_PATH") or os.environ.get("DOCKER_CONFIG")
+    return (
+        os.path.dirname(store).rstrip("/") or store,
+        *(os.path.join(home, place) for place in OF_A_USER if home != "~"),
+        *([os.path.abspath(keys)] if keys else []),
+    )
+
+
+def own_places(container: Mapping[str, Any], inside: Iterable[str]) -> Iterator[str]:
+    """Where these places of our own container are on the Engine's host, by its bind mounts. Pure."""
+    for mount in container.get("Mounts") or ():
+        source, target = str(mount.get("Source") or ""), str(mount.get("Destination") or "")
+        if mount.get("Type") != "bind" or not source.startswith("/"):
+            continue
+        for place in inside:
+            if within(place, target):
+                yield posixpath.normpath(posixpath.join(source, posixpath.relpath(place, target)))
+            elif within(target, place):
+                yield source

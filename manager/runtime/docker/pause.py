@@ -1,0 +1,130 @@
+"""Pause and resume of a sandbox together with its sidecar: in order, and the first half taken back if the second fails.
+
+A server may be killed between the two halves, so a sidecar that already is as it should be is left as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from manager.domain import errors
+from manager.domain.sandbox import SandboxState
+from manager.runtime.docker.engine.client import Calls
+from manager.runtime.docker.status import network_owner, status_of
+
+Json = dict[str, Any]
+
+NOT_RUNNING = "DOCKER::SANDBOX_NOT_RUNNING"
+NOT_PAUSED = "DOCKER::SANDBOX_NOT_PAUSED"
+PAUSE_FAILED = "DOCKER::SANDBOX_PAUSE_FAILED"
+RESUME_FAILED = "DOCKER::SANDBOX_RESUME_FAILED"
+_ON_THIS_KERNEL = (None, "", "runc", "io.containerd.runc.v2", "io.containerd.runtime.v1.linux")
+"""Runtimes whose sandboxes are processes of the host."""
+FREEZE_TRIES = 3
+_REFUSALS = (errors.Failed, errors.Conflict, errors.NotFound)
+"""What the Engine says of a container that cannot be changed; anything else is about the Engine."""
+
+
+class Freezer:
+    """Freezes and thaws."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    async def pause(self, sandbox_id: str, details: Json) -> None:
+        """Sandbox first, then its sidecar. Raises Conflict (not running), Failed."""
+        if status_of(details).state is not SandboxState.RUNNING:
+            raise errors.Conflict(NOT_RUNNING, f"Sandbox {sandbox_id} is not running.")
+        try:
+            await self._freeze(details["Id"])
+        except errors.Conflict as error:
+            raise errors.Conflict(NOT_RUNNING, f"Failed to pause sandbox {sandbox_id}: {error.message}") from error
+        except (errors.Failed, errors.NotFound) as error:
+            raise errors.Failed(PAUSE_FAILED, f"Failed to pause sandbox {sandbox_id}: {error.message}") from error
+        owner = network_owner(details)
+        if owner is None:
+            return
+        try:
+            await self._freeze_sidecar(owner)
+        except errors.ManagerError as error:
+            with contextlib.suppress(errors.ManagerError):
+                await self._calls.unpause(details["Id"])
+            raise _of_sidecar(error, PAUSE_FAILED, f"pause sandbox {sandbox_id}") from error
+
+    async def let_die(self, details: Json) -> None:
+        """Thaws what is to be removed if nothing can end it frozen.
+
+        The kernel ends frozen processes of its own; a sandbox on another kernel, as gVisor's, takes no signal then: the
+        Engine waits ten seconds for it and leaves its processes behind.
+        """
+        if details["State"].get("Paused") and details["HostConfig"].get("Runtime") not in _ON_THIS_KERNEL:
+            with contextlib.suppress(errors.ManagerError):
+                await self._calls.unpause(details["Id"])
+
+    async def resume(self, sandbox_id: str, details: Json) -> None:
+        """Sidecar first: the policy is in force before the sandbox's first packet. Raises Conflict, Failed."""
+        if status_of(details).state is not SandboxState.PAUSED:
+            raise errors.Conflict(NOT_PAUSED, f"Sandbox {sandbox_id} is not paused.")
+        owner = network_owner(details)
+        thawed = False
+        if owner is not None:
+            try:
+                thawed = await self._thaw_sidecar(owner)
+            except errors.ManagerError as error:
+                raise _of_sidecar(error, RESUME_FAILED, f"resume sandbox {sandbox_id}") from error
+        try:
+            await self._calls.unpause(details["Id"])
+        except errors.ManagerError as error:
+            if owner is not None and thawed:
+                with contextlib.suppress(errors.ManagerError):
+                    await self._calls.pause(owner)
+            raise _of_sandbox(error, sandbox_id) from error
+
+    async def _freeze(self, container: str) -> None:
+        """Freezes a container; raises what the last try said.
+
+        On a busy host the freezer of cgroup v1 does not always catch every process in time: runc thaws them again and
+        says "unable to freeze". Another try mostly succeeds.
+        """
+        for _ in range(FREEZE_TRIES - 1):
+            with contextlib.suppress(errors.Failed):
+                await self._calls.pause(container)
+                return
+        await self._calls.pause(container)
+
+    async def _freeze_sidecar(self, owner: str) -> None:
+        if not (await self._running(owner))["Paused"]:
+            await self._freeze(owner)
+
+    async def _thaw_sidecar(self, owner: str) -> bool:
+        """Whether it was frozen until now."""
+        if not (await self._running(owner))["Paused"]:
+            return False
+        await self._calls.unpause(owner)
+        return True
+
+    async def _running(self, owner: str) -> Json:
+        """The state of a sidecar, which a frozen one has too. Raises NotFound, Conflict."""
+        details = await self._calls.inspect_container(owner)
+        if details is None:
+            raise errors.NotFound("", "its egress sidecar was removed")
+        state: Json = details["State"]
+        if not state.get("Running"):
+            raise errors.Conflict("", "its egress sidecar has ended")
+        return state
+
+
+def _of_sidecar(error: errors.ManagerError, code: str, what: str) -> errors.ManagerError:
+    """A refusal names the sidecar, whoever words it: the Engine may take a dead one for running for a while."""
+    if not isinstance(error, _REFUSALS):
+        return error
+    text = error.message.rstrip(".")
+    return errors.Failed(code, f"Failed to {what}: {text if 'sidecar' in text else f'its egress sidecar: {text}'}.")
+
+
+def _of_sandbox(error: errors.ManagerError, sandbox_id: str) -> errors.ManagerError:
+    message = f"Failed to resume sandbox {sandbox_id}: {error.message}"
+    if isinstance(error, errors.Conflict):
+        return errors.Conflict(NOT_PAUSED, message)
+    return errors.Failed(RESUME_FAILED, message) if isinstance(error, _REFUSALS) else error

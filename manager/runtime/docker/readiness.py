@@ -1,0 +1,65 @@
+"""Whether a published port that we have to dial lets us in, before anybody is told that a sandbox runs."""
+
+from __future__ import annotations
+
+import asyncio
+
+from manager.domain import errors
+from manager.domain.sandbox import EXECD_PORT
+from manager.runtime.docker.engine.client import Calls
+from manager.runtime.docker.host.topology import Outlook
+from manager.runtime.docker.status import addresses_of
+
+UNREACHABLE = "DOCKER::SANDBOX_UNREACHABLE"
+REACH_LIMIT = 5.0
+"""Seconds for one connection to a port of the Engine's host."""
+LISTEN_LIMIT = 20.0
+"""Seconds for which a refusal may mean that execd does not listen yet: some Engines lead straight to the container."""
+_PAUSE = 0.1
+
+
+async def knock(host: str, port: int) -> OSError | None:
+    """What keeps us from connecting; None when something listens there. Waits at most `REACH_LIMIT`."""
+    try:
+        async with asyncio.timeout(REACH_LIMIT):
+            _, writer = await asyncio.open_connection(host, port)
+    except OSError as error:  # TimeoutError is one of them
+        return error
+    writer.close()
+    return None
+
+
+async def find_way_in(calls: Calls, outlook: Outlook, container: str) -> None:
+    """Returns once execd's published port lets us in; raises Failed when it does not, naming the remedy.
+
+    A container that has ended is left to its status, which says more.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + LISTEN_LIMIT
+    while True:
+        details = await calls.inspect_container(container)
+        if details is None or not details["State"].get("Running"):
+            return
+        published = addresses_of(details, details, outlook.sight).published.get(EXECD_PORT)
+        if published is None:
+            return
+        problem = await knock(*published)
+        if problem is None:
+            return
+        if not isinstance(problem, ConnectionRefusedError) or loop.time() > deadline:
+            raise errors.Failed(UNREACHABLE, _advice(outlook, *published)) from problem
+        await asyncio.sleep(_PAUSE)
+
+
+def _advice(outlook: Outlook, host: str, port: int) -> str:
+    if outlook.remote:
+        return (
+            f"Port {port}, published for the sandbox on the Engine's machine {host}, cannot be reached from here; "
+            "open docker.port_range_min to docker.port_range_max in its firewall."
+        )
+    if outlook.sight.private:
+        return (
+            f"Port {port}, published for the sandbox at {host}, cannot be reached from this server's container; let "
+            "its network in through the host's firewall, or run it with network_mode 'host'."
+        )
+    return f"Port {port}, published for the sandbox at {host}, cannot be reached from here."

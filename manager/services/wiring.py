@@ -1,0 +1,188 @@
+"""The services put together: built from settings, runtime, store and route table; started and stopped as one."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from gateway.access.api_keys import Guesses
+from gateway.table import RouteTable
+from manager.domain.codes import Codes
+from manager.runtime.base import Runtime
+from manager.runtime.docker.legacy_snapshots import earlier_snapshots
+from manager.services import endings
+from manager.services.api_keys import ApiKeys, Origins, keys_of
+from manager.services.capacity import Capacity
+from manager.services.clock import Clock, system_clock
+from manager.services.counters import Tallies
+from manager.services.create import Creation
+from manager.services.diagnostics import Diagnostics
+from manager.services.endpoints import Endpoints
+from manager.services.expiry import Expiry
+from manager.services.idempotency import IdempotentCreates
+from manager.services.idle import IdlePause
+from manager.services.inventory import Inventory
+from manager.services.journal import Journal
+from manager.services.locks import Turns
+from manager.services.policy import Policies
+from manager.services.publish import Publisher, RouteResolver
+from manager.services.reconcile import Watch
+from manager.services.renewal import Renewal
+from manager.services.sandboxes import Sandboxes
+from manager.services.snapshots import Snapshots
+from manager.services.tasks import Tasks
+from manager.services.waiting import Waiting
+from manager.settings.model import Settings
+from manager.store.store import Store
+
+DRAIN_SECONDS = 10.0
+"""How long work that is under way may go on when the server stops."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """What the API and the gateway ask of the manager."""
+
+    settings: Settings
+    runtime: Runtime
+    codes: Codes
+    inventory: Inventory
+    creation: Creation
+    sandboxes: Sandboxes
+    snapshots: Snapshots
+    endpoints: Endpoints
+    diagnostics: Diagnostics
+    journal: Journal
+    waiting: Waiting
+    resolver: RouteResolver
+    expiry: Expiry
+    watch: Watch
+    store: Store
+    tasks: Tasks
+    tallies: Tallies
+    keys: ApiKeys
+    origins: Origins
+    capacity: Capacity
+    renewal: Renewal
+    idle: IdlePause
+    policies: Policies
+    guesses: Guesses
+    table: RouteTable
+    background: list[asyncio.Task[None]]
+
+    async def start(self) -> None:
+        """Reads the store, then begins to watch the runtime; returns before the runtime has answered.
+
+        Raises Unavailable when the store cannot be read.
+        """
+        store = self.store
+        self.snapshots.load(await store.snapshots.all())
+        if self.settings.docker.adopt_unowned:
+            await self.snapshots.adopt(await asyncio.to_thread(earlier_snapshots))
+        self.inventory.load(
+            await store.renewals.all(),
+            await store.metadata.all(),
+            await store.limits.all(),
+            await store.failures.all(),
+            await store.doomed.all(),
+        )
+        self.background.append(asyncio.create_task(self.expiry.run(), name="expiry"))
+        self.background.append(asyncio.create_task(self.idle.run(), name="idle"))
+        if self.settings.renew_intent.enabled:
+            self.background.append(asyncio.create_task(self.renewal.run(), name="renewal"))
+        self.watch.begin()
+        await self.runtime.start(self.watch.on_event)
+
+    def reload(self, settings: Settings) -> None:
+        """Takes over what may change while the server runs: API keys, signing keys, limits on number, origins."""
+        self.keys.replace(keys_of(settings))
+        self.origins.replace(settings.server.cors_origins)
+        self.capacity.most = settings.server.max_sandboxes
+        self.endpoints.sign_with(settings.ingress.secure_access)
+
+    def drain(self) -> None:
+        """Begins nothing new from now on; `/ready` says so."""
+        self.creation.draining = True
+        self.journal.close()
+        self.waiting.close()
+
+    async def stop(self) -> None:
+        """Lets work that is under way end within a limit, then closes runtime and store."""
+        self.drain()
+        for task in self.background:
+            task.cancel()
+        await asyncio.gather(*self.background, return_exceptions=True)
+        await self.tasks.drain(DRAIN_SECONDS)
+        await self.policies.close()
+        await self.runtime.stop()
+        await self.store.close()
+
+    def degraded(self) -> str | None:
+        """Why the server cannot do all of its work at present, for an operator; None when it can."""
+        return self.runtime.degraded() or self.watch.reason
+
+
+def build_services(
+    settings: Settings, runtime: Runtime, store: Store, table: RouteTable, clock: Clock = system_clock
+) -> Services:
+    """Puts the services together, on the loop they will run on; nothing runs before `Services.start`."""
+    inventory, tasks, journal, waiting = Inventory(), Tasks(), Journal(clock), Waiting()
+    publisher = Publisher(table)
+    turns, tallies = Turns(), Tallies()
+    keys = ApiKeys(keys_of(settings))
+    capacity = Capacity(inventory, keys, settings.server.max_sandboxes)
+    sandboxes = Sandboxes(runtime, store, inventory, turns, tallies, clock, publisher.has_expired)
+    snapshots = Snapshots(runtime, store, sandboxes, turns, tasks, clock)
+    repeats = IdempotentCreates(store, sandboxes, clock)
+    steady = asyncio.get_running_loop().time
+    renewal = Renewal(
+        inventory,
+        sandboxes,
+        table,
+        clock,
+        min_interval=settings.renew_intent.min_interval_seconds,
+        steady=steady,
+    )
+    idle = IdlePause(inventory, sandboxes, table, tasks, steady)
+    diagnostics = Diagnostics(runtime, sandboxes, journal)
+    expiry = Expiry(inventory, sandboxes.expire, tasks, clock)
+    listeners = (
+        publisher.on_change,
+        expiry.on_change,
+        capacity.on_change,
+        renewal.on_change,
+        idle.on_change,
+        journal.on_change,
+        waiting.on_change,
+        endings.on_change,
+    )
+    for listener in listeners:
+        inventory.listen(listener)
+    return Services(
+        settings=settings,
+        runtime=runtime,
+        codes=Codes(runtime.name),
+        inventory=inventory,
+        creation=Creation(settings, runtime, store, inventory, snapshots, repeats, capacity, tasks, tallies, clock),
+        sandboxes=sandboxes,
+        snapshots=snapshots,
+        diagnostics=diagnostics,
+        journal=journal,
+        waiting=waiting,
+        endpoints=Endpoints(settings, runtime.name, sandboxes, clock),
+        resolver=RouteResolver(runtime, inventory, idle.wake),
+        expiry=expiry,
+        watch=Watch(runtime, store, inventory, snapshots, tasks, publisher.synced),
+        store=store,
+        tasks=tasks,
+        tallies=tallies,
+        keys=keys,
+        origins=Origins(settings.server.cors_origins),
+        capacity=capacity,
+        renewal=renewal,
+        idle=idle,
+        policies=Policies(sandboxes),
+        guesses=Guesses(),
+        table=table,
+        background=[],
+    )
