@@ -28,7 +28,8 @@ from gateway.addressing import signing
 from gateway.addressing.path_prefix import rewrite
 from gateway.addressing.routing import Router, RoutingConfig, Signature
 from gateway.addressing.signed_links import signatures, strip_cookies
-from gateway.table import Reach, RouteTable, SandboxRoute
+from gateway.table import RouteTable, SandboxRoute
+from gateway.upstream.targets import Targets
 
 SANDBOX, PORT = "72ac4884-17d2-4919-8e6a-da9c45ca92bf", 8080
 ID = SANDBOX.encode()
@@ -71,7 +72,7 @@ def lookup() -> dict[str, Decision]:
 
 def in_table_of(size: int) -> Decision:
     """A lookup among so many routes; each asks for the next of the ids, in an order without a pattern."""
-    routes, reach = RouteTable(), Reach("127.0.0.1")
+    routes, reach = RouteTable(), Targets("127.0.0.1")
     ids = [uuid.uuid4() for _ in range(size)]
     for number in ids:
         routes.put(SandboxRoute(str(number), "uid", reach))

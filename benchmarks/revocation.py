@@ -24,7 +24,8 @@ from benchmarks.harness.processes import raise_file_limit
 from benchmarks.harness.results import keep, machine, table
 from gateway.addressing.routing import Router, RoutingConfig
 from gateway.gateway import Gateway
-from gateway.table import Reach, Removal, RouteTable, SandboxRoute
+from gateway.table import Removal, RouteTable, SandboxRoute
+from gateway.upstream.targets import Targets
 
 SANDBOX, PORT = "sb", 8080
 HOST = b"Host: sb-8080.sandbox.test\r\n"
@@ -113,7 +114,7 @@ async def measure(kind: str, connections: int) -> tuple[list[float], float]:
     routes = RouteTable()
     routes.synced = True
     number = await loop.run_in_executor(None, ours.recv)
-    routes.put(SandboxRoute(SANDBOX, "1", Reach(published={PORT: ("127.0.0.1", number)})))
+    routes.put(SandboxRoute(SANDBOX, "1", Targets(published={PORT: ("127.0.0.1", number)})))
     gateway = Gateway(routes, Router(RoutingConfig(gateway=True, wildcard=b"sandbox.test")))
     await gateway.listen("127.0.0.1", 0)
     ours.send(gateway.addresses[0][1])

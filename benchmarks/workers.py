@@ -32,7 +32,8 @@ from benchmarks.harness.wrk import Case, Sample, read_sample
 from benchmarks.peers.gateway_server import ROUTING, fill
 from benchmarks.peers.workers_server import Nobody
 from gateway.limits import Limits
-from gateway.table import Reach, Removal, RouteTable, SandboxRoute
+from gateway.table import Removal, RouteTable, SandboxRoute
+from gateway.upstream.targets import Targets
 from gateway.workers.messages import Secrets, Setup
 from manager.workers.supervisor import Workers
 
@@ -214,7 +215,7 @@ async def following() -> dict[str, Any]:
             if number % 2:
                 routes.remove("changing", Removal.DELETED)
             else:
-                routes.put(SandboxRoute("changing", str(number), Reach("127.0.0.1")))
+                routes.put(SandboxRoute("changing", str(number), Targets("127.0.0.1")))
             await workers.live[0].caught_up()
             taken_in.append((time.perf_counter() - started) * 1000)
     return {"routes": ROUTES, "serves_after_seconds": round(serving, 3), "change_taken_in_ms": spread(taken_in)}

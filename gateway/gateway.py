@@ -9,7 +9,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping
 
-from gateway.access.api_keys import GUESSES, Guesses, OwnKeys
+from gateway.access.api_keys import GUESSES, ApiKeys, KeyAttempts
 from gateway.access.credentials import Keyring
 from gateway.access.throttle import BURST, REFILL, FailureThrottle
 from gateway.addressing.routing import Router
@@ -19,7 +19,7 @@ from gateway.memory import trimmer
 from gateway.metrics import Counters
 from gateway.proxy.access_log import AccessLog
 from gateway.proxy.client_connection import ClientConnection
-from gateway.proxy.state import Plane
+from gateway.proxy.state import ServerState
 from gateway.table import Resolver, RouteTable
 from gateway.upstream.dial import passed_on
 
@@ -52,7 +52,7 @@ class Gateway:
         referer_fallback: bool = True,
         cors_origins: Iterable[bytes] = (),
     ) -> None:
-        self._plane = Plane(
+        self._plane = ServerState(
             table,
             router,
             keyring=keyring or Keyring({}),
@@ -100,7 +100,7 @@ class Gateway:
     def share_guesses(self, processes: int) -> None:
         """So many processes serve the same sandboxes: together they let signatures and keys be guessed as one would."""
         self._plane.throttle = FailureThrottle(-(-BURST // processes), REFILL * processes)
-        self._plane.guesses = Guesses(-(-GUESSES // processes), float(processes))
+        self._plane.guesses = KeyAttempts(-(-GUESSES // processes), float(processes))
 
     def set_keyring(self, keyring: Keyring) -> None:
         """Signed addresses are checked with these keys from now on; what another key has let in ends."""
@@ -119,7 +119,7 @@ class Gateway:
 
         `viewers` are the names of those that open it only to sandboxes that were made with them.
         """
-        self._plane.take_keys(OwnKeys(keys, entering, viewers))
+        self._plane.take_keys(ApiKeys(keys, entering, viewers))
 
     async def listen(
         self,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from gateway.access.cors import CorsRule
 from gateway.access.quotas import Quota, QuotaRules
-from gateway.upstream.targets import Reach, Target
+from gateway.upstream.targets import Target, Targets
 
 if TYPE_CHECKING:
     from gateway.access.credentials import AccessRule
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = [
     "TOMBSTONES",
     "Live",
-    "Reach",
     "Removal",
     "Resolution",
     "Resolver",
@@ -106,7 +105,7 @@ class SandboxRoute:
         self,
         id: str,
         uid: str,
-        reach: Reach,
+        reach: Targets,
         *,
         state: RouteState = RouteState.RUNNING,
         access: AccessRule | None = None,

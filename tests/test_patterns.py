@@ -13,12 +13,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.access.api_keys import OwnKeys
+from gateway.access.api_keys import ApiKeys
 from tests.patterns import Counter, Endless, Pattern, patterns, shapes
 
 FOUND, DYNAMIC = patterns(("gateway", "manager"))
 MADE = [
-    Pattern("gateway.keys.OwnKeys", OwnKeys([b"key", b"aa"])._lines, frozenset({"sub"})),
+    Pattern("gateway.keys.OwnKeys", ApiKeys([b"key", b"aa"])._lines, frozenset({"sub"})),
 ]
 """Those that are put together at run time, as they are then; `test_none_is_missing` says when one is not here."""
 OPERATORS = frozenset({"manager.settings.rules._PUBLIC_PATH"})

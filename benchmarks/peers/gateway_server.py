@@ -14,7 +14,8 @@ import uvloop
 
 from gateway.addressing.routing import Router, RoutingConfig
 from gateway.gateway import Gateway
-from gateway.table import Reach, RouteTable, SandboxRoute
+from gateway.table import RouteTable, SandboxRoute
+from gateway.upstream.targets import Targets
 
 ROUTING = RoutingConfig(gateway=True, uri=True, wildcard=b"sandboxes.example", api_hosts=frozenset())
 
@@ -22,8 +23,8 @@ ROUTING = RoutingConfig(gateway=True, uri=True, wildcard=b"sandboxes.example", a
 def fill(table: RouteTable, routes: int, sandbox_id: str) -> None:
     """Publishes `routes` sandboxes, one of them under `sandbox_id`."""
     for number in range(routes - 1):
-        table.put(SandboxRoute(f"sandbox{number}", f"uid{number}", Reach("127.0.0.1")))
-    table.put(SandboxRoute(sandbox_id, "uid", Reach("127.0.0.1")))
+        table.put(SandboxRoute(f"sandbox{number}", f"uid{number}", Targets("127.0.0.1")))
+    table.put(SandboxRoute(sandbox_id, "uid", Targets("127.0.0.1")))
     table.synced = True
 
 

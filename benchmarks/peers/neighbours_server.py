@@ -15,7 +15,8 @@ import uvloop
 
 from gateway.addressing.routing import Router, RoutingConfig
 from gateway.gateway import Gateway
-from gateway.table import Reach, RouteTable, SandboxRoute
+from gateway.table import RouteTable, SandboxRoute
+from gateway.upstream.targets import Targets
 
 ROUTING = RoutingConfig(gateway=True, uri=True, wildcard=b"sandboxes.example", api_hosts=frozenset())
 HEALTHY = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n{"status":"healthy"}'
@@ -38,7 +39,7 @@ class Api(asyncio.Protocol):
 async def serve(port: int, prefaced: int, sandbox_id: str) -> None:
     """Serves until SIGTERM."""
     table = RouteTable()
-    table.put(SandboxRoute(sandbox_id, "uid", Reach("127.0.0.1")))
+    table.put(SandboxRoute(sandbox_id, "uid", Targets("127.0.0.1")))
     table.synced = True
     plain = Gateway(table, Router(ROUTING), application=Api)
     behind = Gateway(table, Router(ROUTING), application=Api, trusted_proxies=["127.0.0.0/8"], proxy_protocol=True)

@@ -15,7 +15,8 @@ import uvloop
 from gateway.addressing.routing import Router, RoutingConfig
 from gateway.gateway import Gateway
 from gateway.limits import Limits
-from gateway.table import Reach, Removal, RouteState, RouteTable, SandboxRoute
+from gateway.table import Removal, RouteState, RouteTable, SandboxRoute
+from gateway.upstream.targets import Targets
 
 ROUTING = RoutingConfig(gateway=True, uri=True, wildcard=b"sandboxes.example", api_hosts=frozenset())
 LIMITS = Limits(keep_alive_timeout=20, pool_idle_timeout=10, connect_budget=1.0)
@@ -26,7 +27,7 @@ class Commands(asyncio.Protocol):
 
     def __init__(self, table: RouteTable, backend: int) -> None:
         self._table = table
-        self._reach = Reach(published={80: ("127.0.0.1", backend)})
+        self._reach = Targets(published={80: ("127.0.0.1", backend)})
         self._rest = b""
 
     def data_received(self, data: bytes) -> None:

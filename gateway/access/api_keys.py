@@ -52,7 +52,7 @@ class KeyIndex(Generic[_V]):
         return hashlib.blake2b(key, key=self._salt, digest_size=_DIGEST).digest()
 
 
-class OwnKeys:
+class ApiKeys:
     """The keys that are valid now; those in `entering` open the proxy path where it asks for a key.
 
     `viewers` are the names of keys that see only what was made with them.
@@ -98,7 +98,7 @@ def bearer(authorization: bytes | None) -> bytes | None:
     return rest.strip(b" \t") if scheme.lower() == _BEARER else None
 
 
-class Guesses:
+class KeyAttempts:
     """How many wrong keys each address has sent: a bucket of guesses that refills.
 
     Whoever has proved a key from an address goes on using that key there, however much is guessed beside it: behind

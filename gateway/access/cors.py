@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gateway.addressing.routing import Route
     from gateway.http.request_head import RequestHead
     from gateway.http.response_head import ResponseHead
-    from gateway.proxy.state import Plane
+    from gateway.proxy.state import ServerState
     from gateway.table import SandboxRoute
 
 ANY: Final = b"*"
@@ -60,7 +60,7 @@ def names_the_routing_header(request: RequestHead) -> bool:
     return asked is not None and any(name.strip() in _ROUTING for name in asked.lower().split(b","))
 
 
-def allowed(plane: Plane, route: SandboxRoute | None, origin: bytes) -> bytes:
+def allowed(plane: ServerState, route: SandboxRoute | None, origin: bytes) -> bytes:
     """The lines that let pages of this origin read an answer; none when they may not."""
     rule = None if route is None else route.cors
     own = frozenset() if rule is None else rule.origins
@@ -79,14 +79,16 @@ def is_marked(route: SandboxRoute | None, port: int) -> bool:
     return port in ALWAYS_MARKED or (rule is not None and (port in rule.ports or 0 in rule.ports))
 
 
-def own_answer(plane: Plane, request: RequestHead) -> bytes:
+def own_answer(plane: ServerState, request: RequestHead) -> bytes:
     """The lines of an answer of our own to a request that has an origin."""
     address, origin = request.address if request.routed else None, request.origin
     lines = allowed(plane, None if address is None else plane.table.get(address.id), origin or b"")
     return lines + _EXPOSED if lines else b""
 
 
-def sandbox_answer(plane: Plane, route: SandboxRoute, address: Route, origin: bytes, response: ResponseHead) -> bytes:
+def sandbox_answer(
+    plane: ServerState, route: SandboxRoute, address: Route, origin: bytes, response: ResponseHead
+) -> bytes:
     """The lines behind a sandbox's answer: none where the program has spoken of origins itself."""
     if not is_marked(route, address.port) or response.find(b"access-control-allow-origin") is not None:
         return b""

@@ -107,7 +107,7 @@ def chained_lines(peer: bytes, scheme: bytes, host: bytes, sent: Mapping[bytes, 
     )
 
 
-def spoken_scheme(scheme: bytes, *, trusted: bool, sent: Mapping[bytes, bytes] | None) -> bytes:
+def effective_scheme(scheme: bytes, *, trusted: bool, sent: Mapping[bytes, bytes] | None) -> bytes:
     """What the client itself speaks: behind a trusted proxy that says so, since TLS may end there."""
     if trusted and sent:
         said = sent.get(b"x-forwarded-proto", b"").lower()

@@ -22,7 +22,7 @@ from gateway.http.request_head import RequestHead
 
 if TYPE_CHECKING:
     from gateway.http.response_head import ResponseHead
-    from gateway.proxy.state import Plane
+    from gateway.proxy.state import ServerState
     from gateway.proxy.upstream_head import Sender
     from gateway.table import SandboxRoute
 
@@ -30,7 +30,7 @@ _URI = AddressForm.URI
 PROXY = AddressForm.PROXY
 
 
-class Detour(Exception):
+class Redirect(Exception):
     """Raised when a browser should come back by another address; `cookies` are set on the way."""
 
     def __init__(self, location: bytes, cookies: tuple[bytes, ...] = ()) -> None:
@@ -39,7 +39,7 @@ class Detour(Exception):
         self.cookies = cookies
 
 
-class Allowed(Detour):
+class Allowed(Redirect):
     """Raised for a browser's question whether a page may send a request, when it may; `lines` say so."""
 
     def __init__(self, lines: bytes) -> None:
@@ -47,7 +47,7 @@ class Allowed(Detour):
         self.lines = lines
 
 
-def find(plane: Plane, request: RequestHead, scheme: bytes) -> Route | None:
+def find(plane: ServerState, request: RequestHead, scheme: bytes) -> Route | None:
     """The sandbox port that the request is for, or None when it is for the manager. Raises BadRoute, Detour."""
     if request.origin is None or not cors.is_preflight(request):
         return _find(plane, request, scheme)
@@ -64,7 +64,7 @@ def find(plane: Plane, request: RequestHead, scheme: bytes) -> Route | None:
     return address or _find(plane, request, scheme)
 
 
-def _find(plane: Plane, request: RequestHead, scheme: bytes) -> Route | None:
+def _find(plane: ServerState, request: RequestHead, scheme: bytes) -> Route | None:
     try:
         address = plane.router.route(request.target, request.host, request.ingress_to)
     except BadRoute:
@@ -77,7 +77,7 @@ def _find(plane: Plane, request: RequestHead, scheme: bytes) -> Route | None:
     return address
 
 
-def _fallback(plane: Plane, request: RequestHead, scheme: bytes) -> Route | None:
+def _fallback(plane: ServerState, request: RequestHead, scheme: bytes) -> Route | None:
     """The sandbox whose page has asked for something outside its prefix, going by Referer or cookie."""
     if not plane.referer_fallback or request.ingress_to is not None:
         return None
@@ -90,13 +90,13 @@ def _fallback(plane: Plane, request: RequestHead, scheme: bytes) -> Route | None
         return None
     if upgrade or request.find(b"service-worker") is not None:
         return address  # neither of them follows a redirect
-    raise Detour(
+    raise Redirect(
         address.prefix + request.target, (signed_links.last_cookie(address.prefix, secure=scheme == b"https"),)
     )
 
 
 def admit(
-    plane: Plane, route: SandboxRoute, address: Route, request: RequestHead, scheme: bytes, *, trusted: bool
+    plane: ServerState, route: SandboxRoute, address: Route, request: RequestHead, scheme: bytes, *, trusted: bool
 ) -> Route:
     """The address as this sandbox reads it, if the request may enter.
 
@@ -129,7 +129,7 @@ def admit(
     return address
 
 
-def _held(plane: Plane, address: Route, request: RequestHead, scheme: bytes, *, trusted: bool) -> list[Signature]:
+def _held(plane: ServerState, address: Route, request: RequestHead, scheme: bytes, *, trusted: bool) -> list[Signature]:
     """The signatures in the cookies, if they count for who sends this. Raises AccessDenied when they do not."""
     secure = scheme == b"https"
     found = signed_links.signatures(request.find(b"cookie"), address.id, address.port, secure=secure)
@@ -184,10 +184,10 @@ def _leave_signature(address: Route, request: RequestHead, scheme: bytes, now: f
     clean = address.unsigned
     if clean is not None:
         cookies.append(signed_links.last_cookie(clean.prefix, secure=secure))
-    raise Detour(location, tuple(cookies))
+    raise Redirect(location, tuple(cookies))
 
 
-def check_key(plane: Plane, request: RequestHead, client: Sender) -> str | None:
+def check_key(plane: ServerState, request: RequestHead, client: Sender) -> str | None:
     """The name of the key that the request holds, where that key sees only what was made with it; None for another.
 
     Raises ApiKeyRequired unless it holds a key of our API that may change things, and TooManyGuesses.
@@ -205,10 +205,10 @@ def check_key(plane: Plane, request: RequestHead, client: Sender) -> str | None:
     return plane.own_keys.viewer(key)
 
 
-def with_slash(plane: Plane, address: Route, request: RequestHead, scheme: bytes) -> None:
+def with_slash(plane: ServerState, address: Route, request: RequestHead, scheme: bytes) -> None:
     """Raises Detour for a browser that asks for a prefix without the slash behind it."""
     if not plane.rewrite_prefix:
         return
     location = path_prefix.slash_redirect(request.target, address.prefix)
     if location is not None and _is_person(request):
-        raise Detour(location, (signed_links.last_cookie(address.prefix, secure=scheme == b"https"),))
+        raise Redirect(location, (signed_links.last_cookie(address.prefix, secure=scheme == b"https"),))

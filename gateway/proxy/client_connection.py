@@ -55,7 +55,7 @@ from gateway.http.error_responses import prefers_html, render
 from gateway.http.framing import CHUNKED, ChunkedDecoder
 from gateway.http.proxy_protocol import read_preface
 from gateway.http.request_head import RequestHead, RequestReader
-from gateway.proxy.admission import Detour
+from gateway.proxy.admission import Redirect
 from gateway.proxy.exchange import Exchange, State
 from gateway.proxy.logged_exchange import LoggedExchange
 from gateway.proxy.paced_exchange import PacedExchange, PacedLoggedExchange
@@ -63,7 +63,7 @@ from gateway.proxy.read_ahead import HEAD_END, ReadAhead, skip_empty_lines
 from gateway.proxy.tunnel import GOING_AWAY
 
 if TYPE_CHECKING:
-    from gateway.proxy.state import Plane
+    from gateway.proxy.state import ServerState
     from gateway.proxy.tunnel import Tunnel
 
 LINGER_SECONDS = 3.0
@@ -92,7 +92,7 @@ class Phase(enum.Enum):
 _PREFACE, _HEAD, _BODY, _AWAIT, _TUNNEL, _LINGER, _CLOSED = Phase
 
 
-def _exchange(plane: Plane, client: ClientConnection) -> Exchange:
+def _exchange(plane: ServerState, client: ClientConnection) -> Exchange:
     """One that does what is configured and pays for nothing else."""
     log, paced = plane.access_log, plane.callers.counts_requests
     if log is None:
@@ -131,7 +131,7 @@ class ClientConnection(asyncio.Protocol):
     transport: asyncio.Transport
     valve: Valve
 
-    def __init__(self, plane: Plane, scheme: bytes) -> None:
+    def __init__(self, plane: ServerState, scheme: bytes) -> None:
         # process
         self._plane = plane
         self.scheme = scheme
@@ -315,7 +315,7 @@ class ClientConnection(asyncio.Protocol):
                 self._find_head(data)
         except GatewayError as error:
             self._fail(error)
-        except Detour as detour:
+        except Redirect as detour:
             self._exchange.divert(detour)
 
     def _find_head(self, data: bytes) -> None:
@@ -504,7 +504,7 @@ class ClientConnection(asyncio.Protocol):
             return self._next_head()
         except GatewayError as error:
             self._fail(error)
-        except Detour as detour:
+        except Redirect as detour:
             self._exchange.divert(detour)
         return True
 

@@ -11,7 +11,7 @@ from gateway.http.request_head import RequestHead
 from gateway.http.response_head import ResponseHead, build_response, build_rewritten
 
 if TYPE_CHECKING:
-    from gateway.proxy.state import Plane
+    from gateway.proxy.state import ServerState
 
 _HOST = AddressForm.HOST
 
@@ -25,7 +25,7 @@ def mark(response: ResponseHead, address: Route, request: RequestHead, scheme: b
 
 
 def answer_head(
-    plane: Plane, address: Route | None, request: RequestHead | None, response: ResponseHead, added: bytes
+    plane: ServerState, address: Route | None, request: RequestHead | None, response: ResponseHead, added: bytes
 ) -> bytes:
     """The head of any answer: of a final one, an interim one, or one that switches; `added` are lines behind it."""
     if address is None or request is None or address.form is _HOST:

@@ -51,15 +51,14 @@ from gateway.flow import pace
 from gateway.http import framing
 from gateway.http.error_responses import redirect
 from gateway.http.fields import filter_trailers
-from gateway.http.forwarded import spoken_scheme
+from gateway.http.forwarded import effective_scheme
 from gateway.http.request_head import RequestHead
 from gateway.http.response_head import ResponseHead, build_response
 from gateway.metrics import ABORTED, FORM_API, FORM_NONE
-from gateway.proxy import admission, response_head
-from gateway.proxy.admission import Allowed, Detour
+from gateway.proxy import admission, downstream_head
 from gateway.proxy.client import Client
 from gateway.proxy.resolve import for_removal, for_state
-from gateway.proxy.state import Plane
+from gateway.proxy.state import ServerState
 from gateway.proxy.tunnel import Tunnel
 from gateway.proxy.upstream_head import Outgoing
 from gateway.table import Removal, RouteState, SandboxRoute
@@ -135,7 +134,7 @@ class Exchange:
     write: Callable[[bytes], None]
     """To the client: the transport's own method, bound once per connection."""
 
-    def __init__(self, plane: Plane, client: Client) -> None:
+    def __init__(self, plane: ServerState, client: Client) -> None:
         # process
         self._plane = plane
         # connection
@@ -209,7 +208,7 @@ class Exchange:
 
     def _scheme(self, request: RequestHead) -> bytes:
         client = self._client
-        return spoken_scheme(client.scheme, trusted=client.trusted, sent=request.forwarded)
+        return effective_scheme(client.scheme, trusted=client.trusted, sent=request.forwarded)
 
     def _miss(self, address: Route, request: RequestHead, body: bytes) -> None:
         plane = self._plane
@@ -235,7 +234,7 @@ class Exchange:
         except GatewayError as error:
             self._task = None
             self.fail(error)
-        except Detour as detour:
+        except admission.Redirect as detour:
             self._task = None
             self.divert(detour)
         except Exception:
@@ -436,7 +435,7 @@ class Exchange:
             head = build_response(response, added)
         else:
             if address.prefix and self._plane.rewrite_prefix:
-                added += response_head.mark(response, address, request, self._scheme(request))
+                added += downstream_head.mark(response, address, request, self._scheme(request))
             head = self._to_client(response, added)
         self.state = _ANSWERING  # not earlier: of a head that cannot be written the client hears in an answer of ours
         if body:
@@ -453,7 +452,7 @@ class Exchange:
         self._pending = head
 
     def _to_client(self, response: ResponseHead, added: bytes) -> bytes:
-        return response_head.answer_head(self._plane, self._address, self._request, response, added)
+        return downstream_head.answer_head(self._plane, self._address, self._request, response, added)
 
     def flush(self) -> None:
         """The answer is not complete yet: what there is of it goes out."""
@@ -622,12 +621,12 @@ class Exchange:
         self._close_book(status // 100 - 1)
         self._client.refuse(error, request, request_id, keep=keep and not error.closes)
 
-    def divert(self, detour: Detour) -> None:
+    def divert(self, detour: admission.Redirect) -> None:
         """Sends the client to another address."""
         request = self._request
         keep = request is not None and request.keep_alive and self.request_sent and not self._plane.draining
         request_id = self._outgoing.request_id(request)
-        if isinstance(detour, Allowed) and request is not None:
+        if isinstance(detour, admission.Allowed) and request is not None:
             self._status, answer = 204, cors.preflight_answer(request, detour.lines, request_id, close=not keep)
         else:
             location, cookies = detour.location, detour.cookies

@@ -16,7 +16,7 @@ from gateway.proxy.exchange import Exchange
 if TYPE_CHECKING:
     from gateway.addressing.routing import Route
     from gateway.http.response_head import ResponseHead
-    from gateway.proxy.state import Plane
+    from gateway.proxy.state import ServerState
     from gateway.proxy.tunnel import Tunnel
     from gateway.upstream.connection import UpstreamConnection
 
@@ -28,7 +28,7 @@ class LoggedExchange(Exchange):
 
     __slots__ = ("_access_log", "_answered", "_sent", "_switched")
 
-    def __init__(self, plane: Plane, client: Client, access_log: AccessLog) -> None:
+    def __init__(self, plane: ServerState, client: Client, access_log: AccessLog) -> None:
         super().__init__(plane, client)
         self._access_log = access_log
         # request

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from gateway.access.api_keys import Guesses, OwnKeys
+from gateway.access.api_keys import ApiKeys, KeyAttempts
 from gateway.access.callers import Callers
 from gateway.access.credentials import Keyring
 from gateway.access.throttle import FailureThrottle
@@ -28,9 +28,10 @@ from gateway.limits import Limits
 from gateway.metrics import Counters
 from gateway.proxy.access_log import AccessLog
 from gateway.proxy.resolve import for_removal
-from gateway.table import Reach, Resolution, Resolver, RouteState, RouteTable, SandboxRoute
+from gateway.table import Resolution, Resolver, RouteState, RouteTable, SandboxRoute
 from gateway.upstream.dial import in_process, tcp
 from gateway.upstream.pool import Connect, Pool
+from gateway.upstream.targets import Targets
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ REMEMBERED_SECONDS: Final = 5.0
 """How long a client connection remembers its last head while no other comes."""
 
 
-class Plane:
+class ServerState:
     """The parts that connections use, and the few decisions that need several of them."""
 
     __slots__ = (
@@ -124,8 +125,8 @@ class Plane:
         self.proxy_protocol = proxy_protocol
         """Whether clients come by way of a proxy that says who they are before the first byte."""
         self.stream_idle = limits.stream_idle_timeout or NEVER
-        self.own_keys = OwnKeys()
-        self.guesses = Guesses()
+        self.own_keys = ApiKeys()
+        self.guesses = KeyAttempts()
         """Of API keys, on the proxy path where it asks for one."""
         self.remembered_seconds = min(REMEMBERED_SECONDS, limits.keep_alive_timeout)
         self.forgotten_seconds = limits.keep_alive_timeout - self.remembered_seconds
@@ -141,7 +142,7 @@ class Plane:
         self._resolving: dict[bytes, asyncio.Task[Resolution]] = {}
         self.ids = RequestIds()
 
-    def take_keys(self, keys: OwnKeys) -> None:
+    def take_keys(self, keys: ApiKeys) -> None:
         """These are the keys of our API from now on, also for connections whose next request is like their last."""
         self.own_keys = keys
         for client in self.clients:
@@ -153,7 +154,7 @@ class Plane:
 
     def reach_api(self, connect: Connect) -> None:
         """Requests that are for no sandbox go over connections made this way from now on."""
-        self.api = SandboxRoute("", "api", Reach())
+        self.api = SandboxRoute("", "api", Targets())
         self.api.pools[0] = Pool(connect, self.limits, self.deadlines)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -32,7 +32,7 @@ from gateway.table import Removal, SandboxRoute
 
 if TYPE_CHECKING:
     from gateway.http.response_head import ResponseHead
-    from gateway.proxy.state import Plane
+    from gateway.proxy.state import ServerState
     from gateway.upstream.connection import UpstreamConnection
 
 _CLOSE = {
@@ -157,7 +157,7 @@ class Tunnel:
 
     def __init__(
         self,
-        plane: Plane,
+        plane: ServerState,
         client: Client,
         upstream: UpstreamConnection,
         route: SandboxRoute,

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from gateway.errors import BadRequest
 from gateway.http.fields import HOST
-from gateway.http.forwarded import chained_lines, forwarded_lines, spoken_scheme, standard_line
+from gateway.http.forwarded import chained_lines, effective_scheme, forwarded_lines, standard_line
 from gateway.http.request_head import RequestHead, build_request
 from gateway.http.request_ids import ENDING, ENDINGS
 
 if TYPE_CHECKING:
     from gateway.addressing.routing import Route
-    from gateway.proxy.state import Plane
+    from gateway.proxy.state import ServerState
     from gateway.upstream.pool import Pool
 
 _ONCE = (b"content-type", b"user-agent", b"content-location", b"content-range", b"etag", b"max-forwards", b"server")
@@ -48,7 +48,7 @@ class Outgoing:
 
     __slots__ = ("_address", "_client", "_head", "_host", "_ids", "_lines", "_plane", "_pool", "id_count")
 
-    def __init__(self, plane: Plane, client: Sender) -> None:
+    def __init__(self, plane: ServerState, client: Sender) -> None:
         self._plane = plane
         self._ids = plane.ids
         self._client = client
@@ -141,7 +141,7 @@ class Outgoing:
         if len(names) != len(set(names)) and (twice := [name for name in _ONCE if names.count(name) > 1]):
             raise BadRequest(f"The header {twice[0].decode()} is there more than once.")
         client, plane = self._client, self._plane
-        scheme = spoken_scheme(client.scheme, trusted=client.trusted, sent=request.forwarded)
+        scheme = effective_scheme(client.scheme, trusted=client.trusted, sent=request.forwarded)
         peer = plane.trusted.caller(client.peer, request.forwarded, trusted=client.trusted)
         lines = b"X-Gateway-Peer: %b\r\nX-Gateway-Scheme: %b\r\n" % (peer, scheme)
         if request.request_id is None:

@@ -21,9 +21,9 @@ from gateway.deadlines import Deadlines
 from gateway.errors import ConnectFailed, GatewayError, PortNotListening, SandboxUnavailable
 from gateway.limits import Limits
 from gateway.metrics import Counters
-from gateway.table import Target
 from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.pool import Connect, Pool
+from gateway.upstream.targets import Target
 
 FIRST_PAUSE = 0.02
 LONGEST_PAUSE = 0.5

@@ -18,7 +18,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
+class Targets:
     """How the ports of one sandbox can be dialled, best way first (design: address › published port › relay).
 
     `host` is an address on which every port answers; `published` maps a port inside to the address it is published

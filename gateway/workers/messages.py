@@ -31,7 +31,8 @@ from gateway.access.quotas import QuotaRules
 from gateway.addressing.routing import RoutingConfig
 from gateway.flow import LATER, Valve, put_off
 from gateway.limits import Limits
-from gateway.table import Reach, Removal, Resolution, RouteState, SandboxRoute
+from gateway.table import Removal, Resolution, RouteState, SandboxRoute
+from gateway.upstream.targets import Targets
 from gateway.workers.json_codec import from_plain, to_plain
 from gateway.workers.usage import Report
 
@@ -85,7 +86,7 @@ class Put:
 
     id: str
     uid: str
-    reach: Reach
+    reach: Targets
     state: RouteState
     access: AccessRule | None
     wakes: bool

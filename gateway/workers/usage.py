@@ -43,7 +43,7 @@ class Report:
 _Figures = tuple[float, int, int, int, int]
 
 
-class Reporter:
+class UsageReporter:
     """A worker's side: finds what is new since the last report."""
 
     def __init__(self, table: RouteTable, counters: Counters) -> None:
@@ -99,7 +99,7 @@ def _use(route: SandboxRoute, now: _Figures, before: _Figures) -> RouteUse:
     )
 
 
-class Ledger:
+class UsageTotals:
     """The first process's side, one per worker: adds what the worker tells to the route table."""
 
     def __init__(self, table: RouteTable) -> None:

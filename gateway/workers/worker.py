@@ -50,7 +50,7 @@ from gateway.workers.messages import (
     Setup,
     Synced,
 )
-from gateway.workers.usage import Reporter
+from gateway.workers.usage import UsageReporter
 
 log = logging.getLogger("gateway.worker")
 
@@ -69,7 +69,7 @@ class Worker:
         self._asked: dict[Ask, asyncio.Future[Resolution]] = {}
         self._setup: Setup | None = None
         self._gateway: Gateway | None = None
-        self._reporter: Reporter | None = None
+        self._reporter: UsageReporter | None = None
         self._certificate: Certificate | None = None
         self._serving: asyncio.Task[None] | None = None
         self._grace: asyncio.Future[float] = asyncio.get_running_loop().create_future()
@@ -181,7 +181,7 @@ class Worker:
         gateway.share_guesses(setup.processes)
         gateway.pass_api_through(self._door)
         self._gateway = gateway
-        self._reporter = Reporter(self._table, gateway.counters)
+        self._reporter = UsageReporter(self._table, gateway.counters)
 
     async def _serve(self) -> None:
         setup, gateway = self._setup, self._gateway

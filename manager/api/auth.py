@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from gateway.access.api_keys import Guesses
+from gateway.access.api_keys import KeyAttempts
 from manager.domain.errors import Forbidden, TooMany, Unauthorized
 from manager.services.api_keys import ApiKey, ApiKeys
 
@@ -39,7 +39,7 @@ def presented_key(headers: Mapping[str, str]) -> str | None:
     return authorization[len(_BEARER) :].strip(_SPACE) if authorization[: len(_BEARER)].lower() == _BEARER else None
 
 
-def identify(presented: str | None, keys: ApiKeys, guesses: Guesses, address: str, now: float) -> ApiKey:
+def identify(presented: str | None, keys: ApiKeys, guesses: KeyAttempts, address: str, now: float) -> ApiKey:
     """The key of the caller at `address`; raises Unauthorized, and TooMany after too many wrong ones."""
     if not presented:
         raise Unauthorized(MISSING, f"Authentication credentials are missing. Provide API key via {KEY_HEADER} header.")

@@ -15,17 +15,17 @@ from manager.runtime.docker.engine.connection import Engine
 from manager.runtime.docker.host.instance_id import instance_of
 from manager.runtime.docker.host.own_container import own_container
 from manager.runtime.docker.host.topology import (
-    Outlook,
-    Reach,
+    GatewayReachable,
+    Topology,
     find_place,
     has_user_namespaces,
     is_rootless,
-    outlook,
-    stands_apart,
+    separate_network_namespace,
+    topology,
 )
 from manager.runtime.docker.labels import ID, INSTANCE
 from manager.runtime.docker.networks import gateways
-from manager.runtime.docker.readiness import knock
+from manager.runtime.docker.readiness import probe_tcp
 from manager.runtime.docker.requirements import host_network_obstacle, lacking
 from manager.runtime.docker.resolvers import OF_ENGINE, PUBLIC, resolvers_for
 from manager.settings.model import Settings
@@ -60,9 +60,9 @@ async def check_engine(settings: Settings) -> AsyncIterator[Finding]:
         if settings.egress.image:
             yield await _image(calls, "egress image", settings.egress.image)
         yield await _instances(calls, instance_of(settings))
-        reach = Reach(stands_apart(info))
+        reach = GatewayReachable(separate_network_namespace(info))
         internal = settings.proxy.resolve_internal
-        seen = outlook(engine.address.remote_host, docker.host_ip, find_place(), reach, internal=internal)
+        seen = topology(engine.address.remote_host, docker.host_ip, find_place(), reach, internal=internal)
         yield await _network(calls, settings, info, seen)
         if settings.egress.image:
             yield await _resolvers(calls, settings, seen, reach)
@@ -137,7 +137,7 @@ async def _image(calls: Calls, name: str, image: str) -> Finding:
     return warn(name, f"{image} is not on the Engine", remedy)
 
 
-async def _resolvers(calls: Calls, settings: Settings, seen: Outlook, reach: Reach) -> Finding:
+async def _resolvers(calls: Calls, settings: Settings, seen: Topology, reach: GatewayReachable) -> Finding:
     """Which name servers egress sidecars are told."""
     image = await calls.inspect_image(str(settings.egress.image))
     if image is None:
@@ -163,7 +163,7 @@ async def _instances(calls: Calls, own: str) -> Finding:
     return ok("instance", f"{text}; the others need their server, or its docker.instance set here: {others}")
 
 
-async def _network(calls: Calls, settings: Settings, info: Json, seen: Outlook) -> Finding:
+async def _network(calls: Calls, settings: Settings, info: Json, seen: Topology) -> Finding:
     mode = settings.docker.network_mode
     if mode == "host":
         if (obstacle := host_network_obstacle(info)) is not None:
@@ -200,7 +200,7 @@ async def _is_cut_off(calls: Calls) -> bool:
     return bool(networks) and all(network is not None and network.get("Internal") for network in networks)
 
 
-async def _published(settings: Settings, seen: Outlook, name: str, found: Sequence[str]) -> Finding:
+async def _published(settings: Settings, seen: Topology, name: str, found: Sequence[str]) -> Finding:
     """Containers cannot be dialled: whether published ports can, and who else can dial those."""
     docker, direct = settings.docker, settings.ingress.mode == "direct"
     asked = docker.publish_host if direct else None
@@ -211,7 +211,7 @@ async def _published(settings: Settings, seen: Outlook, name: str, found: Sequen
     how = "cannot be dialled from here" if internal else "are not dialled (proxy.resolve_internal is off)"
     host = seen.sight.dials(asked or seen.publish_for_us(next(iter(found), None)))
     # A port on which nobody listens: a refusal comes from the host, so the way to it is open.
-    failure = await knock(host, docker.port_range_max)
+    failure = await probe_tcp(host, docker.port_range_max)
     if failure is not None and not isinstance(failure, ConnectionRefusedError):
         text = f"{name}: containers {how}, and {host}, where their ports are published, cannot be dialled"
         return fail("network", f"{text}: {failure.strerror or 'no answer'}", "let us in through its firewall")

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 
-class Busy(Exception):
+class LockHeld(Exception):
     """Raised when somebody else has the turn of this sandbox; `operation` is what they do with it."""
 
     def __init__(self, operation: str) -> None:
@@ -18,7 +18,7 @@ class Busy(Exception):
         self.operation = operation
 
 
-class Turns:
+class KeyedLocks:
     """Turns by sandbox id; used on one event loop only."""
 
     def __init__(self) -> None:
@@ -35,11 +35,11 @@ class Turns:
                 yield
 
     @asynccontextmanager
-    async def take_free(self, sandbox_id: str, operation: str) -> AsyncIterator[None]:
+    async def try_acquire(self, sandbox_id: str, operation: str) -> AsyncIterator[None]:
         """Holds the turn for `operation` if it is free; raises Busy otherwise."""
         with self._registered(sandbox_id) as lock:
             if lock.locked():
-                raise Busy(self._doing.get(sandbox_id, "another operation"))
+                raise LockHeld(self._doing.get(sandbox_id, "another operation"))
             async with lock:
                 self._doing[sandbox_id] = operation
                 yield

@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from gateway.access.cors import CorsRule
 from gateway.access.credentials import AccessRule
-from gateway.table import Reach, Removal, Resolution, RouteState, RouteTable, SandboxRoute
+from gateway.table import Removal, Resolution, RouteState, RouteTable, SandboxRoute
+from gateway.upstream.targets import Targets
 from manager.domain import extensions
 from manager.domain.errors import ManagerError
 from manager.domain.ownership import sees
@@ -41,11 +42,11 @@ _REMOVALS = {
 }
 
 
-def reach_of(sandbox: Sandbox) -> Reach:
+def reach_of(sandbox: Sandbox) -> Targets:
     """How the gateway dials the sandbox."""
     addresses = sandbox.addresses
     execd = addresses.published.get(EXECD_PORT)
-    return Reach(
+    return Targets(
         host=addresses.dial_host,
         published=addresses.published,
         relay=execd if addresses.dial_host is None else (addresses.dial_host, EXECD_PORT),

@@ -21,7 +21,7 @@ from manager.services.counters import Tallies
 from manager.services.filters import Page, Paging, SandboxFilter, page_in_slices
 from manager.services.inventory import Ending, Inventory
 from manager.services.limits import check_limits, limits_in
-from manager.services.locks import Busy, Turns
+from manager.services.locks import KeyedLocks, LockHeld
 from manager.store.store import Store
 
 _logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class Sandboxes:
         runtime: Runtime,
         store: Store,
         inventory: Inventory,
-        turns: Turns,
+        locks: KeyedLocks,
         tallies: Tallies,
         clock: Clock,
         has_expired: Callable[[str, str | None], bool],
@@ -46,11 +46,11 @@ class Sandboxes:
         self._inventory = inventory
         self._clock = clock
         self._codes = Codes(runtime.name)
-        self._turns = turns
+        self._locks = locks
         self._tallies = tallies
         self._has_expired = has_expired
         # Expiry and metadata change in the store only, so they need not wait for a slow runtime.
-        self._facts = Turns()
+        self._facts = KeyedLocks()
 
     async def get(self, sandbox_id: str, viewer: str | None = None) -> Sandbox:
         """The sandbox; from memory while events are live, else from the runtime.
@@ -88,13 +88,13 @@ class Sandboxes:
         if self._inventory.is_creating(sandbox_id):
             await self._doom(sandbox_id)
             return
-        async with self._turns.take(sandbox_id, Event.DELETE.value):
+        async with self._locks.take(sandbox_id, Event.DELETE.value):
             sandbox = await self.get(sandbox_id)
             await self._end(sandbox, Ending.DELETED)
 
     async def expire(self, sandbox_id: str) -> None:
         """Deletes it if its time is over by now; nothing happens when it was renewed or is gone."""
-        async with self._turns.take(sandbox_id, Event.DELETE.value):
+        async with self._locks.take(sandbox_id, Event.DELETE.value):
             async with self._facts.take(sandbox_id, "expiry"):
                 deadline, sandbox = self._inventory.deadline(sandbox_id), self._inventory.get(sandbox_id)
                 if sandbox is None or deadline is None or deadline > self._clock():
@@ -161,12 +161,12 @@ class Sandboxes:
     ) -> None:
         """Carries the operation out, showing the state it leads through; refuses with `code` and the present state."""
         try:
-            async with self._turns.take_free(sandbox_id, event.value):
+            async with self._locks.try_acquire(sandbox_id, event.value):
                 sandbox = await self.get(sandbox_id)
                 await self._carry_out(sandbox_id, move(sandbox.status.state, event), action)
-        except (Busy, IllegalMove) as error:
+        except (LockHeld, IllegalMove) as error:
             state = (await self.get(sandbox_id)).status.state.value
-            why = f"while {error}" if isinstance(error, Busy) else "in this state"
+            why = f"while {error}" if isinstance(error, LockHeld) else "in this state"
             raise Conflict(code, f"Sandbox {sandbox_id} is {state}: {event.value} is not possible {why}.") from error
 
     async def _carry_out(self, sandbox_id: str, state: SandboxState, action: Callable[[str], Awaitable[None]]) -> None:

@@ -22,7 +22,7 @@ from manager.domain.snapshot import SNAPSHOT_MOVES, Snapshot, SnapshotState, lef
 from manager.runtime.base import Runtime
 from manager.services.clock import Clock
 from manager.services.filters import Page, Paging, page_of
-from manager.services.locks import Turns
+from manager.services.locks import KeyedLocks
 from manager.services.sandboxes import Sandboxes
 from manager.services.tasks import Tasks
 from manager.store.store import Store
@@ -62,17 +62,17 @@ class Snapshots:
     """What callers do with snapshots."""
 
     def __init__(
-        self, runtime: Runtime, store: Store, sandboxes: Sandboxes, turns: Turns, tasks: Tasks, clock: Clock
+        self, runtime: Runtime, store: Store, sandboxes: Sandboxes, locks: KeyedLocks, tasks: Tasks, clock: Clock
     ) -> None:
         self._runtime = runtime
         self._store = store
         self._sandboxes = sandboxes
-        self._turns = turns
+        self._locks = locks
         self._tasks = tasks
         self._clock = clock
         self._records: dict[str, Snapshot] = {}
         self._making: set[str] = set()
-        self._deletions = Turns()
+        self._deletions = KeyedLocks()
 
     def load(self, snapshots: list[Snapshot]) -> None:
         """Takes over what the store has kept."""
@@ -190,7 +190,7 @@ class Snapshots:
     async def _make(self, snapshot: Snapshot) -> None:
         state, image = SnapshotState.FAILED, snapshot.image
         try:
-            async with self._turns.take(snapshot.sandbox_id, Event.SNAPSHOT.value):
+            async with self._locks.take(snapshot.sandbox_id, Event.SNAPSHOT.value):
                 image = await self._runtime.snapshot(snapshot.sandbox_id, snapshot.id)
             state, outcome = SnapshotState.READY, ("snapshot_runtime_ready", "Snapshot image created successfully.")
         except TimedOut as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from gateway.access.api_keys import Guesses
+from gateway.access.api_keys import KeyAttempts
 from gateway.table import RouteTable
 from manager.domain.codes import Codes
 from manager.runtime.base import Runtime
@@ -23,7 +23,7 @@ from manager.services.idempotency import IdempotentCreates
 from manager.services.idle import IdlePause
 from manager.services.inventory import Inventory
 from manager.services.journal import Journal
-from manager.services.locks import Turns
+from manager.services.locks import KeyedLocks
 from manager.services.policy import Policies
 from manager.services.publish import Publisher, RouteResolver
 from manager.services.reconcile import Watch
@@ -66,7 +66,7 @@ class Services:
     renewal: Renewal
     idle: IdlePause
     policies: Policies
-    guesses: Guesses
+    guesses: KeyAttempts
     table: RouteTable
     background: list[asyncio.Task[None]]
 
@@ -128,11 +128,11 @@ def build_services(
     """Puts the services together, on the loop they will run on; nothing runs before `Services.start`."""
     inventory, tasks, journal, waiting = Inventory(), Tasks(), Journal(clock), Waiting()
     publisher = Publisher(table)
-    turns, tallies = Turns(), Tallies()
+    locks, tallies = KeyedLocks(), Tallies()
     keys = ApiKeys(keys_of(settings))
     capacity = Capacity(inventory, keys, settings.server.max_sandboxes)
-    sandboxes = Sandboxes(runtime, store, inventory, turns, tallies, clock, publisher.has_expired)
-    snapshots = Snapshots(runtime, store, sandboxes, turns, tasks, clock)
+    sandboxes = Sandboxes(runtime, store, inventory, locks, tallies, clock, publisher.has_expired)
+    snapshots = Snapshots(runtime, store, sandboxes, locks, tasks, clock)
     repeats = IdempotentCreates(store, sandboxes, clock)
     steady = asyncio.get_running_loop().time
     renewal = Renewal(
@@ -182,7 +182,7 @@ def build_services(
         renewal=renewal,
         idle=idle,
         policies=Policies(sandboxes),
-        guesses=Guesses(),
+        guesses=KeyAttempts(),
         table=table,
         background=[],
     )

@@ -33,7 +33,7 @@ from gateway.workers.messages import (
     Synced,
     encode,
 )
-from gateway.workers.usage import Ledger, Report
+from gateway.workers.usage import Report, UsageTotals
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class WorkerProcess:
 
     def __init__(self, number: int, table: RouteTable, resolver: Resolver, application: Application) -> None:
         self.number = number
-        self.ledger = Ledger(table)
+        self.ledger = UsageTotals(table)
         self.serving = asyncio.Event()
         """Set once it accepts clients."""
         self.reports = 0

@@ -13,7 +13,8 @@ from gateway.addressing.routing import Router, RoutingConfig, Signature, format_
 from gateway.addressing.signing import sign
 from gateway.gateway import Gateway
 from gateway.limits import Limits
-from gateway.table import Reach, RouteState, RouteTable, SandboxRoute
+from gateway.table import RouteState, RouteTable, SandboxRoute
+from gateway.upstream.targets import Targets
 
 DOMAIN: Final = "sandbox.test"
 PLAIN_HOST: Final = "gateway.test"
@@ -77,7 +78,7 @@ class Stage:
         keep_prefix: Iterable[int] = (),
     ) -> SandboxRoute:
         """Makes a sandbox known whose ports are these ports of 127.0.0.1, or changes what is known of it."""
-        reach = Reach(published={inside: ("127.0.0.1", outside) for inside, outside in ports.items()})
+        reach = Targets(published={inside: ("127.0.0.1", outside) for inside, outside in ports.items()})
         kept = frozenset(keep_prefix)
         access = None if token is None else AccessRule(token)
         return self.table.put(SandboxRoute(id, "1", reach, state=state, access=access, keep_prefix=kept))

@@ -17,8 +17,9 @@ from gateway.flow import SLOW_PEER
 from gateway.gateway import Gateway
 from gateway.limits import Limits
 from gateway.proxy.client_connection import ClientConnection
-from gateway.table import Reach, Resolver, RouteState, RouteTable, SandboxRoute
+from gateway.table import Resolver, RouteState, RouteTable, SandboxRoute
 from gateway.upstream.connection import UpstreamConnection
+from gateway.upstream.targets import Targets
 from tests.conformance.address import DOMAIN, PORT, SANDBOX
 from tests.conformance.wire import PATIENCE, Backend, Client
 
@@ -58,12 +59,12 @@ class World:
         )
         self.tls = tls
         self.port = 0
-        self._reach = Reach()
+        self._reach = Targets()
         self._clients: list[Client] = []
 
     async def start(self) -> None:
         """Starts both, and makes the sandbox known."""
-        self._reach = Reach(published={PORT: ("127.0.0.1", await self.backend.start())})
+        self._reach = Targets(published={PORT: ("127.0.0.1", await self.backend.start())})
         self.put()
         await self.gateway.listen("127.0.0.1", 0, tls=self.tls)
         self.port = self.gateway.addresses[0][1]

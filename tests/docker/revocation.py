@@ -15,7 +15,8 @@ from pathlib import Path
 from gateway.access.credentials import AccessRule
 from gateway.addressing.routing import Router, RoutingConfig
 from gateway.gateway import Gateway
-from gateway.table import Reach, RouteState, RouteTable, SandboxRoute
+from gateway.table import RouteState, RouteTable, SandboxRoute
+from gateway.upstream.targets import Targets
 
 HERE = Path(__file__).parent
 SANDBOX = "abc"
@@ -83,7 +84,7 @@ class Held:
     table: RouteTable
     gateway: Gateway
     port: int
-    reach: Reach
+    reach: Targets
 
     def put(self, uid: str, state: RouteState = RouteState.RUNNING, *, access: AccessRule | None = None) -> None:
         """Makes the sandbox known, or changes what is known of it."""
@@ -108,7 +109,7 @@ async def held() -> AsyncIterator[Held]:
     table.synced = True
     gateway = Gateway(table, Router(RoutingConfig(gateway=True)))
     await gateway.listen("127.0.0.1", 0)
-    made = Held(table, gateway, gateway.addresses[0][1], Reach(published={INSIDE: ("127.0.0.1", outside)}))
+    made = Held(table, gateway, gateway.addresses[0][1], Targets(published={INSIDE: ("127.0.0.1", outside)}))
     made.put("1")
     try:
         yield made

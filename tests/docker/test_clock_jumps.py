@@ -177,7 +177,7 @@ def test_leftovers_are_not_young_for_ever(monkeypatch: pytest.MonkeyPatch) -> No
     """With a clock set back by a year they seem to come from the future, and go after the same grace."""
     clocks = MovedTime()
     monkeypatch.setattr(garbage, "time", clocks)
-    leftovers = garbage.Leftovers(None, _Nobody(), None, set, grace=60.0)  # type: ignore[arg-type]
+    leftovers = garbage.GarbageCollector(None, _Nobody(), None, set, grace=60.0)  # type: ignore[arg-type]
     created = clocks.wall + 365 * DAY
     assert leftovers._is_young("x", created)
     clocks.steady += 59

@@ -74,4 +74,4 @@ async def test_nothing_is_left_of_many_sandboxes(
     assert runtime._tools.ports._held == set()
     await eventually(lambda: not runtime._watch._looks and not runtime._making)
     assert await runtime.list() == ()
-    assert runtime._census._known == {}
+    assert runtime._cache._known == {}

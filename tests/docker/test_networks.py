@@ -260,7 +260,7 @@ async def test_the_network_of_the_first_creates_is_one(
     runtime: DockerRuntime, engine: docker.APIClient, nowhere_yet: str, servers: int
 ) -> None:
     """On a new Engine several sandboxes, or servers, may be the first at once: the Engine would make one for each."""
-    ours = [Networks(runtime._calls, runtime._outlook.sight, own=nowhere_yet) for _ in range(servers)]
+    ours = [Networks(runtime._calls, runtime._topology.sight, own=nowhere_yet) for _ in range(servers)]
     chosen = await asyncio.gather(*(networks.choose("bridge") for networks in ours for _ in range(6 // servers)))
     assert {choice.mode for choice in chosen} == {nowhere_yet}
     assert len(engine.networks(names=[nowhere_yet])) == 1
@@ -288,7 +288,7 @@ async def test_of_several_networks_of_one_name_the_one_in_use_stays(
     with contextlib.suppress(docker.errors.APIError):  # newer Engines make no second one
         for _ in range(2):
             engine.create_network(nowhere_yet, check_duplicate=False)
-    networks = Networks(runtime._calls, runtime._outlook.sight, own=nowhere_yet)
+    networks = Networks(runtime._calls, runtime._topology.sight, own=nowhere_yet)
     assert (await networks.choose("bridge")).mode == nowhere_yet
     assert [network["Id"] for network in engine.networks(names=[nowhere_yet])] == [first]
     engine.remove_container(box["Id"], force=True)

@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from manager.runtime.docker.host.own_container import container_id
-from manager.runtime.docker.host.topology import EVERYWHERE, Outlook, Place, Reach, outlook, place_of, stands_apart
+from manager.runtime.docker.host.topology import (
+    EVERYWHERE,
+    GatewayReachable,
+    Place,
+    Topology,
+    place_of,
+    separate_network_namespace,
+    topology,
+)
 from manager.runtime.docker.status import LOOPBACK
 
 HEAD = "Iface\tDestination\tGateway\tFlags\n"
@@ -17,10 +25,10 @@ BOXED = Place(own_network=True, gateway=GATEWAY)
 OWN_ID = "ab" * 32
 
 
-def seen(**fields: object) -> Outlook:
+def seen(**fields: object) -> Topology:
     """The outlook from beside the Engine, but for what is given."""
-    given = {"remote_host": None, "host_ip": None, "place": Place(), "reach": Reach(), **fields}
-    return outlook(**given)  # type: ignore[arg-type]
+    given = {"remote_host": None, "host_ip": None, "place": Place(), "reach": GatewayReachable(), **fields}
+    return topology(**given)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -118,8 +126,8 @@ def test_on_another_machine_its_name_is_dialled() -> None:
 )
 def test_engines_with_a_network_namespace_of_their_own(info: dict[str, object], apart: bool) -> None:
     """Their bridges are out of reach, also where this machine happens to have an address like theirs."""
-    assert stands_apart(info) is apart
-    sight = seen(reach=Reach(stands_apart(info))).sight
+    assert separate_network_namespace(info) is apart
+    sight = seen(reach=GatewayReachable(separate_network_namespace(info))).sight
     assert sight.reaches(LOOPBACK) is not apart
 
 

@@ -164,9 +164,9 @@ async def test_what_is_taken_stays_taken(warm: DockerRuntime, spec: Spec) -> Non
     """Neither a look at the pool that knows nothing yet nor one at the same time hands a sandbox out again."""
     first, second = asked(warm, spec), asked(warm, spec)
     await warm.create(first, print)
-    warm._census.claims.clear()
+    warm._cache.claims.clear()
     await asyncio.gather(warm._pools.adopt(), warm.create(second, print))
-    assert {first.id, second.id} <= set(warm._census.claims)
+    assert {first.id, second.id} <= set(warm._cache.claims)
     assert not {first.id, second.id} & set(stock(warm))
 
 

@@ -319,7 +319,7 @@ NO_APPARMOR = {"Runtimes": {"runc": {}}, "SecurityOptions": ["name=seccomp,profi
 )
 def test_a_profile_that_the_host_would_ignore(options: tuple[str, ...], info: dict[str, Any], words: str) -> None:
     """The Engine drops it without a word, so we say it, for every sandbox."""
-    missing = lacking(info, replace(PROFILE, security=options, secure_runtime=None)).for_one(spec(), PROFILE)
+    missing = lacking(info, replace(PROFILE, security=options, secure_runtime=None)).for_spec(spec(), PROFILE)
     assert words in (missing or "")
     assert bool(missing) == bool(words)
 
@@ -328,7 +328,7 @@ def test_a_runtime_that_is_not_registered_concerns_those_who_ask_for_it() -> Non
     """Others are made as before; the operator hears of it."""
     opt_in = replace(PROFILE, security=(), secure_runtime="runsc")
     missing = lacking(NO_APPARMOR, opt_in)
-    assert "'runsc'" in str(missing.for_anybody(opt_in))
-    assert missing.for_one(spec(), opt_in) is None
-    assert missing.for_one(spec(secure_runtime=True), opt_in) == missing.for_anybody(opt_in)
-    assert missing.for_one(spec(), replace(opt_in, secure_always=True)) == missing.for_anybody(opt_in)
+    assert "'runsc'" in str(missing.for_all(opt_in))
+    assert missing.for_spec(spec(), opt_in) is None
+    assert missing.for_spec(spec(secure_runtime=True), opt_in) == missing.for_all(opt_in)
+    assert missing.for_spec(spec(), replace(opt_in, secure_always=True)) == missing.for_all(opt_in)

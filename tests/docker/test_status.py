@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from manager.domain.sandbox import Addresses, SandboxState
-from manager.runtime.docker.status import Sight, addresses_of, lifecycle_uid, status_of
+from manager.runtime.docker.status import DialView, addresses_of, lifecycle_uid, status_of
 
-HERE = Sight("127.0.0.1", lambda gateway: gateway == "172.18.0.1")
-REMOTE = Sight("engine.example", lambda gateway: False)
+HERE = DialView("127.0.0.1", lambda gateway: gateway == "172.18.0.1")
+REMOTE = DialView("engine.example", lambda gateway: False)
 
 
 def details(state: dict[str, Any] | None = None, **network: Any) -> dict[str, Any]:

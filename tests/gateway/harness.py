@@ -17,10 +17,11 @@ from gateway.errors import GatewayError
 from gateway.http.forwarded import TrustedPeers
 from gateway.limits import Limits
 from gateway.proxy.client_connection import ClientConnection
-from gateway.proxy.state import Plane
-from gateway.table import Reach, Resolution, Resolver, RouteState, RouteTable, SandboxRoute
+from gateway.proxy.state import ServerState
+from gateway.table import Resolution, Resolver, RouteState, RouteTable, SandboxRoute
 from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.pool import Pool
+from gateway.upstream.targets import Targets
 
 SANDBOX = "abc"
 PORT = 80
@@ -181,7 +182,7 @@ class World:
         self.limits = limits or Limits()
         self.table = table or RouteTable()
         self.table.synced = resolver is None
-        self.plane = Plane(
+        self.plane = ServerState(
             self.table,
             Router(ROUTING),
             keyring=Keyring({}),
@@ -204,7 +205,7 @@ class World:
 
     def put(self, uid: str = "1", state: RouteState = RouteState.RUNNING, *, wakes: bool = False) -> SandboxRoute:
         """Publishes the sandbox, with a pool that connects in memory."""
-        route = self.table.put(SandboxRoute(SANDBOX, uid, Reach("192.0.2.1"), state=state, wakes=wakes))
+        route = self.table.put(SandboxRoute(SANDBOX, uid, Targets("192.0.2.1"), state=state, wakes=wakes))
         if PORT not in route.pools:
             route.pools[PORT] = Pool(self._connect, self.limits, self.plane.deadlines)
         return route

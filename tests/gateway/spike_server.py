@@ -9,14 +9,15 @@ import uvloop
 
 from gateway.addressing.routing import Router, RoutingConfig
 from gateway.gateway import Gateway
-from gateway.table import Reach, RouteTable, SandboxRoute
+from gateway.table import RouteTable, SandboxRoute
+from gateway.upstream.targets import Targets
 from tests.conformance.address import PORT, SANDBOX
 
 
 async def serve(backend: int) -> None:
     """Serves until its standard input ends."""
     table = RouteTable()
-    table.put(SandboxRoute(SANDBOX, "1", Reach(published={PORT: ("127.0.0.1", backend)})))
+    table.put(SandboxRoute(SANDBOX, "1", Targets(published={PORT: ("127.0.0.1", backend)})))
     table.synced = True
     gateway = Gateway(table, Router(RoutingConfig(gateway=True)))
     await gateway.listen("127.0.0.1", 0)

@@ -13,7 +13,8 @@ from gateway.addressing.signing import sign
 from gateway.gateway import Gateway
 from gateway.limits import Limits
 from gateway.listener import bind
-from gateway.table import Reach, RouteTable, SandboxRoute
+from gateway.table import RouteTable, SandboxRoute
+from gateway.upstream.targets import Targets
 from tests.gateway.harness import ADDRESS, PATIENCE, ROUTING
 
 GET = b"GET /%b HTTP/1.1\r\nHost: x\r\n" + ADDRESS + b"\r\n"
@@ -36,7 +37,7 @@ class House:
     async def start(self) -> None:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         port = self._server.sockets[0].getsockname()[1]
-        self.table.put(SandboxRoute("abc", "1", Reach(published={80: ("127.0.0.1", port)})))
+        self.table.put(SandboxRoute("abc", "1", Targets(published={80: ("127.0.0.1", port)})))
         await self.gateway.listen("127.0.0.1", 0)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

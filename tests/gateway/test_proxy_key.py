@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from gateway.access.api_keys import GUESSES, OwnKeys
+from gateway.access.api_keys import GUESSES, ApiKeys
 from gateway.table import Removal
 from tests.gateway.harness import World
 
@@ -38,7 +38,7 @@ OWN = b"OPEN-SANDBOX-API-KEY: k1\r\n"
 def test_a_key_that_sees_its_own(owner: str, *, sees: bool, end: Removal | None) -> None:
     """It opens the path to what was made with it; another's sandbox, here or gone, is answered like none at all."""
     world = locked()
-    world.plane.own_keys = OwnKeys([b"k1"], None, {b"k1": "ann"})
+    world.plane.own_keys = ApiKeys([b"k1"], None, {b"k1": "ann"})
     world.table.get(b"abc").owner = owner  # type: ignore[union-attr]
     if end is not None:
         world.table.remove("abc", end)
@@ -57,7 +57,7 @@ def test_a_key_that_sees_its_own(owner: str, *, sees: bool, end: Removal | None)
 def locked() -> World:
     world = World()
     world.plane.proxy_needs_key = True
-    world.plane.own_keys = OwnKeys([b"k1", b"k2", b"look"], [b"k1", b"k2"])
+    world.plane.own_keys = ApiKeys([b"k1", b"k2", b"look"], [b"k1", b"k2"])
     world.stock()
     return world
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from gateway.access.credentials import AccessRule
 from gateway.limits import Limits
-from gateway.table import Reach, RouteState, SandboxRoute
+from gateway.table import RouteState, SandboxRoute
+from gateway.upstream.targets import Targets
 from tests.gateway.harness import Wire, World
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -92,7 +93,7 @@ def test_access_changes() -> None:
     one = asking(world)
     signed = b"/abc/80/0/12345678k/a"
     assert one.ask(signed) == (b"200", b"GET /0/12345678k/a HTTP/1.1")
-    world.table.put(SandboxRoute("abc", "1", Reach("192.0.2.1"), access=AccessRule(b"token")))
+    world.table.put(SandboxRoute("abc", "1", Targets("192.0.2.1"), access=AccessRule(b"token")))
     assert one.ask(signed)[1] == b""
     world.put()
     assert one.ask(signed) == (b"200", b"GET /0/12345678k/a HTTP/1.1")

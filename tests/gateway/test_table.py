@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.table import TOMBSTONES, Reach, Removal, RouteState, RouteTable, SandboxRoute, Target
+from gateway.table import TOMBSTONES, Removal, RouteState, RouteTable, SandboxRoute
+from gateway.upstream.targets import Target, Targets
 from tests.gateway.harness import World
 
 
@@ -20,7 +21,7 @@ class Open:
 
 
 def route(uid: str = "1", host: str = "192.0.2.1", state: RouteState = RouteState.RUNNING) -> SandboxRoute:
-    return SandboxRoute("abc", uid, Reach(host), state=state)
+    return SandboxRoute("abc", uid, Targets(host), state=state)
 
 
 def test_same_uid_in_place() -> None:
@@ -110,7 +111,7 @@ def test_tombstones_are_bounded() -> None:
     """Only the latest removals are remembered."""
     table = RouteTable()
     for number in range(TOMBSTONES + 3):
-        table.put(SandboxRoute(f"s{number}", "1", Reach()))
+        table.put(SandboxRoute(f"s{number}", "1", Targets()))
         table.remove(f"s{number}", Removal.EXPIRED)
     assert [table.gone(b"s%d" % number) for number in (2, 3)] == [None, Removal.EXPIRED]
 
@@ -128,7 +129,7 @@ def test_iteration_stands_still() -> None:
     """Whoever walks the table may change it."""
     table = RouteTable()
     for number in range(5):
-        table.put(SandboxRoute(f"s{number}", "1", Reach()))
+        table.put(SandboxRoute(f"s{number}", "1", Targets()))
     for held in table:
         table.remove(held.id.decode(), Removal.DELETED)
     assert len(table) == 0
@@ -142,16 +143,16 @@ def test_not_in_sync_at_first() -> None:
 @pytest.mark.parametrize(
     ("reach", "target"),
     [
-        (Reach("192.0.2.1", {80: ("127.0.0.1", 9)}, ("127.0.0.1", 8)), Target("192.0.2.1", 80)),
-        (Reach(None, {80: ("127.0.0.1", 9)}, ("127.0.0.1", 8)), Target("127.0.0.1", 9)),
-        (Reach(None, {81: ("127.0.0.1", 9)}, ("127.0.0.1", 8)), Target("127.0.0.1", 8, b"/proxy/80")),
-        (Reach(None, {81: ("127.0.0.1", 9)}), None),
-        (Reach("::1", {80: ("::1", 9)}, ("::1", 8), relayed=frozenset({80})), Target("::1", 8, b"/proxy/80")),
-        (Reach("::1", {80: ("::1", 9)}, relayed=frozenset({80})), None),
+        (Targets("192.0.2.1", {80: ("127.0.0.1", 9)}, ("127.0.0.1", 8)), Target("192.0.2.1", 80)),
+        (Targets(None, {80: ("127.0.0.1", 9)}, ("127.0.0.1", 8)), Target("127.0.0.1", 9)),
+        (Targets(None, {81: ("127.0.0.1", 9)}, ("127.0.0.1", 8)), Target("127.0.0.1", 8, b"/proxy/80")),
+        (Targets(None, {81: ("127.0.0.1", 9)}), None),
+        (Targets("::1", {80: ("::1", 9)}, ("::1", 8), relayed=frozenset({80})), Target("::1", 8, b"/proxy/80")),
+        (Targets("::1", {80: ("::1", 9)}, relayed=frozenset({80})), None),
     ],
     ids=["address", "published port", "relay", "nothing", "relayed", "relayed by nobody"],
 )
-def test_best_way_first(reach: Reach, target: Target | None) -> None:
+def test_best_way_first(reach: Targets, target: Target | None) -> None:
     """A port is dialled directly where that is possible, else where it is published, else through the relay.
 
     One that is relayed in any case is dialled in no other way.

@@ -17,7 +17,8 @@ from gateway.access.credentials import Keyring
 from gateway.addressing.routing import Router, RoutingConfig
 from gateway.gateway import Gateway
 from gateway.limits import Limits
-from gateway.table import Reach, Removal, Resolution, RouteState, RouteTable, SandboxRoute
+from gateway.table import Removal, Resolution, RouteState, RouteTable, SandboxRoute
+from gateway.upstream.targets import Targets
 from gateway.workers.messages import Secrets, Setup
 from manager.process import bind_alone
 from manager.workers.supervisor import Workers
@@ -81,7 +82,7 @@ class Crew:
 
     def put(self, uid: str = "1", state: RouteState = RouteState.RUNNING, *, wakes: bool = False) -> SandboxRoute:
         """Publishes the sandbox `abc`."""
-        return self.table.put(SandboxRoute("abc", uid, Reach("127.0.0.1"), state=state, wakes=wakes))
+        return self.table.put(SandboxRoute("abc", uid, Targets("127.0.0.1"), state=state, wakes=wakes))
 
     def remove(self) -> None:
         """Deletes it."""
@@ -159,7 +160,7 @@ async def working(crew: Crew, *, routes: int = 0) -> AsyncIterator[Crew]:
     """Starts the workers and ends them."""
     crew.backend_port = await crew.backend.start()
     for number in range(routes):
-        crew.table.put(SandboxRoute(f"other-{number}", "1", Reach("127.0.0.1")))
+        crew.table.put(SandboxRoute(f"other-{number}", "1", Targets("127.0.0.1")))
     crew.put()
     runner = web.AppRunner(application(crew), access_log=None)
     await runner.setup()
@@ -181,7 +182,7 @@ async def main(port: int, sandbox_port: int) -> None:
     crew = Crew(2)
     crew.port = port
     async with working(crew):
-        crew.table.put(SandboxRoute("abc", "2", Reach(published={80: ("127.0.0.1", sandbox_port)})))
+        crew.table.put(SandboxRoute("abc", "2", Targets(published={80: ("127.0.0.1", sandbox_port)})))
         await crew.all_serve()
         os.write(1, " ".join(str(worker.pid) for worker in crew.workers.live).encode() + b"\n")
         await asyncio.Event().wait()

@@ -12,7 +12,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.metrics import ABORTED, CLASSES, FORMS, Counters
-from gateway.table import Reach, Removal, SandboxRoute
+from gateway.table import Removal, SandboxRoute
+from gateway.upstream.targets import Targets
 from manager.metrics import LoopLag, registry, render
 from manager.process import serve_metrics
 from manager.workers.supervisor import Workers
@@ -111,7 +112,7 @@ async def test_plain_numbers(scraped: Scraped, field: str, name: str) -> None:
 async def test_bytes_of_routes_that_went_stay(scraped: Scraped) -> None:
     """What went through a sandbox is counted after its end as before."""
     table = scraped.house.table
-    route = table.put(SandboxRoute("abc", "1", Reach()))
+    route = table.put(SandboxRoute("abc", "1", Targets()))
     route.bytes_in, route.bytes_out = 3, 4
     for _ in range(2):
         assert scraped.value("gateway_body_bytes_total", direction="to_sandboxes") == 3
@@ -134,7 +135,7 @@ async def test_the_number_of_series_does_not_follow_the_sandboxes(scraped: Scrap
     house = scraped.house
     made = await house.services.creation.create(wish())
     for number in range(1000):
-        house.table.put(SandboxRoute(f"box{number}", "1", Reach()))
+        house.table.put(SandboxRoute(f"box{number}", "1", Targets()))
     after = scraped.read()
     assert after.keys() == before
     assert made.id not in render(scraped.made).decode()

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.table import Reach, SandboxRoute
+from gateway.table import SandboxRoute
+from gateway.upstream.targets import Targets
 from manager.domain.sandbox import SandboxState
 from manager.services.idle import IdlePause
 from tests.conformance.wire import Client, Peer
@@ -43,7 +44,7 @@ async def crew(house: House) -> AsyncIterator[Crew]:
 async def create(house: House, crew: Crew, extensions: dict[str, str]) -> SandboxRoute:
     """A sandbox whose ports are this machine's."""
     made = await house.services.creation.create(wish(timeout=LIVES, extensions=extensions))
-    route = house.table.put(SandboxRoute(made.id, made.uid, Reach("127.0.0.1")))
+    route = house.table.put(SandboxRoute(made.id, made.uid, Targets("127.0.0.1")))
     await crew.workers.settled()
     return route
 

@@ -15,7 +15,7 @@ from manager.runtime.docker.engine.client import Calls
 from manager.runtime.docker.labels import CLAIM, ID, INSTANCE, POOL, SIDECAR_FOR, Facts, read_facts
 from manager.runtime.docker.legacy import Legacy, is_unowned
 from manager.runtime.docker.status import (
-    Sight,
+    DialView,
     fingerprint,
     fingerprint_of,
     is_sandbox,
@@ -35,10 +35,10 @@ class Listed:
     sidecars: dict[str, Json]
 
 
-class Census:
+class ContainerCache:
     """Knows the sandboxes of one instance."""
 
-    def __init__(self, calls: Calls, instance: str, legacy: Legacy | None, view: Sight) -> None:
+    def __init__(self, calls: Calls, instance: str, legacy: Legacy | None, view: DialView) -> None:
         """`legacy` reads sandboxes without an owner, which are then ours too; None leaves them alone."""
         self._calls = calls
         self.instance = instance
@@ -126,7 +126,7 @@ class Census:
                 return details
         return None
 
-    def witness(self, sandbox_id: str, action: str) -> None:
+    def note_event(self, sandbox_id: str, action: str) -> None:
         """Takes note of what an Engine before 23 tells by an event alone: that memory ran out inside a live sandbox."""
         if action == "oom":
             self._starved.add(sandbox_id)

@@ -19,13 +19,13 @@ from manager.runtime.docker.engine.client import Calls
 from manager.runtime.docker.engine.connection import REFUSED
 from manager.runtime.docker.error_mapping import REFUSALS, copy_error, start_error
 from manager.runtime.docker.execd import Execd, Kit, archive_at
-from manager.runtime.docker.host.topology import Outlook
+from manager.runtime.docker.host.topology import Topology
 from manager.runtime.docker.host_port import HostPort
 from manager.runtime.docker.images import Images, matches, platform_of
 from manager.runtime.docker.isolation import check_isolation
 from manager.runtime.docker.networks import Choice, Networks
 from manager.runtime.docker.ports import Ports, is_port_conflict
-from manager.runtime.docker.readiness import UNREACHABLE, find_way_in
+from manager.runtime.docker.readiness import UNREACHABLE, wait_until_reachable
 from manager.runtime.docker.rollback import Undo
 from manager.runtime.docker.sidecar import shared_volume, sidecar_name
 from manager.runtime.docker.snapshots import names_snapshot
@@ -72,7 +72,7 @@ class Tools:
     volumes: Volumes
     egress: Egress
     profile: Profile
-    outlook: Outlook
+    topology: Topology
     pool_binds: tuple[str, ...] = ()
 
 
@@ -165,7 +165,7 @@ class Creation:
         tools.volumes.started(mounted)
         if host is not None and not choice.reachable:
             owner = container_name(spec.id) if spec.network_policy is None else sidecar_name(spec.id)
-            await find_way_in(tools.calls, tools.outlook, owner)
+            await wait_until_reachable(tools.calls, tools.topology, owner)
         return started
 
     def _warn_of_idle_settings(self) -> None:
@@ -222,7 +222,7 @@ class Creation:
 
     def _publish_on(self, choice: Choice) -> str | None:
         """The address ports are published on; None when they need not be. Raises Failed if we could not dial them."""
-        asked, seen = self._tools.profile.publish_on, self._tools.outlook
+        asked, seen = self._tools.profile.publish_on, self._tools.topology
         if choice.shared:
             return None
         if choice.reachable:

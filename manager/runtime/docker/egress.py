@@ -34,7 +34,7 @@ from manager.runtime.docker.sidecar import (
     sidecar_name,
 )
 from manager.runtime.docker.spec import Wiring
-from manager.runtime.docker.status import Sight, addresses_of
+from manager.runtime.docker.status import DialView, addresses_of
 from manager.settings.sandboxes import EgressSettings
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class Egress:
         images: Images,
         settings: EgressSettings,
         profile: Profile,
-        view: Sight,
+        view: DialView,
         resolvers: Resolvers,
     ) -> None:
         self._calls = calls

@@ -17,7 +17,7 @@ from typing import Any
 from manager.domain import errors
 from manager.domain.sandbox import Sandbox
 from manager.runtime.base import Appeared, Departed, Departure, EventSink, OutOfSync, Synced
-from manager.runtime.docker.container_cache import Census
+from manager.runtime.docker.container_cache import ContainerCache
 from manager.runtime.docker.engine.client import Calls
 from manager.runtime.docker.engine.stream import Feed
 from manager.runtime.docker.labels import ID, SIDECAR_FOR
@@ -38,12 +38,12 @@ class Watch:
     """Keeps whoever listens in step with the Engine."""
 
     def __init__(
-        self, calls: Calls, census: Census, tidy: Callable[[], Awaitable[None]], stock: Callable[[], None]
+        self, calls: Calls, cache: ContainerCache, tidy: Callable[[], Awaitable[None]], stock: Callable[[], None]
     ) -> None:
         """`tidy` is called before each list, so leftovers are never told; `stock` when a pooled container changes."""
         self._stock = stock
         self._calls = calls
-        self._census = census
+        self._cache = cache
         self._tidy = tidy
         self._sink: EventSink = lambda event: None
         self._task: asyncio.Task[None] | None = None
@@ -102,12 +102,12 @@ class Watch:
     async def _session(self) -> None:
         """One stream from its opening to its end, which always raises."""
         since = time.time() - OVERLAP
-        feed = await self._calls.events(since=since, labels=self._census.watched_labels, kinds=KINDS)
+        feed = await self._calls.events(since=since, labels=self._cache.watched_labels, kinds=KINDS)
         self._cut = feed.close
         pulse = asyncio.get_running_loop().create_task(self._pulse(feed))
         try:
             await self._tidy()
-            sandboxes = await self._census.all(fresh=True)
+            sandboxes = await self._cache.all(fresh=True)
             self.trouble, self.synced_at = None, time.monotonic()
             self._sink(Synced(sandboxes))
             async for event in feed:
@@ -130,16 +130,16 @@ class Watch:
 
     def _hint(self, event: Json) -> None:
         attributes = event.get("Actor", {}).get("Attributes", {})
-        if not self._census.owns(attributes):
+        if not self._cache.owns(attributes):
             return
         sandbox_id = attributes.get(ID) or attributes.get(SIDECAR_FOR)
-        if self._census.is_stock(sandbox_id, attributes):
+        if self._cache.is_stock(sandbox_id, attributes):
             if event.get("Action") != "start":
                 self._stock()
             return
         if attributes.get(ID):
-            self._census.witness(sandbox_id, str(event.get("Action")))
-        self._census.forget(sandbox_id)
+            self._cache.note_event(sandbox_id, str(event.get("Action")))
+        self._cache.forget(sandbox_id)
         self._again.add(sandbox_id)
         looking = self._looks.get(sandbox_id)
         if looking is None or looking.done():  # one that is done has seen its last hint, even before it is forgotten
@@ -157,7 +157,7 @@ class Watch:
     async def _look(self, sandbox_id: str) -> None:
         while sandbox_id in self._again:
             self._again.discard(sandbox_id)
-            sandbox = await self._census.one(sandbox_id)
+            sandbox = await self._cache.one(sandbox_id)
             if sandbox_id not in self._again:
                 self._tell(sandbox_id, sandbox)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from manager.domain import errors
-from manager.runtime.docker.container_cache import Census
+from manager.runtime.docker.container_cache import ContainerCache
 from manager.runtime.docker.engine.client import Calls
 from manager.runtime.docker.labels import HELPS_EXECD, INSTANCE, VOLUME_FOR, read_time
 from manager.runtime.docker.volumes import Volumes
@@ -25,17 +25,17 @@ GRACE = 60.0
 """Seconds for which something half-made may still be in the making by a predecessor that is shutting down."""
 
 
-class Leftovers:
+class GarbageCollector:
     """Removes what nobody will finish."""
 
     def __init__(
-        self, calls: Calls, census: Census, volumes: Volumes, making: Callable[[], set[str]], grace: float
+        self, calls: Calls, cache: ContainerCache, volumes: Volumes, making: Callable[[], set[str]], grace: float
     ) -> None:
         """`making` gives ids and helpers that this process is creating at the moment; `grace` is in seconds."""
         self._calls = calls
-        self._census = census
+        self._cache = cache
         self._volumes = volumes
-        self._instance = census.instance
+        self._instance = cache.instance
         self._making = making
         self._grace = grace
         self._first_seen: dict[str, float] = {}
@@ -44,7 +44,7 @@ class Leftovers:
 
     async def remove(self) -> bool:
         """One pass. True when something was too young and another pass is wanted after the grace."""
-        listed = await self._census.entries()
+        listed = await self._cache.entries()
         making = self._making()
         young = False
         alive = listed.sandboxes.keys() | making
@@ -108,7 +108,7 @@ class Leftovers:
         return old
 
 
-async def repeat_until_settled(leftovers: Leftovers, grace: float) -> None:
+async def repeat_until_settled(leftovers: GarbageCollector, grace: float) -> None:
     """Later passes, until nothing is too young any more; the Engine being away only postpones them."""
     while True:
         await asyncio.sleep(grace + 1)

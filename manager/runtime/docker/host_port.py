@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from manager.domain import errors
 from manager.domain.sandbox import EXECD_PORT
 from manager.runtime.docker.engine.client import Calls
-from manager.runtime.docker.readiness import knock
+from manager.runtime.docker.readiness import probe_tcp
 from manager.runtime.docker.spec import container_name
 
 PORT_TAKEN = "DOCKER::HOST_PORT_IN_USE"
@@ -46,7 +46,7 @@ class HostPort:
     async def _check(self) -> None:
         if self._holder is not None and (self._starting or await self._runs(self._holder)):
             raise _taken("by another sandbox")
-        if await knock(self._engine_host, EXECD_PORT) is None:
+        if await probe_tcp(self._engine_host, EXECD_PORT) is None:
             raise _taken("as by another sandbox")
 
     async def _runs(self, sandbox_id: str) -> bool:

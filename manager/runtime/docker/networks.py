@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from manager.domain import errors
 from manager.runtime.docker.engine.client import Calls, Json
 from manager.runtime.docker.labels import NETWORK
-from manager.runtime.docker.status import Sight
+from manager.runtime.docker.status import DialView
 
 log = logging.getLogger(__name__)
 NO_SUCH_NETWORK = "SANDBOX::INVALID_PARAMETER"
@@ -39,7 +39,7 @@ class Choice:
 class Networks:
     """Decides the network of each sandbox."""
 
-    def __init__(self, calls: Calls, view: Sight, *, own: str | None) -> None:
+    def __init__(self, calls: Calls, view: DialView, *, own: str | None) -> None:
         """`own` names the bridge that keeps sandboxes apart; None puts them on the Engine's, where they meet."""
         self._calls = calls
         self._view = view

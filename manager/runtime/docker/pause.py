@@ -52,7 +52,7 @@ class Freezer:
                 await self._calls.unpause(details["Id"])
             raise _of_sidecar(error, PAUSE_FAILED, f"pause sandbox {sandbox_id}") from error
 
-    async def let_die(self, details: Json) -> None:
+    async def thaw_for_removal(self, details: Json) -> None:
         """Thaws what is to be removed if nothing can end it frozen.
 
         The kernel ends frozen processes of its own; a sandbox on another kernel, as gVisor's, takes no signal then: the

@@ -23,7 +23,7 @@ from manager.domain import errors
 from manager.domain.quantities import parse_limits
 from manager.domain.sandbox import SandboxSpec
 from manager.runtime.docker import labels
-from manager.runtime.docker.container_cache import Census
+from manager.runtime.docker.container_cache import ContainerCache
 from manager.runtime.docker.create import Tools
 from manager.runtime.docker.engine.client import Calls
 from manager.runtime.docker.isolation import isolated
@@ -84,12 +84,12 @@ class Pools:
     """Keeps stock and hands it out."""
 
     def __init__(
-        self, pools: Mapping[str, PoolSettings], calls: Calls, census: Census, tools: Tools, make: Make
+        self, pools: Mapping[str, PoolSettings], calls: Calls, cache: ContainerCache, tools: Tools, make: Make
     ) -> None:
         """`make` creates and starts the container of a spec, for the pool and template given."""
         self._stocks = {name: Stock(pool) for name, pool in pools.items()}
         self._calls = calls
-        self._census = census
+        self._cache = cache
         self._tools = tools
         self._make = make
         self._wanted = asyncio.Event()
@@ -150,7 +150,7 @@ class Pools:
             await self._calls.remove_volume(volume)
             await self._calls.remove_container(container_name(spec.id))
             return False
-        self._census.claims[spec.id] = said
+        self._cache.claims[spec.id] = said
         return True
 
     # keeping stock
@@ -186,13 +186,13 @@ class Pools:
 
     async def adopt(self) -> None:
         """Takes stock of what an earlier life of this server left: what fits waits on, the rest goes."""
-        await self._census.read_claims()  # first: whoever is not known to be taken would be handed out again
-        listed = await self._census.entries()
+        await self._cache.read_claims()  # first: whoever is not known to be taken would be handed out again
+        listed = await self._cache.entries()
         unfit: list[str] = []
         for stock in self._stocks.values():
             stock.free.clear()
         for sandbox_id, entry in listed.sandboxes.items():
-            if not self._census.is_stock(sandbox_id, entry["Labels"]) or entry["State"] == "created":
+            if not self._cache.is_stock(sandbox_id, entry["Labels"]) or entry["State"] == "created":
                 continue
             pool = self._stocks.get(entry["Labels"][labels.POOL])
             if pool and sandbox_id in pool.reserved:

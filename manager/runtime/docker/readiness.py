@@ -7,7 +7,7 @@ import asyncio
 from manager.domain import errors
 from manager.domain.sandbox import EXECD_PORT
 from manager.runtime.docker.engine.client import Calls
-from manager.runtime.docker.host.topology import Outlook
+from manager.runtime.docker.host.topology import Topology
 from manager.runtime.docker.status import addresses_of
 
 UNREACHABLE = "DOCKER::SANDBOX_UNREACHABLE"
@@ -18,7 +18,7 @@ LISTEN_LIMIT = 20.0
 _PAUSE = 0.1
 
 
-async def knock(host: str, port: int) -> OSError | None:
+async def probe_tcp(host: str, port: int) -> OSError | None:
     """What keeps us from connecting; None when something listens there. Waits at most `REACH_LIMIT`."""
     try:
         async with asyncio.timeout(REACH_LIMIT):
@@ -29,7 +29,7 @@ async def knock(host: str, port: int) -> OSError | None:
     return None
 
 
-async def find_way_in(calls: Calls, outlook: Outlook, container: str) -> None:
+async def wait_until_reachable(calls: Calls, topology: Topology, container: str) -> None:
     """Returns once execd's published port lets us in; raises Failed when it does not, naming the remedy.
 
     A container that has ended is left to its status, which says more.
@@ -40,24 +40,24 @@ async def find_way_in(calls: Calls, outlook: Outlook, container: str) -> None:
         details = await calls.inspect_container(container)
         if details is None or not details["State"].get("Running"):
             return
-        published = addresses_of(details, details, outlook.sight).published.get(EXECD_PORT)
+        published = addresses_of(details, details, topology.sight).published.get(EXECD_PORT)
         if published is None:
             return
-        problem = await knock(*published)
+        problem = await probe_tcp(*published)
         if problem is None:
             return
         if not isinstance(problem, ConnectionRefusedError) or loop.time() > deadline:
-            raise errors.Failed(UNREACHABLE, _advice(outlook, *published)) from problem
+            raise errors.Failed(UNREACHABLE, _advice(topology, *published)) from problem
         await asyncio.sleep(_PAUSE)
 
 
-def _advice(outlook: Outlook, host: str, port: int) -> str:
-    if outlook.remote:
+def _advice(topology: Topology, host: str, port: int) -> str:
+    if topology.remote:
         return (
             f"Port {port}, published for the sandbox on the Engine's machine {host}, cannot be reached from here; "
             "open docker.port_range_min to docker.port_range_max in its firewall."
         )
-    if outlook.sight.private:
+    if topology.sight.private:
         return (
             f"Port {port}, published for the sandbox at {host}, cannot be reached from this server's container; let "
             "its network in through the host's firewall, or run it with network_mode 'host'."

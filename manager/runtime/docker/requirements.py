@@ -16,7 +16,7 @@ from manager.runtime.docker.host.topology import has_user_namespaces, is_rootles
 
 
 @dataclass(frozen=True, slots=True)
-class Lacking:
+class Missing:
     """Why sandboxes cannot be made as configured, in words for an operator: `runtime` those that ask for the secure
     runtime, `host_network` those on the network of the host, `apparmor` any; None where nothing is missing."""
 
@@ -24,11 +24,11 @@ class Lacking:
     apparmor: str | None = None
     host_network: str | None = None
 
-    def for_anybody(self, profile: Profile) -> str | None:
+    def for_all(self, profile: Profile) -> str | None:
         """What some sandboxes cannot have."""
         return self.apparmor or self._network(profile) or self.runtime
 
-    def for_one(self, spec: SandboxSpec, profile: Profile) -> str | None:
+    def for_spec(self, spec: SandboxSpec, profile: Profile) -> str | None:
         """What this sandbox cannot have."""
         secured = spec.secure_runtime or profile.secure_always
         return self.apparmor or self._network(profile) or (self.runtime if secured else None)
@@ -37,9 +37,9 @@ class Lacking:
         return self.host_network if profile.network_mode == "host" else None
 
 
-def lacking(info: Mapping[str, Any], profile: Profile) -> Lacking:
+def lacking(info: Mapping[str, Any], profile: Profile) -> Missing:
     """What the Engine that says this of itself lacks."""
-    return Lacking(
+    return Missing(
         runtime=_runtime(info, profile.secure_runtime),
         apparmor=_apparmor(info, profile.security),
         host_network=host_network_obstacle(info),

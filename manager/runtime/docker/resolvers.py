@@ -26,7 +26,7 @@ from manager.runtime.docker.engine.client import Calls
 from manager.runtime.docker.error_mapping import REFUSALS
 from manager.runtime.docker.execd import unpack
 from manager.runtime.docker.host.instance_id import instance_of
-from manager.runtime.docker.host.topology import Outlook, Reach, in_container
+from manager.runtime.docker.host.topology import GatewayReachable, Topology, in_container
 from manager.runtime.docker.labels import HELPER, INSTANCE
 from manager.settings.model import Settings
 
@@ -168,7 +168,7 @@ class Resolvers:
         return self._offered[1]
 
 
-def resolvers_for(settings: Settings, calls: Calls, seen: Outlook, reach: Reach) -> Resolvers:
+def resolvers_for(settings: Settings, calls: Calls, seen: Topology, reach: GatewayReachable) -> Resolvers:
     """Those that the settings describe, as we stand to the Engine."""
     return Resolvers(
         calls,

@@ -14,7 +14,7 @@ from manager.domain.sandbox import RegistryAuth, Sandbox, SandboxSpec
 from manager.runtime.base import EventSink, LogQuery, Output, Progress
 from manager.runtime.docker.buckets import Buckets
 from manager.runtime.docker.callers import Callers, addresses_of_host, gateways_with_sandboxes
-from manager.runtime.docker.container_cache import Census
+from manager.runtime.docker.container_cache import ContainerCache
 from manager.runtime.docker.container_defaults import profile
 from manager.runtime.docker.create import Creation, Tools, check
 from manager.runtime.docker.egress import Egress
@@ -23,10 +23,16 @@ from manager.runtime.docker.engine.connection import Engine
 from manager.runtime.docker.error_mapping import START_FAILED, query_error
 from manager.runtime.docker.events import Watch
 from manager.runtime.docker.execd import Execd
-from manager.runtime.docker.garbage import GRACE, Leftovers, repeat_until_settled
+from manager.runtime.docker.garbage import GRACE, GarbageCollector, repeat_until_settled
 from manager.runtime.docker.host.own_container import own_container
 from manager.runtime.docker.host.path_policy import host_rules
-from manager.runtime.docker.host.topology import Reach, find_place, is_ours, outlook, stands_apart
+from manager.runtime.docker.host.topology import (
+    GatewayReachable,
+    find_place,
+    is_ours,
+    separate_network_namespace,
+    topology,
+)
 from manager.runtime.docker.host_port import HostPort
 from manager.runtime.docker.images import Images
 from manager.runtime.docker.legacy import Legacy
@@ -36,7 +42,7 @@ from manager.runtime.docker.pause import Freezer
 from manager.runtime.docker.pools import Pools
 from manager.runtime.docker.ports import Ports, probe_here, probe_there
 from manager.runtime.docker.redaction import masked
-from manager.runtime.docker.requirements import Lacking, lacking
+from manager.runtime.docker.requirements import Missing, lacking
 from manager.runtime.docker.resolvers import resolvers_for
 from manager.runtime.docker.snapshots import Snapshots, check_runtime, image_of, mounted_over
 from manager.runtime.docker.status import LOOPBACK, network_owner
@@ -74,21 +80,21 @@ class DockerRuntime:
         self._calls = Calls(self._engine)
         self._profile = profile(settings)
         instance = self._profile.instance
-        self._reach = Reach()
+        self._reach = GatewayReachable()
         remote, internal = self._engine.address.remote_host, settings.proxy.resolve_internal
-        self._outlook = outlook(remote, docker.host_ip, find_place(), self._reach, internal=internal)
-        view = self._outlook.sight
+        self._topology = topology(remote, docker.host_ip, find_place(), self._reach, internal=internal)
+        view = self._topology.sight
         legacy = Legacy(Path("~/.opensandbox").expanduser()) if docker.adopt_unowned else None
-        self._census = Census(self._calls, instance, legacy, view)
+        self._cache = ContainerCache(self._calls, instance, legacy, view)
         registries = {
             host: RegistryAuth(entry.username, entry.password.get_secret_value())
             for host, entry in docker.registries.items()
         }
         images = Images(self._calls, registries, limit=docker.pull_limit)
         self._execd = Execd(self._calls, images, settings.runtime.execd_image, instance)
-        buckets = Buckets(settings.storage.ossfs_mount_root, instance, local=not self._outlook.remote)
+        buckets = Buckets(settings.storage.ossfs_mount_root, instance, local=not self._topology.remote)
         self._volumes = Volumes(self._calls, host_rules(settings, self._engine, config), instance, buckets)
-        resolvers = resolvers_for(settings, self._calls, self._outlook, self._reach)
+        resolvers = resolvers_for(settings, self._calls, self._topology, self._reach)
         self._egress = Egress(self._calls, images, settings.egress, self._profile, view, resolvers)
         self._tools = Tools(
             calls=self._calls,
@@ -100,19 +106,19 @@ class DockerRuntime:
             volumes=self._volumes,
             egress=self._egress,
             profile=self._profile,
-            outlook=self._outlook,
+            topology=self._topology,
         )
         self._callers = Callers(self._calls, is_own_machine=lambda text: self._reach.apart and is_ours(text))
-        self._snapshots = Snapshots(self._calls, self._census)
+        self._snapshots = Snapshots(self._calls, self._cache)
         self._freezer = Freezer(self._calls)
         self._making: set[str] = set()
-        self._exposed = self._outlook.exposed
-        self._lacks: Lacking | None = None
+        self._exposed = self._topology.exposed
+        self._lacks: Missing | None = None
         self._holding = Holding()
-        self._leftovers = Leftovers(self._calls, self._census, self._volumes, self._in_the_making, leftover_grace)
+        self._leftovers = GarbageCollector(self._calls, self._cache, self._volumes, self._in_the_making, leftover_grace)
         self._grace = leftover_grace
-        self._watch = Watch(self._calls, self._census, self._tidy, lambda: self._pools.disturbed())
-        self._pools = Pools(docker.pools, self._calls, self._census, self._tools, self._stock)
+        self._watch = Watch(self._calls, self._cache, self._tidy, lambda: self._pools.disturbed())
+        self._pools = Pools(docker.pools, self._calls, self._cache, self._tools, self._stock)
         self._background: set[asyncio.Task[object]] = set()
         self._settled: asyncio.Task[object] | None = None
 
@@ -136,7 +142,7 @@ class DockerRuntime:
 
     def degraded(self) -> str | None:
         """Why the Engine cannot be relied on at present, or None."""
-        return self._watch.trouble or (self._lacks.for_anybody(self._profile) if self._lacks else None)
+        return self._watch.trouble or (self._lacks.for_all(self._profile) if self._lacks else None)
 
     def is_sandbox_address(self, address: str) -> bool:
         """Whether calls from this address are, or may be, those of a sandbox on this Engine, of whatever server."""
@@ -149,7 +155,7 @@ class DockerRuntime:
         self._volumes.seen_from(container)
         elsewhere = await addresses_of_host(self._engine.address.remote_host)
         self._callers.detours = gateways_with_sandboxes(container) | elsewhere
-        if self._outlook.exposed:
+        if self._topology.exposed:
             self._exposed = not await self._tools.networks.within_reach(self._profile.network_mode)
         young = await self._leftovers.remove()
         # Once more in any case: the Engine may still be at what a server that was killed has asked of it.
@@ -161,10 +167,10 @@ class DockerRuntime:
     def _in_the_making(self) -> set[str]:
         return self._making | self._execd.filling
 
-    async def _meet(self) -> Lacking:
+    async def _meet(self) -> Missing:
         """Learns what kind of Engine it is; what it lacks."""
         info = await self._calls.info()
-        self._reach.apart = stands_apart(info)
+        self._reach.apart = separate_network_namespace(info)
         if not self._reach.apart:
             self._volumes.pins.meet(self._engine.address.url)
         self._volumes.protect(str(info.get("DockerRootDir") or "/var/lib/docker"))
@@ -195,7 +201,7 @@ class DockerRuntime:
         """Creates and starts; the answer shows the state observed after the start."""
         self.check(spec)
         lacks = self._lacks or await self._meet()
-        if missing := lacks.for_one(spec, self._pools.tools(spec).profile):
+        if missing := lacks.for_spec(spec, self._pools.tools(spec).profile):
             raise errors.Unavailable(START_FAILED, f"{missing}.")
         spec = self._pools.completed(spec)
         check_held(spec, self._holding)
@@ -228,7 +234,7 @@ class DockerRuntime:
             self._making.discard(spec.id)
 
     async def _observed(self, sandbox_id: str) -> Sandbox:
-        sandbox = await self._census.one(sandbox_id)
+        sandbox = await self._cache.one(sandbox_id)
         if sandbox is None:
             raise errors.Failed(START_FAILED, "The sandbox was removed by somebody else while it started.")
         return sandbox
@@ -248,20 +254,20 @@ class DockerRuntime:
             return await asyncio.shield(self._spawn(self._delete(sandbox_id)))
 
     async def _delete(self, sandbox_id: str) -> bool:
-        details = await self._census.details(sandbox_id)
+        details = await self._cache.details(sandbox_id)
         try:
             if details is None:
                 await self._egress.remove(sandbox_id)
                 return False
-            if self._census.is_stock(sandbox_id, details["Config"]["Labels"]):
+            if self._cache.is_stock(sandbox_id, details["Config"]["Labels"]):
                 return False
-            await self._freezer.let_die(details)
+            await self._freezer.thaw_for_removal(details)
             await self._calls.remove_container(details["Id"])
             if network_owner(details):
                 await self._egress.remove(sandbox_id)
-            await self._volumes.release(self._census.facts(details).volumes)
+            await self._volumes.release(self._cache.facts(details).volumes)
             await self._volumes.buckets.release(sandbox_id)
-            self._census.claims.pop(sandbox_id, None)
+            self._cache.claims.pop(sandbox_id, None)
         except (errors.Failed, errors.Conflict) as error:
             message = f"Failed to delete sandbox {sandbox_id}: {error.message}"
             raise errors.Failed(DELETE_FAILED, message) from error
@@ -271,13 +277,13 @@ class DockerRuntime:
 
     async def get(self, sandbox_id: str) -> Sandbox | None:
         """The sandbox as it is this moment, or None."""
-        seen = await _answered(self._census.one(sandbox_id), f"sandbox {sandbox_id}")
+        seen = await _answered(self._cache.one(sandbox_id), f"sandbox {sandbox_id}")
         self._watch.looked_at(sandbox_id)
         return seen
 
     async def list(self) -> Sequence[Sandbox]:
         """Every sandbox of this server."""
-        return await _answered(self._census.all(), "the sandboxes")
+        return await _answered(self._cache.all(), "the sandboxes")
 
     async def inspect(self, sandbox_id: str) -> dict[str, object] | None:
         """The Engine's description with secrets masked, or None."""
@@ -301,11 +307,11 @@ class DockerRuntime:
         await self._freezer.resume(sandbox_id, await self._needed(sandbox_id))
 
     async def _details(self, sandbox_id: str) -> Json | None:
-        return await _answered(self._census.details(sandbox_id), f"sandbox {sandbox_id}")
+        return await _answered(self._cache.details(sandbox_id), f"sandbox {sandbox_id}")
 
     async def _needed(self, sandbox_id: str) -> Json:
         details = await self._details(sandbox_id)
-        if details is None or self._census.is_stock(sandbox_id, details["Config"]["Labels"]):
+        if details is None or self._cache.is_stock(sandbox_id, details["Config"]["Labels"]):
             raise errors.NotFound(NOT_FOUND, f"Sandbox {sandbox_id} not found.")
         return details
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from manager.domain import errors
 from manager.domain.sandbox import SandboxState
-from manager.runtime.docker.container_cache import Census
+from manager.runtime.docker.container_cache import ContainerCache
 from manager.runtime.docker.container_defaults import Profile, secure_runtime_name
 from manager.runtime.docker.engine.client import Calls
 from manager.runtime.docker.images import said
@@ -31,19 +31,19 @@ INVALID_SOURCE = "SNAPSHOT::INVALID_SOURCE_STATE"
 class Snapshots:
     """Makes, finds and removes snapshot images."""
 
-    def __init__(self, calls: Calls, census: Census) -> None:
+    def __init__(self, calls: Calls, cache: ContainerCache) -> None:
         self._calls = calls
-        self._census = census
+        self._cache = cache
 
     async def make(self, sandbox_id: str, snapshot_id: str) -> str:
         """The image reference. Raises NotFound, Conflict (not running), Failed, TimedOut."""
-        details = await self._census.details(sandbox_id)
+        details = await self._cache.details(sandbox_id)
         if details is None:
             raise errors.NotFound("DOCKER::SANDBOX_NOT_FOUND", f"Sandbox {sandbox_id} not found.")
         if status_of(details).state is not SandboxState.RUNNING:
             raise errors.Conflict(INVALID_SOURCE, "Snapshot can only be created from a Running sandbox.")
         config = details["Config"]
-        lines = changes(config.get("Cmd") or [], self._census.instance, place_in(config.get("Env") or []))
+        lines = changes(config.get("Cmd") or [], self._cache.instance, place_in(config.get("Env") or []))
         try:
             await self._calls.commit(details["Id"], REPOSITORY, snapshot_id, lines)
         except (errors.Failed, errors.Conflict, errors.NotFound) as error:

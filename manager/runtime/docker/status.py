@@ -17,7 +17,7 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class DialView:
     """How we see the Engine's networks: `engine_host` is where published ports are dialled, `reaches(gateway)` says
     whether containers behind that gateway address can be dialled directly.
 
@@ -34,7 +34,7 @@ class Sight:
         return self.engine_host if elsewhere or published_on in _ANY_ADDRESS else published_on
 
 
-def sandbox_from(details: Json, sidecar: Json | None, sight: Sight, facts: Facts) -> Sandbox:
+def sandbox_from(details: Json, sidecar: Json | None, sight: DialView, facts: Facts) -> Sandbox:
     """The sandbox that an inspected container is; with a network policy, `sidecar` owns its network."""
     created = facts.created_at or read_time(details.get("Created")) or _EPOCH
     return Sandbox(
@@ -145,7 +145,7 @@ def _since(details: Json, state: SandboxState) -> datetime | None:
     return time or read_time(details.get("Created"))
 
 
-def addresses_of(network: Json, details: Json, sight: Sight) -> Addresses:
+def addresses_of(network: Json, details: Json, sight: DialView) -> Addresses:
     """Where the ports are: `network` is the container whose network it is, the sidecar's where there is one."""
     private = sight.engine_host if sight.private else None
     if network["HostConfig"].get("NetworkMode") == "host":
@@ -161,7 +161,7 @@ def addresses_of(network: Json, details: Json, sight: Sight) -> Addresses:
     return Addresses(own=own, dial_host=next(direct, None), published=published, private_host=private)
 
 
-def _published(network: Json, sight: Sight) -> dict[int, tuple[str, int]]:
+def _published(network: Json, sight: DialView) -> dict[int, tuple[str, int]]:
     found: dict[int, tuple[str, int]] = {}
     for name, bindings in (network["NetworkSettings"].get("Ports") or {}).items():
         port, _, protocol = name.partition("/")

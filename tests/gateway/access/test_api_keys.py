@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.access.api_keys import GUESSES, REMEMBERED, Guesses, KeyIndex, OwnKeys, bearer, source_of
+from gateway.access.api_keys import GUESSES, REMEMBERED, ApiKeys, KeyAttempts, KeyIndex, bearer, source_of
 from tests.gateway.harness import ADDRESS, World
 
 KEY, OTHER = b"s3cret+key(1)", b"s3cret+key(1)more"
-KEYS = OwnKeys([KEY, OTHER])
+KEYS = ApiKeys([KEY, OTHER])
 PLAIN = b"Host: x\r\nAccept: */*\r\n"
 TAKEN = [
     b"X-Api-Key: s3cret+key(1)\r\n",
@@ -51,8 +51,8 @@ def test_any_mixture(lines: list[bytes]) -> None:
 
 def test_no_keys() -> None:
     """Where nobody has one nothing is taken out, and nothing opens."""
-    assert OwnKeys().without(PLAIN + b"X-Empty: \r\n") == PLAIN + b"X-Empty: \r\n"
-    assert OwnKeys().opening([b"", None]) is None
+    assert ApiKeys().without(PLAIN + b"X-Empty: \r\n") == PLAIN + b"X-Empty: \r\n"
+    assert ApiKeys().opening([b"", None]) is None
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_keys_that_change() -> None:
     client.arrive(request)
     assert b"later" in world.dialled[0].take()
     world.dialled[0].arrive(b"HTTP/1.1 204 No Content\r\n\r\n")
-    world.plane.take_keys(OwnKeys([b"later"]))
+    world.plane.take_keys(ApiKeys([b"later"]))
     client.arrive(request)
     sent = world.dialled[0].take()
     assert sent.startswith(b"GET / ")
@@ -81,7 +81,7 @@ def test_keys_that_change() -> None:
 
 def test_guesses_come_back_with_time() -> None:
     """One a second, up to the whole bucket."""
-    guesses = Guesses()
+    guesses = KeyAttempts()
     assert [guesses.attempt("a", None, 0.0) for _ in range(GUESSES)] == [0.0] * GUESSES
     assert guesses.attempt("a", KEY, 0.5) == pytest.approx(0.5)
     assert guesses.attempt("a", KEY, 1.0) == 0.0
@@ -90,7 +90,7 @@ def test_guesses_come_back_with_time() -> None:
 
 def test_proved_keys_are_not_locked_out() -> None:
     """Each for itself, and from where it was proved only."""
-    guesses = Guesses()
+    guesses = KeyAttempts()
     guesses.attempt("a", KEY, 0.0)
     for _ in range(GUESSES):
         guesses.attempt("a", None, 0.0)
@@ -102,7 +102,7 @@ def test_proved_keys_are_not_locked_out() -> None:
 
 def test_guesses_take_bounded_memory() -> None:
     """Addresses and proofs that are not heard of any more are forgotten."""
-    guesses = Guesses()
+    guesses = KeyAttempts()
     for number in range(REMEMBERED + 10):
         guesses.attempt(f"a{number}", None, 0.0)
         guesses.attempt(f"b{number}", KEY, 0.0)

@@ -12,7 +12,8 @@ from gateway.access.credentials import AccessRule, Keyring
 from gateway.addressing.routing import format_path
 from gateway.addressing.signing import sign
 from gateway.proxy.access_log import AccessLog
-from gateway.table import Reach, SandboxRoute
+from gateway.table import SandboxRoute
+from gateway.upstream.targets import Targets
 from tests.gateway.harness import ADDRESS, World
 
 GET = b"GET /x?token=secret HTTP/1.1\r\nHost: x\r\n" + ADDRESS + b"X-Request-ID: abc\r\nAuthorization: secret\r\n\r\n"
@@ -196,7 +197,7 @@ def test_signature_is_a_secret(caplog: pytest.LogCaptureFixture, key: bytes) -> 
     world = World()
     world.plane.access_log = AccessLog()
     world.plane.keyring = Keyring({b"k": b"secret-of-ours"})
-    world.table.put(SandboxRoute("abc", "1", Reach("192.0.2.1"), access=AccessRule(b"token")))
+    world.table.put(SandboxRoute("abc", "1", Targets("192.0.2.1"), access=AccessRule(b"token")))
     signature = sign("k", key, "abc", 80, 2**33)
     path = format_path("abc", 80, signature).encode()
     sandbox, client = world.stock(), world.connect()

@@ -1,8 +1,8 @@
 """One client connection: requests in order, however they are cut, and every event in every phase.
 
 The phases are those of the table at the top of `gateway/proxy/client_connection.py`. What is asserted of every pair of
-phase and event: nothing is raised, nothing is sent that is not an answer, and no connection, exchange or route entry is left
-behind once both sides are gone.
+phase and event: nothing is raised, nothing is sent that is not an answer, and no connection, exchange or route entry is
+left behind once both sides are gone.
 """
 
 from __future__ import annotations

@@ -12,10 +12,10 @@ from gateway.deadlines import Deadlines
 from gateway.errors import ConnectFailed, PortNotListening
 from gateway.limits import Limits
 from gateway.metrics import Counters
-from gateway.table import Target
 from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.dial import in_process, tcp
 from gateway.upstream.pool import Connect, Pool
+from gateway.upstream.targets import Target
 
 PATIENCE = 5.0
 

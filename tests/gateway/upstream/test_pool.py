@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from gateway.limits import Limits
-from gateway.table import Reach, Removal, SandboxRoute
+from gateway.table import Removal, SandboxRoute
 from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.pool import FRESH_SECONDS, MOST_POOLS, Pool
+from gateway.upstream.targets import Targets
 from tests.gateway.harness import Wire, World
 
 
@@ -158,7 +159,7 @@ class Ports:
 
     def __init__(self) -> None:
         self.world = World()
-        self.route = self.world.table.put(SandboxRoute("all", "1", Reach("192.0.2.1")))
+        self.route = self.world.table.put(SandboxRoute("all", "1", Targets("192.0.2.1")))
 
     def ask(self, port: int, *, connections: int = 0) -> Pool:
         """The pool of a port, with so many connections."""

@@ -15,7 +15,8 @@ from gateway.access.quotas import QuotaRules
 from gateway.addressing.routing import RoutingConfig
 from gateway.limits import Limits
 from gateway.metrics import Counters
-from gateway.table import Reach, Removal, Resolution, RouteState
+from gateway.table import Removal, Resolution, RouteState
+from gateway.upstream.targets import Targets
 from gateway.workers.json_codec import from_plain, to_plain
 from gateway.workers.messages import (
     AccessLogSetup,
@@ -57,7 +58,7 @@ SETUP = Setup(
 PUT = Put(
     "abc",
     "uid",
-    Reach("192.0.2.1", {80: ("127.0.0.1", 8080)}, ("127.0.0.1", 44772)),
+    Targets("192.0.2.1", {80: ("127.0.0.1", 8080)}, ("127.0.0.1", 44772)),
     RouteState.PAUSED,
     AccessRule(EVERY_BYTE),
     wakes=True,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from gateway.metrics import Counters
-from gateway.table import Reach, Removal, RouteTable, SandboxRoute
-from gateway.workers.usage import Ledger, Reporter, RouteUse
+from gateway.table import Removal, RouteTable, SandboxRoute
+from gateway.upstream.targets import Targets
+from gateway.workers.usage import RouteUse, UsageReporter, UsageTotals
 
 
 class Open:
@@ -23,13 +24,13 @@ class Pair:
     def __init__(self) -> None:
         self.worker, self.first = RouteTable(), RouteTable()
         self.counters = Counters()
-        self.reporter, self.ledger = Reporter(self.worker, self.counters), Ledger(self.first)
+        self.reporter, self.ledger = UsageReporter(self.worker, self.counters), UsageTotals(self.first)
         self.put("1")
 
     def put(self, uid: str) -> None:
         """Publishes the sandbox to both."""
-        self.used = self.worker.put(SandboxRoute("abc", uid, Reach()))
-        self.held = self.first.put(SandboxRoute("abc", uid, Reach()))
+        self.used = self.worker.put(SandboxRoute("abc", uid, Targets()))
+        self.held = self.first.put(SandboxRoute("abc", uid, Targets()))
 
     def use(self, size: int = 10, at: float = 1.0) -> None:
         """One request through the worker."""
@@ -136,7 +137,7 @@ def test_another_life_is_not_credited() -> None:
     """What the earlier life of a sandbox has done is no activity of the later one."""
     pair = Pair()
     pair.use(at=9.0)
-    held = pair.first.put(SandboxRoute("abc", "2", Reach()))
+    held = pair.first.put(SandboxRoute("abc", "2", Targets()))
     pair.tell()
     assert (held.requests, held.bytes_in, held.last_active, held.open) == (0, 0, 0.0, 0)
     assert pair.total == (10, 20)

@@ -26,7 +26,8 @@ from gateway.addressing.routing import RoutingConfig, format_label
 from gateway.addressing.signing import sign
 from gateway.limits import Limits
 from gateway.listener import bind
-from gateway.table import Reach, Removal, Resolution, RouteState
+from gateway.table import Removal, Resolution, RouteState
+from gateway.upstream.targets import Targets
 from gateway.workers.messages import (
     AccessLogSetup,
     Answer,
@@ -104,7 +105,7 @@ class Fed:
 
     def put(self, **changes: Any) -> Put:
         """The sandbox `abc`, whose ports are this machine's."""
-        put = Put("abc", "1", Reach("127.0.0.1"), RouteState.RUNNING, None, False, frozenset(), None)
+        put = Put("abc", "1", Targets("127.0.0.1"), RouteState.RUNNING, None, False, frozenset(), None)
         return replace(put, **changes)
 
     async def serve(self, *routes: Any, setup: Setup = SETUP, synced: bool = True) -> None:

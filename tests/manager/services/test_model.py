@@ -348,7 +348,7 @@ class Life(RuleBasedStateMachine):
         assert {
             snapshot.id for snapshot in self.house.services.snapshots.list(SnapshotFilter(), Paging(1, 200)).items
         } == self.kept
-        assert len(self.house.services.sandboxes._turns) == 0
+        assert len(self.house.services.sandboxes._locks) == 0
         assert set(self.runtime.sandboxes) == set(self.model)
         routes = {route.id.decode(): route.state for route in self.house.table}
         assert routes == {box: ROUTED[known.state] for box, known in self.model.items()}

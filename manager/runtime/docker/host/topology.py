@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from manager.runtime.docker.status import LOOPBACK, Sight
+from manager.runtime.docker.status import LOOPBACK, DialView
 
 CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
 EVERYWHERE = "0.0.0.0"
@@ -29,7 +29,7 @@ _VIRTUAL_MACHINE = "Docker Desktop"
 
 
 @dataclass(slots=True)
-class Reach:
+class GatewayReachable:
     """Whether containers behind a gateway address are one hop away from here.
 
     `apart` means that the Engine has a network namespace of its own: then none are, though this machine may have an
@@ -53,7 +53,7 @@ def has_user_namespaces(info: Mapping[str, Any]) -> bool:
     return "name=userns" in (info.get("SecurityOptions") or ())
 
 
-def stands_apart(info: Mapping[str, Any]) -> bool:
+def separate_network_namespace(info: Mapping[str, Any]) -> bool:
     """Whether the Engine's bridges are in another network namespace than the host's own programs. Pure."""
     return is_rootless(info) or info.get("OperatingSystem") == _VIRTUAL_MACHINE
 
@@ -67,10 +67,10 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class Topology:
     """How we see an Engine; `publish_on` None means the gateway address of each sandbox's network."""
 
-    sight: Sight
+    sight: DialView
     publish_on: str | None
     remote: bool = False
     blind: bool = False
@@ -100,9 +100,9 @@ class Outlook:
         )
 
 
-def outlook(
+def topology(
     remote_host: str | None, host_ip: str | None, place: Place, reach: Callable[[str], bool], *, internal: bool = True
-) -> Outlook:
+) -> Topology:
     """On another machine only published ports lead in; here container addresses may, and loopback does.
 
     Unless `internal`, container addresses are not dialled even where they could be.
@@ -110,14 +110,14 @@ def outlook(
     if not internal:
         reach = _never
     if remote_host:
-        return Outlook(Sight(remote_host, _never), EVERYWHERE, remote=True)
+        return Topology(DialView(remote_host, _never), EVERYWHERE, remote=True)
     if not place.own_network:
-        return Outlook(Sight(LOOPBACK, reach), LOOPBACK)
+        return Topology(DialView(LOOPBACK, reach), LOOPBACK)
     if host_ip in HOST_NAMES:
-        return Outlook(Sight(host_ip, reach, private=True), EVERYWHERE)
+        return Topology(DialView(host_ip, reach, private=True), EVERYWHERE)
     if place.gateway is None:
-        return Outlook(Sight(LOOPBACK, reach, private=True), None, blind=True)
-    return Outlook(Sight(place.gateway, reach, private=True), None)
+        return Topology(DialView(LOOPBACK, reach, private=True), None, blind=True)
+    return Topology(DialView(place.gateway, reach, private=True), None)
 
 
 def _never(gateway: str) -> bool:
