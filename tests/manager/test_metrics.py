@@ -20,7 +20,7 @@ from manager.workers.supervisor import Workers
 from tests.manager.harness import House, open_house, settings_of, wish
 from tests.server_process import free_port
 
-PAGE = Path(__file__).parents[2] / "docs" / "watching.md"
+PAGE = Path(__file__).parents[2] / "docs" / "monitoring.md"
 OURS = "opensandbox_"
 Labels = frozenset[tuple[str, str]]
 
