@@ -15,8 +15,13 @@ CHANGELOG_VERSION = re.compile(r"^## \[(\d+\.\d+\.\d+)\]", re.MULTILINE)
 PINNED = re.compile(r"^([a-z0-9_.-]+)==", re.MULTILINE | re.IGNORECASE)
 NAME = re.compile(r"^[a-z0-9_.-]+", re.IGNORECASE)
 VERBS = ("demo", "test", "lint", "check", "bench", "install", "engine")
+FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+HEADING = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)
+LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]+)[^)]*\)")
 LARGEST_TEXT = 1_000_000
 LONGEST_FILE = 700
+LONGEST_SUBJECT = 72
+SUBJECTS_SINCE = "aa0a076ea3ca3b4554b3e08514caec895e2d4987"  # the rule is younger than the first commits
 
 # Spelled in two halves, so that this file does not name what it forbids.
 FOREIGN = [
@@ -87,15 +92,42 @@ def test_scripts_are_executable() -> None:
     assert [str(path) for path in paths if not path.stat().st_mode & 0o100] == []
 
 
+def headings(text: str) -> set[str]:
+    """The anchors that GitHub makes of a Markdown file's headings; equal headings are numbered from the second on."""
+    anchors: dict[str, int] = {}
+    for title in HEADING.findall(FENCE.sub("", text)):
+        slug = re.sub(r"[^\w\- ]", "", LINK.sub(r"\1", title).lower().strip()).replace(" ", "-")
+        anchors[slug] = anchors.get(slug, -1) + 1
+    return {f"{slug}-{number}" if number else slug for slug, last in anchors.items() for number in range(last + 1)}
+
+
+def test_headings_become_anchors() -> None:
+    """Anchors are made as GitHub makes them: lower case, without punctuation, numbered when they are repeated."""
+    text = "# One, `two`: [three](four.md)\n\n## Again\n## Again\n```sh\n# no heading\n```\n"
+    assert headings(text) == {"one-two-three", "again", "again-1"}
+
+
 def test_links_between_documents_lead_somewhere() -> None:
-    """A relative link in a Markdown file names a file that exists."""
+    """Every relative link of every Markdown file names a file that exists and, after `#`, a heading in it."""
+    pages = {name: text for name, text in tracked_texts().items() if name.endswith(".md")}
     broken = []
-    for name, text in tracked_texts().items():
-        if name.endswith(".md"):
-            for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
-                if "://" not in target and not ((ROOT / name).parent / target).exists():
-                    broken.append((name, target))
+    for name, text in pages.items():
+        for _, target in LINK.findall(text):
+            if "://" in target or target.startswith("mailto:"):
+                continue
+            file, _, anchor = target.partition("#")
+            path = (ROOT / name).parent / file if file else ROOT / name
+            known = path.exists() and (not anchor or anchor in headings(path.read_text()))
+            broken += [] if known else [(name, target)]
     assert broken == []
+
+
+def test_pages_that_are_mentioned_exist() -> None:
+    """Code, messages and comments send people to pages that are there."""
+    texts = tracked_texts()
+    mentioned = {(name, page) for name, text in texts.items() for page in re.findall(r"\bdocs/[\w-]+\.md\b", text)}
+    assert {(name, page) for name, page in mentioned if page not in texts} == set()
+    assert mentioned
 
 
 def test_every_page_is_listed() -> None:
@@ -122,3 +154,15 @@ def test_no_source_file_is_two() -> None:
         if name.endswith(".py") and (lines := text.count("\n")) > LONGEST_FILE
     }
     assert long == {}
+
+
+def too_long(subjects: str) -> list[str]:
+    return [subject for subject in subjects.splitlines() if len(subject) > LONGEST_SUBJECT]
+
+
+def test_subjects_of_commits_are_short() -> None:
+    """The subject of a commit has at most 72 characters; the why is in the body."""
+    # Without that history (a shallow clone, an exported tree) git fails and prints nothing: there is nothing to check.
+    git = ["git", "log", "--no-merges", "--format=%s", f"{SUBJECTS_SINCE}..HEAD"]
+    assert too_long(subprocess.run(git, cwd=ROOT, capture_output=True, check=False).stdout.decode()) == []
+    assert too_long(f"{'a' * 72}\n{'b' * 73}\n") == ["b" * 73]
