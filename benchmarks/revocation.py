@@ -22,8 +22,9 @@ import uvloop
 
 from benchmarks.harness.processes import raise_file_limit
 from benchmarks.harness.results import keep, machine, table
-from gateway.addressing.routing import Router, RoutingConfig
+from gateway.addressing.routing import RoutingConfig
 from gateway.gateway import Gateway
+from gateway.options import GatewayOptions
 from gateway.table import Removal, RouteTable, SandboxRoute
 from gateway.upstream.targets import Targets
 
@@ -115,7 +116,7 @@ async def measure(kind: str, connections: int) -> tuple[list[float], float]:
     routes.synced = True
     number = await loop.run_in_executor(None, ours.recv)
     routes.put(SandboxRoute(SANDBOX, "1", Targets(published={PORT: ("127.0.0.1", number)})))
-    gateway = Gateway(routes, Router(RoutingConfig(gateway=True, wildcard=b"sandbox.test")))
+    gateway = Gateway(routes, GatewayOptions(routing=RoutingConfig(gateway=True, wildcard=b"sandbox.test")))
     await gateway.listen("127.0.0.1", 0)
     ours.send(gateway.addresses[0][1])
     await loop.run_in_executor(None, ours.recv)

@@ -31,7 +31,7 @@ from benchmarks.harness.rivals import PEERS, ROUTES, SANDBOX, answering_backend,
 from benchmarks.harness.wrk import Case, Sample, read_sample
 from benchmarks.peers.gateway_server import ROUTING, fill
 from benchmarks.peers.workers_server import Nobody
-from gateway.limits import Limits
+from gateway.options import GatewayOptions
 from gateway.table import Removal, RouteTable, SandboxRoute
 from gateway.upstream.targets import Targets
 from gateway.workers.messages import Secrets, Setup
@@ -202,7 +202,7 @@ async def following() -> dict[str, Any]:
     routes = RouteTable()
     fill(routes, ROUTES, SANDBOX)
     workers = Workers(1, routes, Nobody())
-    setup = Setup((("127.0.0.1", free_port()),), 100, None, ROUTING, Limits(), (), None, {}, 1.0, 30, 2)
+    setup = Setup((("127.0.0.1", free_port()),), 100, None, GatewayOptions(routing=ROUTING), None, 1.0, 30, 2)
     began = time.perf_counter()
     taken_in = []
     async with workers.running(setup, Secrets({}, frozenset()), asyncio.Protocol):

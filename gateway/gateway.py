@@ -12,12 +12,9 @@ from collections.abc import Callable, Iterable, Mapping
 from gateway.access.api_keys import GUESSES, ApiKeys, KeyAttempts
 from gateway.access.credentials import Keyring
 from gateway.access.throttle import BURST, REFILL, FailureThrottle
-from gateway.addressing.routing import Router
-from gateway.http.forwarded import TrustedPeers
-from gateway.limits import Limits
 from gateway.memory import trimmer
 from gateway.metrics import Counters
-from gateway.proxy.access_log import AccessLog
+from gateway.options import GatewayOptions
 from gateway.proxy.client_connection import ClientConnection
 from gateway.proxy.state import ServerState
 from gateway.table import Resolver, RouteTable
@@ -35,41 +32,18 @@ class Gateway:
     def __init__(
         self,
         table: RouteTable,
-        router: Router,
+        options: GatewayOptions,
         *,
         keyring: Keyring | None = None,
-        limits: Limits | None = None,
         resolver: Resolver | None = None,
         application: Callable[[], asyncio.Protocol] | None = None,
-        trusted_proxies: Iterable[str] = (),
-        access_log: AccessLog | None = None,
-        upstream_host: bool = False,
-        standard_forwarded: bool = False,
-        proxy_protocol: bool = False,
-        proxy_needs_key: bool = False,
-        rewrite_prefix: bool = True,
-        link_cookies: bool = True,
-        referer_fallback: bool = True,
-        cors_origins: Iterable[bytes] = (),
     ) -> None:
-        self._plane = ServerState(
-            table,
-            router,
-            keyring=keyring or Keyring({}),
-            limits=limits or Limits(),
-            resolver=resolver,
-            application=application,
-            trusted=TrustedPeers(trusted_proxies),
-            access_log=access_log,
-            upstream_host=upstream_host,
-            standard_forwarded=standard_forwarded,
-            proxy_protocol=proxy_protocol,
-            proxy_needs_key=proxy_needs_key,
-            rewrite_prefix=rewrite_prefix,
-            link_cookies=link_cookies,
-            referer_fallback=referer_fallback,
-            cors_origins=frozenset(cors_origins),
-        )
+        """Serves the routes of `table`.
+
+        `keyring` holds the secrets of signed addresses, `resolver` is asked for ids that the table does not hold, and
+        requests that are for no sandbox go to `application`.
+        """
+        self._plane = ServerState(table, options, keyring=keyring, resolver=resolver, application=application)
         self._servers: list[asyncio.Server] = []
         self._started = False
 

@@ -7,12 +7,11 @@ import logging.handlers
 from collections.abc import Sequence
 
 from gateway.access.credentials import Keyring
-from gateway.addressing.routing import Router, RoutingConfig
+from gateway.addressing.routing import RoutingConfig
 from gateway.gateway import Gateway
-from gateway.limits import Limits
-from gateway.proxy.access_log import AccessLog
+from gateway.options import GatewayOptions
 from gateway.table import RouteTable
-from gateway.workers.messages import AccessLogSetup, Secrets, Setup
+from gateway.workers.messages import Secrets, Setup
 from manager.logs import ACCESS_LOGGER
 from manager.services.wiring import Services
 from manager.settings.model import Settings
@@ -21,20 +20,8 @@ from manager.workers.supervisor import share_of
 
 def build_gateway(settings: Settings, table: RouteTable, services: Services) -> Gateway:
     """The data plane of these settings."""
-    log_lines = AccessLog(settings.gateway.access_log_sample) if settings.gateway.access_log else None
     known = secrets(settings, services)
-    gateway = Gateway(
-        table,
-        Router(routing_config(settings)),
-        keyring=Keyring(known.keys),
-        limits=limits(settings),
-        resolver=services.resolver,
-        application=None,
-        trusted_proxies=trusted_proxies(settings),
-        access_log=log_lines,
-        cors_origins=cors_origins(settings),
-        **switches(settings),
-    )
+    gateway = Gateway(table, options(settings), keyring=Keyring(known.keys), resolver=services.resolver)
     gateway.set_own_keys(known.own, known.entering, known.viewers)
     gateway.share_guesses(settings.server.workers)
     return gateway
@@ -47,44 +34,31 @@ def worker_setup(settings: Settings, addresses: Sequence[tuple[str, int]]) -> Se
         addresses=tuple(addresses),
         backlog=settings.server.backlog,
         certificate=(tls.certificate, tls.key) if tls.certificate and tls.key else None,
-        routing=routing_config(settings),
-        limits=limits(settings),
-        trusted_proxies=tuple(trusted_proxies(settings)),
-        access_log=_access_log(settings),
-        switches=switches(settings),
+        options=options(settings),
+        access_log_file=_access_log_file(),
         grace=settings.server.shutdown_grace_seconds,
         log_level=logging.getLevelNamesMapping()[settings.log.level],
         processes=settings.server.workers,
-        cors_origins=cors_origins(settings),
     )
 
 
-def cors_origins(settings: Settings) -> frozenset[bytes]:
-    """Pages of which other origins the operator lets in."""
-    return frozenset(origin.encode() for origin in settings.gateway.cors_origins)
-
-
-def switches(settings: Settings) -> dict[str, bool]:
-    """What the data plane does or leaves, by the name of the gateway's option."""
-    return {
-        "upstream_host": settings.gateway.upstream_host == "upstream",
-        "standard_forwarded": settings.gateway.forwarded,
-        "proxy_protocol": settings.server.proxy_protocol,
-        "proxy_needs_key": settings.server.proxy_needs_key,
-        "rewrite_prefix": settings.gateway.rewrite_prefix,
-        "link_cookies": settings.gateway.link_cookies,
-        "referer_fallback": settings.gateway.referer_fallback,
-    }
-
-
-def limits(settings: Settings) -> Limits:
-    """The limits of one process."""
-    return share_of(settings.gateway.limits, settings.server.workers)
-
-
-def trusted_proxies(settings: Settings) -> list[str]:
-    """Whose forwarding marks are believed."""
-    return [str(network) for network in settings.server.trusted_proxies]
+def options(settings: Settings) -> GatewayOptions:
+    """What every process of the data plane is told alike."""
+    server, gateway = settings.server, settings.gateway
+    return GatewayOptions(
+        routing=routing_config(settings),
+        limits=share_of(gateway.limits, server.workers),
+        trusted_proxies=tuple(str(network) for network in server.trusted_proxies),
+        cors_origins=frozenset(origin.encode() for origin in gateway.cors_origins),
+        access_log_sample=gateway.access_log_sample if gateway.access_log else None,
+        upstream_host=gateway.upstream_host == "upstream",
+        standard_forwarded=gateway.forwarded,
+        proxy_protocol=server.proxy_protocol,
+        proxy_needs_key=server.proxy_needs_key,
+        rewrite_prefix=gateway.rewrite_prefix,
+        link_cookies=gateway.link_cookies,
+        referer_fallback=gateway.referer_fallback,
+    )
 
 
 def secrets(settings: Settings, services: Services) -> Secrets:
@@ -116,13 +90,11 @@ def _mount(address: str | None) -> bytes:
     return (slash + path.rstrip("/")).encode("ascii") if path else b""
 
 
-def _access_log(settings: Settings) -> AccessLogSetup | None:
+def _access_log_file() -> str | None:
     """Workers write to the file that this process turns over, wherever logging has put it."""
-    if not settings.gateway.access_log:
-        return None
     files = (
         handler.baseFilename
         for handler in logging.getLogger(ACCESS_LOGGER).handlers
         if isinstance(handler, logging.FileHandler)
     )
-    return AccessLogSetup(settings.gateway.access_log_sample, next(files, None))
+    return next(files, None)

@@ -12,8 +12,9 @@ import sys
 
 import uvloop
 
-from gateway.addressing.routing import Router, RoutingConfig
+from gateway.addressing.routing import RoutingConfig
 from gateway.gateway import Gateway
+from gateway.options import GatewayOptions
 from gateway.table import RouteTable, SandboxRoute
 from gateway.upstream.targets import Targets
 
@@ -32,7 +33,7 @@ async def serve(port: int, routes: int, sandbox_id: str) -> None:
     """Serves until SIGTERM."""
     table = RouteTable()
     fill(table, routes, sandbox_id)
-    gateway = Gateway(table, Router(ROUTING))
+    gateway = Gateway(table, GatewayOptions(routing=ROUTING))
     await gateway.listen("127.0.0.1", port)
     gc.collect()
     gc.freeze()

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from dataclasses import replace
 from typing import cast
 
 import uvloop
 
-from gateway.addressing.routing import Router, RoutingConfig
+from gateway.addressing.routing import RoutingConfig
 from gateway.gateway import Gateway
+from gateway.options import GatewayOptions
 from gateway.table import RouteTable, SandboxRoute
 from gateway.upstream.targets import Targets
 
@@ -41,8 +43,10 @@ async def serve(port: int, prefaced: int, sandbox_id: str) -> None:
     table = RouteTable()
     table.put(SandboxRoute(sandbox_id, "uid", Targets("127.0.0.1")))
     table.synced = True
-    plain = Gateway(table, Router(ROUTING), application=Api)
-    behind = Gateway(table, Router(ROUTING), application=Api, trusted_proxies=["127.0.0.0/8"], proxy_protocol=True)
+    options = GatewayOptions(routing=ROUTING)
+    plain = Gateway(table, options, application=Api)
+    prefaces = replace(options, trusted_proxies=("127.0.0.0/8",), proxy_protocol=True)
+    behind = Gateway(table, prefaces, application=Api)
     await behind.listen("127.0.0.1", prefaced)
     await plain.listen("127.0.0.1", port)
     ended = asyncio.Event()

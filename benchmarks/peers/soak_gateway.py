@@ -12,9 +12,10 @@ import sys
 
 import uvloop
 
-from gateway.addressing.routing import Router, RoutingConfig
+from gateway.addressing.routing import RoutingConfig
 from gateway.gateway import Gateway
 from gateway.limits import Limits
+from gateway.options import GatewayOptions
 from gateway.table import Removal, RouteState, RouteTable, SandboxRoute
 from gateway.upstream.targets import Targets
 
@@ -53,7 +54,7 @@ async def serve(port: int, backend: int, routes: int) -> None:
     commands = Commands(table, backend)
     for number in range(routes):
         commands.put(f"s{number}", "1")
-    gateway = Gateway(table, Router(ROUTING), limits=LIMITS)
+    gateway = Gateway(table, GatewayOptions(routing=ROUTING, limits=LIMITS))
     await gateway.listen("127.0.0.1", port)
     await loop.connect_read_pipe(lambda: commands, sys.stdin.buffer)
     ended = asyncio.Event()

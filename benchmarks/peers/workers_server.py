@@ -13,11 +13,10 @@ import sys
 import uvloop
 
 from benchmarks.peers.gateway_server import ROUTING, fill
-from gateway.access.credentials import Keyring
-from gateway.addressing.routing import Router
 from gateway.gateway import Gateway
 from gateway.limits import Limits
 from gateway.listener import bind
+from gateway.options import GatewayOptions
 from gateway.table import Resolution, RouteTable
 from gateway.workers.messages import Secrets, Setup
 from manager.workers.supervisor import Workers
@@ -42,10 +41,10 @@ async def serve(port: int, routes: int, sandbox_id: str, processes: int) -> None
     """Serves until SIGTERM."""
     table = RouteTable()
     fill(table, routes, sandbox_id)
-    limits = Limits(pool_max_idle=POOL)
-    setup = Setup((("127.0.0.1", port),), 2048, None, ROUTING, limits, (), None, {}, 1.0, 30, processes)
+    options = GatewayOptions(routing=ROUTING, limits=Limits(pool_max_idle=POOL))
+    setup = Setup((("127.0.0.1", port),), 2048, None, options, None, 1.0, 30, processes)
     workers = Workers(processes - 1, table, Nobody())
-    gateway = Gateway(table, Router(ROUTING), keyring=Keyring({}), limits=limits)
+    gateway = Gateway(table, options)
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     async with workers.running(setup, Secrets({}, frozenset()), asyncio.Protocol):

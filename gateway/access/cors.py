@@ -64,9 +64,9 @@ def allowed(plane: ServerState, route: SandboxRoute | None, origin: bytes) -> by
     """The lines that let pages of this origin read an answer; none when they may not."""
     rule = None if route is None else route.cors
     own = frozenset() if rule is None else rule.origins
-    if origin in plane.cors_origins or origin in own:
+    if origin in plane.options.cors_origins or origin in own:
         lines = b"Access-Control-Allow-Origin: %b\r\nAccess-Control-Allow-Credentials: true\r\n" % origin
-    elif ANY in plane.cors_origins or ANY in own:
+    elif ANY in plane.options.cors_origins or ANY in own:
         lines = b"Access-Control-Allow-Origin: *\r\n"
     else:
         return b""

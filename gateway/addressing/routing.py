@@ -96,7 +96,7 @@ class Route:
 class RoutingConfig:
     """Which forms are active. Without `gateway` only the proxy form is."""
 
-    gateway: bool
+    gateway: bool = False
     uri: bool = False
     wildcard: bytes | None = None
     """The domain of the host form: without `*.`, without port, in lower case."""

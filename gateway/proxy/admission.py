@@ -79,7 +79,7 @@ def _find(plane: ServerState, request: RequestHead, scheme: bytes) -> Route | No
 
 def _fallback(plane: ServerState, request: RequestHead, scheme: bytes) -> Route | None:
     """The sandbox whose page has asked for something outside its prefix, going by Referer or cookie."""
-    if not plane.referer_fallback or request.ingress_to is not None:
+    if not plane.options.referer_fallback or request.ingress_to is not None:
         return None
     referer, cookies = request.find(b"referer"), request.find(b"cookie")
     if referer is None and cookies is None:
@@ -106,9 +106,9 @@ def admit(
         return address if address.unsigned is None else address.unsigned
     now = time.time()
     request.may_be_framed = False
-    signature = (signed_links.entering(address) if plane.link_cookies else None) or address.signature
+    signature = (signed_links.entering(address) if plane.options.link_cookies else None) or address.signature
     held: list[Signature] = []
-    if plane.link_cookies and request.has_our_cookies and request.token is None and signature is None:
+    if plane.options.link_cookies and request.has_our_cookies and request.token is None and signature is None:
         held = _held(plane, address, request, scheme, trusted=trusted)
     used = credentials.check(
         route.access,
@@ -124,7 +124,7 @@ def admit(
         cookies=held,
     )
     request.key = None if used is None else signing.key_id(used)
-    if plane.link_cookies and request.token is None and _is_person(request):
+    if plane.options.link_cookies and request.token is None and _is_person(request):
         _leave_signature(address, request, scheme, now)
     return address
 
@@ -207,7 +207,7 @@ def check_key(plane: ServerState, request: RequestHead, client: Sender) -> str |
 
 def with_slash(plane: ServerState, address: Route, request: RequestHead, scheme: bytes) -> None:
     """Raises Detour for a browser that asks for a prefix without the slash behind it."""
-    if not plane.rewrite_prefix:
+    if not plane.options.rewrite_prefix:
         return
     location = path_prefix.slash_redirect(request.target, address.prefix)
     if location is not None and _is_person(request):

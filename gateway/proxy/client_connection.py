@@ -174,11 +174,11 @@ class ClientConnection(asyncio.Protocol):
         plane.clients.add(self)
         plane.deadlines.add(self)
         self._exchange.write = self.transport.write
-        self._phase = Phase.PREFACE if plane.proxy_protocol else Phase.HEAD
+        self._phase = Phase.PREFACE if plane.options.proxy_protocol else Phase.HEAD
         self.deadline = plane.deadlines.now + plane.limits.head_timeout + 1.0
         if counters.connections > plane.limits.max_connections:
             self._fail(TooManyConnections())
-        elif not plane.proxy_protocol:
+        elif not plane.options.proxy_protocol:
             self._arrive()
 
     def _arrive(self) -> None:

@@ -37,7 +37,7 @@ def answer_head(
     if outside or (response.origin_wide and response.find(b"service-worker-allowed") is not None):
         # A worker's script may name a scope up to here, wherever it was loaded from, and no further.
         added += b"Service-Worker-Allowed: %b/\r\n" % path
-    if not plane.rewrite_prefix:
+    if not plane.options.rewrite_prefix:
         return build_response(response, added, shared=True)
     change = partial(path_prefix.rewrite, prefix=path, host=request.host, outside=outside)
     return build_rewritten(response, added, change)

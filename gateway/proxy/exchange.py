@@ -213,7 +213,7 @@ class Exchange:
     def _miss(self, address: Route, request: RequestHead, body: bytes) -> None:
         plane = self._plane
         viewer = None
-        if plane.proxy_needs_key and address.form is admission.PROXY:
+        if plane.options.proxy_needs_key and address.form is admission.PROXY:
             viewer = admission.check_key(plane, request, self._client)  # who has none hears nothing of what exists
         if plane.table.synced:
             raise plane.missing(address.id, viewer)
@@ -245,7 +245,7 @@ class Exchange:
     def _enter(self, route: SandboxRoute, address: Route, request: RequestHead, body: bytes) -> None:
         """The route is known: may the request enter, and with which head?"""
         plane = self._plane
-        if plane.proxy_needs_key and address.form is admission.PROXY:
+        if plane.options.proxy_needs_key and address.form is admission.PROXY:
             # Before anything that is told of the sandbox: to whose key does not see it, it does not exist.
             viewer = admission.check_key(plane, request, self._client)
             if viewer is not None and route.owner != viewer:
@@ -434,7 +434,7 @@ class Exchange:
         if address is None or not (address.prefix or response.origin_wide):
             head = build_response(response, added)
         else:
-            if address.prefix and self._plane.rewrite_prefix:
+            if address.prefix and self._plane.options.rewrite_prefix:
                 added += downstream_head.mark(response, address, request, self._scheme(request))
             head = self._to_client(response, added)
         self.state = _ANSWERING  # not earlier: of a head that cannot be written the client hears in an answer of ours

@@ -24,8 +24,8 @@ from gateway.errors import (
 )
 from gateway.http.forwarded import TrustedPeers
 from gateway.http.request_ids import RequestIds
-from gateway.limits import Limits
 from gateway.metrics import Counters
+from gateway.options import GatewayOptions
 from gateway.proxy.access_log import AccessLog
 from gateway.proxy.resolve import for_removal
 from gateway.table import Resolution, Resolver, RouteState, RouteTable, SandboxRoute
@@ -52,7 +52,6 @@ class ServerState:
         "callers",
         "clients",
         "clock",
-        "cors_origins",
         "counters",
         "deadlines",
         "draining",
@@ -61,69 +60,41 @@ class ServerState:
         "ids",
         "keyring",
         "limits",
-        "link_cookies",
+        "options",
         "own_keys",
-        "proxy_needs_key",
-        "proxy_protocol",
-        "referer_fallback",
         "remembered_seconds",
         "resolver",
-        "rewrite_prefix",
         "router",
-        "standard_forwarded",
         "stream_idle",
         "table",
         "throttle",
         "trusted",
-        "upstream_host",
     )
 
     def __init__(
         self,
         table: RouteTable,
-        router: Router,
+        options: GatewayOptions,
         *,
-        keyring: Keyring,
-        limits: Limits,
+        keyring: Keyring | None = None,
         resolver: Resolver | None = None,
         application: Callable[[], asyncio.Protocol] | None = None,
-        trusted: TrustedPeers | None = None,
-        access_log: AccessLog | None = None,
-        upstream_host: bool = False,
-        standard_forwarded: bool = False,
-        proxy_protocol: bool = False,
-        proxy_needs_key: bool = False,
-        rewrite_prefix: bool = True,
-        link_cookies: bool = True,
-        referer_fallback: bool = True,
-        cors_origins: frozenset[bytes] = frozenset(),
     ) -> None:
         self.table = table
-        self.router = router
-        self.keyring = keyring
-        self.limits = limits
+        self.options = options
+        self.router = Router(options.routing)
+        self.keyring = keyring or Keyring({})
+        self.limits = limits = options.limits
         self.resolver = resolver
-        self.trusted = trusted or TrustedPeers(())
-        self.access_log = access_log
+        self.trusted = TrustedPeers(options.trusted_proxies)
+        sample = options.access_log_sample
+        self.access_log = None if sample is None else AccessLog(sample)
         self.deadlines = Deadlines()
         self.counters = Counters()
         self.callers = Callers(limits, self.counters)
         self.clients: set[Any] = set()
         self.draining = False
-        self.cors_origins = cors_origins
-        """Pages of which other origins the operator lets in, to every sandbox."""
-        self.upstream_host = upstream_host
-        """Whether sandboxes see their own address as Host, instead of the public one."""
-        self.standard_forwarded = standard_forwarded
-        """Whether the Forwarded header of RFC 7239 is sent beside the X-Forwarded ones."""
-        self.proxy_needs_key = proxy_needs_key
-        """Whether `/sandboxes/{id}/proxy/` is for holders of an API key only."""
-        self.rewrite_prefix = rewrite_prefix
-        self.link_cookies = link_cookies
-        self.referer_fallback = referer_fallback
         self.throttle = FailureThrottle()
-        self.proxy_protocol = proxy_protocol
-        """Whether clients come by way of a proxy that says who they are before the first byte."""
         self.stream_idle = limits.stream_idle_timeout or NEVER
         self.own_keys = ApiKeys()
         self.guesses = KeyAttempts()

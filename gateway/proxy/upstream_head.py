@@ -89,7 +89,7 @@ class Outgoing:
             target = _whole_path(request, address)
         if pool.prefix:
             target = pool.prefix + target
-        if self._plane.upstream_host or request.authorization is not None:
+        if self._plane.options.upstream_host or request.authorization is not None:
             # Depends on what may change between two requests: not kept.
             self._address = None
             return build_request(request, target, self._selected(request, pool), self._forwarding(request, address))
@@ -101,9 +101,9 @@ class Outgoing:
 
     def _selected(self, request: RequestHead, pool: Pool) -> bytes:
         """The client's lines where it depends on the settings which of them travel on."""
-        lines = request.passing_without(HOST) if self._plane.upstream_host else request.passing()
+        lines = request.passing_without(HOST) if self._plane.options.upstream_host else request.passing()
         lines = self._plane.own_keys.without(lines)
-        return b"Host: %b\r\n%b" % (pool.host, lines) if self._plane.upstream_host else lines
+        return b"Host: %b\r\n%b" % (pool.host, lines) if self._plane.options.upstream_host else lines
 
     def _forwarding(self, request: RequestHead, address: Route) -> bytes:
         """The lines that say where the request comes from."""
@@ -121,14 +121,14 @@ class Outgoing:
     def _own(self, host: bytes) -> bytes:
         client = self._client
         lines = forwarded_lines(client.peer, client.scheme, host)
-        if self._plane.standard_forwarded:
+        if self._plane.options.standard_forwarded:
             lines += standard_line(client.peer, client.scheme, host, None)
         return lines
 
     def _chained(self, request: RequestHead) -> bytes:
         client, sent = self._client, request.forwarded or {}
         lines = chained_lines(client.peer, client.scheme, request.host, sent)
-        if self._plane.standard_forwarded:
+        if self._plane.options.standard_forwarded:
             lines += standard_line(client.peer, client.scheme, request.host, sent.get(b"forwarded"))
         return lines
 

@@ -28,9 +28,8 @@ from typing import Any, Final
 from gateway.access.cors import CorsRule
 from gateway.access.credentials import AccessRule
 from gateway.access.quotas import QuotaRules
-from gateway.addressing.routing import RoutingConfig
 from gateway.flow import LATER, Valve, put_off
-from gateway.limits import Limits
+from gateway.options import GatewayOptions
 from gateway.table import Removal, Resolution, RouteState, SandboxRoute
 from gateway.upstream.targets import Targets
 from gateway.workers.json_codec import from_plain, to_plain
@@ -41,14 +40,6 @@ _PER_TURN: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
-class AccessLogSetup:
-    """Which share of exchanges is logged, and the file; standard output without one."""
-
-    sample: float
-    path: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class Setup:
     """What a worker needs to know before anything else; times are seconds."""
 
@@ -56,17 +47,13 @@ class Setup:
     backlog: int
     certificate: tuple[str, str] | None
     """Files of the certificate and of its key."""
-    routing: RoutingConfig
-    limits: Limits
-    trusted_proxies: tuple[str, ...]
-    access_log: AccessLogSetup | None
-    switches: Mapping[str, bool]
-    """The options of `gateway.Gateway` that are on or off, by name."""
+    options: GatewayOptions
+    access_log_file: str | None
+    """Where lines of the access log go, if it is on; standard output without one."""
     grace: float
     log_level: int
     processes: int
     """How many share the port, the first included."""
-    cors_origins: frozenset[bytes] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

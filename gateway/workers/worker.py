@@ -26,13 +26,10 @@ from typing import Final
 import uvloop
 
 from gateway.access.credentials import Keyring
-from gateway.addressing.routing import Router
 from gateway.gateway import Gateway
 from gateway.listener import Certificate, bind
-from gateway.proxy.access_log import AccessLog
 from gateway.table import Resolution, RouteTable
 from gateway.workers.messages import (
-    AccessLogSetup,
     Answer,
     Applied,
     Ask,
@@ -165,18 +162,13 @@ class Worker:
 
     def _build(self, setup: Setup) -> None:
         logging.getLogger().setLevel(setup.log_level)
+        if setup.options.access_log_sample is not None:
+            _write_access_log(setup.access_log_file)
         self._setup = setup
         gateway = Gateway(
             self._table,
-            Router(setup.routing),
-            keyring=None,
-            limits=setup.limits,
+            setup.options,
             resolver=self,
-            application=None,
-            trusted_proxies=setup.trusted_proxies,
-            access_log=_access_log(setup.access_log),
-            cors_origins=setup.cors_origins,
-            **setup.switches,
         )
         gateway.share_guesses(setup.processes)
         gateway.pass_api_through(self._door)
@@ -249,19 +241,16 @@ def _log_through(channel: Channel) -> None:
     root.addHandler(_FeedHandler(channel))
 
 
-def _access_log(setup: AccessLogSetup | None) -> AccessLog | None:
+def _write_access_log(path: str | None) -> None:
     """Lines go straight to their place: there may be many, and each is whole. The first process turns the files."""
-    if setup is None:
-        return None
     handler: logging.Handler = logging.StreamHandler(sys.stdout)
-    if setup.path is not None:
-        handler = logging.handlers.WatchedFileHandler(setup.path, encoding="utf-8")
+    if path is not None:
+        handler = logging.handlers.WatchedFileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(message)s"))
     access = logging.getLogger("gateway.access")
     access.propagate = False
     access.setLevel(logging.INFO)
     access.addHandler(handler)
-    return AccessLog(setup.sample)
 
 
 async def serve(feed: socket.socket, door: socket.socket) -> int:

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from gateway.access.credentials import AccessRule, Keyring
-from gateway.addressing.routing import Router, RoutingConfig, Signature, format_host, format_path, format_proxy
+from gateway.addressing.routing import RoutingConfig, Signature, format_host, format_path, format_proxy
 from gateway.addressing.signing import sign
 from gateway.gateway import Gateway
 from gateway.limits import Limits
+from gateway.options import GatewayOptions
 from gateway.table import RouteState, RouteTable, SandboxRoute
 from gateway.upstream.targets import Targets
 
@@ -50,13 +51,10 @@ class Stage:
         api_hosts = frozenset({plain.encode()})
         routing = RoutingConfig(gateway=True, uri=True, wildcard=domain.encode(), api_hosts=api_hosts)
         self._keyring = Keyring({KEY_ID.encode(): SECRET})
-        self.gateway = Gateway(
-            self.table,
-            Router(routing),
-            keyring=self._keyring,
-            limits=Limits(connect_budget=CONNECT_BUDGET),
-            cors_origins=cors_origins,
+        options = GatewayOptions(
+            routing=routing, limits=Limits(connect_budget=CONNECT_BUDGET), cors_origins=frozenset(cors_origins)
         )
+        self.gateway = Gateway(self.table, options, keyring=self._keyring)
         self.port = 0
 
     async def start(self) -> None:

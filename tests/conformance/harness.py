@@ -12,10 +12,11 @@ from typing import Any
 from gateway.access.cors import CorsRule
 from gateway.access.credentials import AccessRule, Keyring
 from gateway.access.quotas import QuotaRules
-from gateway.addressing.routing import Router, RoutingConfig
+from gateway.addressing.routing import RoutingConfig
 from gateway.flow import SLOW_PEER
 from gateway.gateway import Gateway
 from gateway.limits import Limits
+from gateway.options import GatewayOptions
 from gateway.proxy.client_connection import ClientConnection
 from gateway.table import Resolver, RouteState, RouteTable, SandboxRoute
 from gateway.upstream.connection import UpstreamConnection
@@ -49,13 +50,15 @@ class World:
         self.table.synced = True
         self.gateway = Gateway(
             self.table,
-            Router(ROUTING),
+            GatewayOptions(
+                routing=ROUTING,
+                limits=limits,
+                trusted_proxies=tuple(trusted),
+                proxy_protocol=proxy_protocol,
+                cors_origins=frozenset(cors_origins),
+            ),
             keyring=Keyring(keys),
-            limits=limits,
-            trusted_proxies=trusted,
-            proxy_protocol=proxy_protocol,
             resolver=resolver,
-            cors_origins=cors_origins,
         )
         self.tls = tls
         self.port = 0

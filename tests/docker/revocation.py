@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.access.credentials import AccessRule
-from gateway.addressing.routing import Router, RoutingConfig
+from gateway.addressing.routing import RoutingConfig
 from gateway.gateway import Gateway
+from gateway.options import GatewayOptions
 from gateway.table import RouteState, RouteTable, SandboxRoute
 from gateway.upstream.targets import Targets
 
@@ -107,7 +108,7 @@ async def held() -> AsyncIterator[Held]:
     outside = int(await output.readline())
     table = RouteTable()
     table.synced = True
-    gateway = Gateway(table, Router(RoutingConfig(gateway=True)))
+    gateway = Gateway(table, GatewayOptions(routing=RoutingConfig(gateway=True)))
     await gateway.listen("127.0.0.1", 0)
     made = Held(table, gateway, gateway.addresses[0][1], Targets(published={INSIDE: ("127.0.0.1", outside)}))
     made.put("1")

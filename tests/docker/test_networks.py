@@ -14,9 +14,10 @@ import docker
 import docker.errors
 import pytest
 
-from gateway.addressing.routing import Router, RoutingConfig
+from gateway.addressing.routing import RoutingConfig
 from gateway.gateway import Gateway
 from gateway.limits import Limits
+from gateway.options import GatewayOptions
 from gateway.table import RouteTable
 from gateway.upstream.targets import Target
 from manager.domain import errors
@@ -74,7 +75,8 @@ async def test_behind_the_engines_proxy(started: Started, made: Made, spec: Spec
     sandboxes = [await runtime.create(spec(entrypoint=words), print) for words in (late, ("sleep", "60"))]
     table = RouteTable()
     table.synced = True
-    gateway = Gateway(table, Router(RoutingConfig(gateway=True)), limits=Limits(connect_budget=20.0))
+    options = GatewayOptions(routing=RoutingConfig(gateway=True), limits=Limits(connect_budget=20.0))
+    gateway = Gateway(table, options)
     await gateway.listen("127.0.0.1", 0)
     try:
         answers = []

@@ -11,11 +11,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from gateway.access.credentials import Keyring
-from gateway.addressing.routing import Router, RoutingConfig
+from gateway.addressing.routing import RoutingConfig
 from gateway.errors import GatewayError
-from gateway.http.forwarded import TrustedPeers
 from gateway.limits import Limits
+from gateway.options import GatewayOptions
 from gateway.proxy.client_connection import ClientConnection
 from gateway.proxy.state import ServerState
 from gateway.table import Resolution, Resolver, RouteState, RouteTable, SandboxRoute
@@ -178,16 +177,19 @@ class World:
         trusted: Iterable[str] = (),
         resolver: Resolver | None = None,
         table: RouteTable | None = None,
+        proxy_needs_key: bool = False,
     ) -> None:
         self.limits = limits or Limits()
         self.table = table or RouteTable()
         self.table.synced = resolver is None
         self.plane = ServerState(
             self.table,
-            Router(ROUTING),
-            keyring=Keyring({}),
-            limits=self.limits,
-            trusted=TrustedPeers(trusted),
+            GatewayOptions(
+                routing=ROUTING,
+                limits=self.limits,
+                trusted_proxies=tuple(trusted),
+                proxy_needs_key=proxy_needs_key,
+            ),
             resolver=resolver,
         )
         self.plane.clock = lambda: self.plane.deadlines.now

@@ -7,8 +7,9 @@ import sys
 
 import uvloop
 
-from gateway.addressing.routing import Router, RoutingConfig
+from gateway.addressing.routing import RoutingConfig
 from gateway.gateway import Gateway
+from gateway.options import GatewayOptions
 from gateway.table import RouteTable, SandboxRoute
 from gateway.upstream.targets import Targets
 from tests.conformance.address import PORT, SANDBOX
@@ -19,7 +20,7 @@ async def serve(backend: int) -> None:
     table = RouteTable()
     table.put(SandboxRoute(SANDBOX, "1", Targets(published={PORT: ("127.0.0.1", backend)})))
     table.synced = True
-    gateway = Gateway(table, Router(RoutingConfig(gateway=True)))
+    gateway = Gateway(table, GatewayOptions(routing=RoutingConfig(gateway=True)))
     await gateway.listen("127.0.0.1", 0)
     sys.stdout.write(f"{gateway.addresses[0][1]}\n")
     sys.stdout.flush()

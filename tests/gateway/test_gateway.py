@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.access.credentials import AccessRule, Keyring
-from gateway.addressing.routing import Router, format_label
+from gateway.addressing.routing import format_label
 from gateway.addressing.signing import sign
 from gateway.gateway import Gateway
 from gateway.limits import Limits
 from gateway.listener import bind
+from gateway.options import GatewayOptions
 from gateway.table import RouteTable, SandboxRoute
 from gateway.upstream.targets import Targets
 from tests.gateway.harness import ADDRESS, PATIENCE, ROUTING
@@ -29,7 +30,7 @@ class House:
     def __init__(self) -> None:
         self.table = RouteTable()
         self.table.synced = True
-        self.gateway = Gateway(self.table, Router(ROUTING), limits=Limits(connect_budget=0))
+        self.gateway = Gateway(self.table, GatewayOptions(routing=ROUTING, limits=Limits(connect_budget=0)))
         self.accepted: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
         self._writers: list[asyncio.StreamWriter] = []
         self._server: asyncio.Server | None = None
@@ -162,7 +163,7 @@ async def test_stop_without_drain(house: House) -> None:
 
 async def test_stop_before_start() -> None:
     """A gateway that never listened may be stopped all the same, twice."""
-    gateway = Gateway(RouteTable(), Router(ROUTING), keyring=Keyring({}))
+    gateway = Gateway(RouteTable(), GatewayOptions())
     await gateway.stop()
     await gateway.stop()
 

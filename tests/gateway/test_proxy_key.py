@@ -55,8 +55,7 @@ def test_a_key_that_sees_its_own(owner: str, *, sees: bool, end: Removal | None)
 
 
 def locked() -> World:
-    world = World()
-    world.plane.proxy_needs_key = True
+    world = World(proxy_needs_key=True)
     world.plane.own_keys = ApiKeys([b"k1", b"k2", b"look"], [b"k1", b"k2"])
     world.stock()
     return world

@@ -13,10 +13,10 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from gateway.access.credentials import Keyring
-from gateway.addressing.routing import Router, RoutingConfig
+from gateway.addressing.routing import RoutingConfig
 from gateway.gateway import Gateway
 from gateway.limits import Limits
+from gateway.options import GatewayOptions
 from gateway.table import Removal, Resolution, RouteState, RouteTable, SandboxRoute
 from gateway.upstream.targets import Targets
 from gateway.workers.messages import Secrets, Setup
@@ -29,13 +29,13 @@ PATIENCE = 15.0
 """Starting a Python on a busy machine takes its time."""
 API_HOST = "api.test"
 ROUTING = RoutingConfig(gateway=True, uri=False, wildcard=b"sandbox.test", api_hosts=frozenset({API_HOST.encode()}))
-LIMITS = Limits(connect_budget=0.0)
+OPTIONS = GatewayOptions(routing=ROUTING, limits=Limits(connect_budget=0.0))
 NO_SECRETS = Secrets({}, frozenset())
 
 
 def setup_for(port: int) -> Setup:
     """Workers on 127.0.0.1."""
-    return Setup((("127.0.0.1", port),), 100, None, ROUTING, LIMITS, (), None, {}, 5.0, 20, 2)
+    return Setup((("127.0.0.1", port),), 100, None, OPTIONS, None, 5.0, 20, 2)
 
 
 class Knowing:
@@ -75,7 +75,7 @@ class Crew:
         self.table.synced = True
         self.knowing = Knowing(self.table)
         self.workers = Workers(count, self.table, self.knowing, watch_seconds=watch_seconds)
-        self.gateway = Gateway(self.table, Router(ROUTING), keyring=Keyring({}), limits=LIMITS)
+        self.gateway = Gateway(self.table, OPTIONS)
         self.backend = Backend()
         self.backend_port = 0
         self.clients: list[Client] = []

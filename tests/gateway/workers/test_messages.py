@@ -15,11 +15,11 @@ from gateway.access.quotas import QuotaRules
 from gateway.addressing.routing import RoutingConfig
 from gateway.limits import Limits
 from gateway.metrics import Counters
+from gateway.options import GatewayOptions
 from gateway.table import Removal, Resolution, RouteState
 from gateway.upstream.targets import Targets
 from gateway.workers.json_codec import from_plain, to_plain
 from gateway.workers.messages import (
-    AccessLogSetup,
     Answer,
     Applied,
     Ask,
@@ -46,11 +46,15 @@ SETUP = Setup(
     addresses=(("127.0.0.1", 80), ("::1", 80)),
     backlog=5,
     certificate=("chain.pem", "key.pem"),
-    routing=RoutingConfig(gateway=True, uri=True, wildcard=b"sandbox.test", api_hosts=frozenset({b"api.test"})),
-    limits=Limits(max_connections=7, head_timeout=0.5),
-    trusted_proxies=("10.0.0.0/8",),
-    access_log=AccessLogSetup(0.5, None),
-    switches={"upstream_host": True, "proxy_protocol": False},
+    options=GatewayOptions(
+        routing=RoutingConfig(gateway=True, uri=True, wildcard=b"sandbox.test", api_hosts=frozenset({b"api.test"})),
+        limits=Limits(max_connections=7, head_timeout=0.5),
+        trusted_proxies=("10.0.0.0/8",),
+        cors_origins=frozenset({b"https://app.test"}),
+        access_log_sample=0.5,
+        upstream_host=True,
+    ),
+    access_log_file=None,
     grace=2.5,
     log_level=20,
     processes=2,

@@ -26,10 +26,10 @@ from gateway.addressing.routing import RoutingConfig, format_label
 from gateway.addressing.signing import sign
 from gateway.limits import Limits
 from gateway.listener import bind
+from gateway.options import GatewayOptions
 from gateway.table import Removal, Resolution, RouteState
 from gateway.upstream.targets import Targets
 from gateway.workers.messages import (
-    AccessLogSetup,
     Answer,
     Applied,
     Ask,
@@ -58,11 +58,11 @@ SETUP = Setup(
     addresses=(),
     backlog=100,
     certificate=None,
-    routing=RoutingConfig(gateway=True, uri=False, wildcard=DOMAIN.encode(), api_hosts=frozenset({b"api.test"})),
-    limits=Limits(connect_budget=0.0),
-    trusted_proxies=(),
-    access_log=None,
-    switches={},
+    options=GatewayOptions(
+        routing=RoutingConfig(gateway=True, uri=False, wildcard=DOMAIN.encode(), api_hosts=frozenset({b"api.test"})),
+        limits=Limits(connect_budget=0.0),
+    ),
+    access_log_file=None,
     grace=5.0,
     log_level=20,
     processes=2,
@@ -268,7 +268,8 @@ async def test_guesses_are_counted_together(fed: Fed) -> None:
 async def test_access_log(fed: Fed, tmp_path: Path) -> None:
     """A worker writes its lines into the file of all, and follows when the file is turned over."""
     path = tmp_path / "access.log"
-    await fed.serve(fed.put(), setup=replace(SETUP, access_log=AccessLogSetup(1.0, str(path))))
+    options = replace(SETUP.options, access_log_sample=1.0)
+    await fed.serve(fed.put(), setup=replace(SETUP, options=options, access_log_file=str(path)))
     await fed.get()
     await fed.until(lambda: path.exists() and path.read_text() != "")
     path.rename(tmp_path / "access.log.1")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import os
 import signal
 import subprocess
@@ -16,18 +15,15 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from gateway.gateway import Gateway
 from gateway.limits import Limits
 from gateway.metrics import Counters
 from gateway.table import Removal, RouteState
 from gateway.workers.messages import Secrets
-from manager.gateway_options import switches
 from manager.process import bind_alone
 from manager.workers.supervisor import share_of
 from tests.conformance.wire import Peer
 from tests.manager import crew as crew_program
 from tests.manager.crew import PATIENCE, Crew, working
-from tests.manager.harness import settings_of
 from tests.server_process import free_port, wait_until
 
 pytestmark = pytest.mark.timeout(60)
@@ -198,12 +194,6 @@ async def test_new_secrets_reach_all_and_those_that_come(crew: Crew) -> None:
     for client in await crew.one_each(2):
         await client.ask(b"GET / HTTP/1.1\r\nHost: x\r\n%b\r\n\r\n" % line)
         assert crew.backend.seen[-1].all(b"authorization") == []
-
-
-def test_every_switch_is_told() -> None:
-    """What the gateway can be told to do or leave, worker processes are told as well."""
-    options = inspect.signature(Gateway).parameters.values()
-    assert switches(settings_of()).keys() == {one.name for one in options if isinstance(one.default, bool)}
 
 
 async def test_drain(crew: Crew) -> None:
