@@ -1,7 +1,7 @@
 """Object-storage volumes: a bucket mounted on this host by `ossfs` or `ossfs2`, and bound into one sandbox.
 
 Every sandbox gets mounts of its own, below a folder with its id: credentials of one request never open a mount for
-another, nothing has to be counted, and what a killed server leaves is found by the names of the folders alone.
+another, no reference counts are kept, and what a killed server leaves is found by the names of the folders alone.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ MOUNT_FAILED = "VOLUME::OSSFS_MOUNT_FAILED"
 UNMOUNT_FAILED = "VOLUME::OSSFS_UNMOUNT_FAILED"
 NOT_OFFERED = "SANDBOX::API_NOT_SUPPORTED"
 LIMIT = 30.0
-"""Seconds for one mount, and for one try to take it back."""
+"""Timeout in seconds of one mount, and of one attempt to unmount."""
 LOOK_EVERY = 0.05
-"""Seconds between two looks at whether the mount is there."""
+"""Seconds between two checks for the mount."""
 UNMOUNTS = (("fusermount", "-u"), ("umount",), ("umount", "-l"))
-"""What takes a mount back: tried in this order, the last one also when somebody still uses it."""
+"""Commands that unmount, tried in this order; the last one works on a busy mount too."""
 _PASSED_ON = ("PATH", "HOME", "LANG")
-"""The variables that the programs get; the server's own may hold keys."""
+"""The environment variables of the mount programs; the server's own may hold keys."""
 
 
 class Buckets:
-    """Mounts buckets and takes them back."""
+    """Mounts and unmounts buckets."""
 
     def __init__(self, root: str, instance: str, *, local: bool) -> None:
-        """`local` says whether the Engine sees the file system that we see."""
+        """`local`: the Engine and this process share one file system."""
         self.folder = os.path.join(root, instance)
         self.local = local
 
     def check(self, volume: VolumeMount) -> None:
-        """Raises Invalid where no mount of ours would be seen by the Engine."""
+        """Raises Invalid where the Engine would not see a mount of this process."""
         if not self.local:
             message = f"volumes[{volume.name}].ossfs: needs a server beside the Engine, in no container."
             raise errors.Invalid(NOT_OFFERED, message)
@@ -80,7 +80,7 @@ class Buckets:
         return {"Type": "bind", "Source": path, "Target": volume.mount_path, "ReadOnly": volume.read_only}
 
     async def release(self, sandbox_id: str) -> None:
-        """Takes back all mounts of one sandbox; none is fine, one that stays is logged and tried at the next start."""
+        """Unmounts everything of one sandbox; a failure is logged and retried at the next start."""
         folder = os.path.join(self.folder, sandbox_id)
         if sandbox_id not in self.owners():
             return
@@ -92,7 +92,7 @@ class Buckets:
             os.rmdir(folder)
         except OSError as error:
             log.warning("%s: %s stays: %s", UNMOUNT_FAILED, folder, error.strerror)
-        with contextlib.suppress(OSError):  # others have buckets
+        with contextlib.suppress(OSError):  # other sandboxes have buckets
             os.rmdir(self.folder)
 
     def owners(self) -> dict[str, float]:
@@ -104,12 +104,12 @@ class Buckets:
             return {}
 
     def places(self) -> tuple[str, ...]:
-        """Where on this host other sandboxes' buckets are: no volume of a host's directory may hold it."""
+        """The folder on this host that holds all sandboxes' buckets; no `host` volume may contain it."""
         return (self.folder,) if os.path.isdir(self.folder) else ()
 
 
 def mount_command(source: BucketVolume, prefix: str | None, path: str, secrets: str) -> tuple[list[str], str]:
-    """The command that mounts, and what the file `secrets` has to say for it."""
+    """The mount command, and the content of the file `secrets` that it reads."""
     prefix = posixpath.normpath(prefix) if prefix else ""
     if source.version == "1.0":
         bucket = f"{source.bucket}:/{prefix}" if prefix else source.bucket
@@ -129,7 +129,7 @@ def mount_command(source: BucketVolume, prefix: str | None, path: str, secrets: 
 
 
 def mounted_below(folder: str) -> list[str]:
-    """What is mounted below a folder, deepest first; a mount whose program has died counts, though nobody can enter."""
+    """Mount points below a folder, deepest first; one whose program has died counts, though it cannot be read."""
     points = [_plain(line.split()[4]) for line in Path("/proc/self/mountinfo").read_text("utf-8").splitlines()]
     return sorted((point for point in points if point.startswith(folder + "/")), reverse=True)
 
@@ -144,7 +144,7 @@ def _write_private(path: str, text: str) -> None:
 
 
 class _ProgramFailed(Exception):
-    """Raised when a program cannot be run or ends badly; what it said is in `said`."""
+    """Raised when a program cannot be run or fails; its output is in `said`."""
 
     def __init__(self, said: str) -> None:
         super().__init__(said)
@@ -182,7 +182,7 @@ async def _run(argv: Sequence[str], folder: str) -> None:
 
 async def _until_mounted(path: str) -> None:
     """The program may go on mounting in the background; without its mount the sandbox would get a plain directory."""
-    while path not in mounted_below(os.path.dirname(path)):  # noqa: ASYNC110 - the kernel announces nothing to us
+    while path not in mounted_below(os.path.dirname(path)):  # noqa: ASYNC110 - the kernel sends no event for a mount
         await asyncio.sleep(LOOK_EVERY)
 
 

@@ -1,13 +1,13 @@
-"""Whose calls come out of a sandbox: of any sandbox on this Engine, whichever server made it.
+"""Recognises API calls that come from inside a sandbox: of any sandbox on this Engine, of whichever server.
 
 Networks made for sandboxes carry a label, and every address in them counts. Elsewhere, on the Engine's bridge or a
-network of the operator's, programs live that may call, so there the addresses of labelled containers count, one by one.
-Both are learned from a list at each connection and from the events of networks after that: a list of networks for each
-that comes or goes, a look at each container that joins one without the label. Nothing is asked when a call comes in.
+network of the operator's, other programs run that may call, so there only the addresses of labelled containers count.
+Both are read from a list at each connection and from network events after that: networks are listed again when one is
+created or removed, a container is inspected when it joins one without the label. An API call makes no Engine call.
 
-An address can also be a detour. Where a port of this server's own container is published for everybody, the Engine's
-proxy for it connects as the gateway of the container's network, whoever was behind it. Sandboxes of a rootless Engine
-or one in a virtual machine come as this machine, those of a remote Engine as the machine it runs on.
+The source address can also be translated. Where a port of this server's own container is published on all interfaces,
+`docker-proxy` connects from the gateway address of the container's network, whatever the client. Calls from sandboxes
+of a rootless Engine or one in a virtual machine come from this machine's address, of a remote Engine from its host's.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 """Seconds between two attempts to reach the Engine."""
 OVERLAP = 3.0
-"""Seconds of events asked for again at each start, for clocks that differ a little."""
+"""Seconds of events requested again at each start, to allow for clock skew."""
 
 
 class Callers:
     """Knows the addresses that code in sandboxes calls from."""
 
     def __init__(self, calls: Calls, *, is_own_machine: Callable[[str], bool]) -> None:
-        """`is_own_machine` says whether sandboxes come as this address because it is one of this machine's."""
+        """`is_own_machine(address)`: calls from sandboxes have this address because it is one of this machine's."""
         self._calls = calls
         self._is_own_machine = is_own_machine
         self._networks: dict[str, tuple[Subnet, ...]] = {}
         self._joined: dict[tuple[str, str], frozenset[str]] = {}
         self._task: asyncio.Task[None] | None = None
         self.detours: frozenset[str] = frozenset()
-        """Addresses of others behind which a sandbox may be."""
+        """Addresses of other hosts and gateways that sandboxes' calls may come from."""
 
     def __contains__(self, address: str) -> bool:
         try:
@@ -72,7 +72,7 @@ class Callers:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
-        """What is known stays known while the Engine is away; the watch of containers is what tells of that."""
+        """Known addresses are kept while the Engine is unreachable; the container watcher reports that."""
         pause = FIRST_PAUSE
         while True:
             began = time.monotonic()
@@ -81,7 +81,7 @@ class Callers:
             except errors.ManagerError as error:
                 log.debug("the networks of the Docker Engine are not watched: %s", error.message)
             except Exception:
-                log.exception("watching the networks of the Docker Engine failed in a way nobody thought of")
+                log.exception("unexpected error in the Docker network watcher")
             pause = FIRST_PAUSE if time.monotonic() - began > LONGEST_PAUSE else min(pause * 2, LONGEST_PAUSE)
             await asyncio.sleep(pause * random.uniform(0.5, 1))
 
@@ -123,7 +123,7 @@ class Callers:
                 self._join(container, details)
 
     def _join(self, container: str, details: Json) -> None:
-        """Whose these addresses were they are no longer, also where nobody told that the one before has left."""
+        """Removes these addresses from their previous containers, also where the disconnect event was missed."""
         here = {(container, name): found for name, found in joined(details) if name not in self._networks}
         taken = frozenset().union(*here.values())
         kept = {place: found for place, found in self._joined.items() if not found & taken}

@@ -1,7 +1,7 @@
-"""Which sandboxes there are: one list call, plus an inspect for each container that changed since the last look.
+"""Cache of this server's containers: one list call, plus an inspect for each container that changed since the last.
 
-A list entry tells neither when a container was started nor how it ended, so details are kept by container and looked
-up again only when the entry's fingerprint changes or an event says that something happened.
+A list entry holds neither start time nor exit code, so inspected details are cached by container and inspected again
+only when the entry's fingerprint changes or an event arrives for it.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ class ContainerCache:
     """Knows the sandboxes of one instance."""
 
     def __init__(self, calls: Calls, instance: str, legacy: Legacy | None, view: DialView) -> None:
-        """`legacy` reads sandboxes without an owner, which are then ours too; None leaves them alone."""
+        """`legacy` reads sandboxes without an instance label, which then belong to this server; None ignores them."""
         self._calls = calls
         self.instance = instance
         self._legacy = legacy
         self._view = view
         self._known: dict[str, tuple[object, Sandbox]] = {}
-        self._starved: set[str] = set()  # sandboxes in which a process was killed for want of memory
+        self._starved: set[str] = set()  # sandboxes with an `oom` event
         self.claims: dict[str, dict[str, str]] = {}
         """Sandbox id → labels, for containers that were taken from a pool: their own labels could not change."""
 
@@ -55,14 +55,14 @@ class ContainerCache:
         return [] if self._legacy else [f"{INSTANCE}={self.instance}"]
 
     def owns(self, labels: dict[str, str]) -> bool:
-        """Whether a container with these labels is ours: by instance, or by nobody's if we take those over."""
+        """Whether a container with these labels is ours: by instance, or without one if those are adopted."""
         owner = labels.get(INSTANCE)
         if not labels.get(ID) and not labels.get(SIDECAR_FOR):
             return False
         return owner == self.instance or (not owner and self._legacy is not None)
 
     async def entries(self) -> Listed:
-        """What is there this moment, as list entries."""
+        """The current containers, as list entries."""
         listed = await self._calls.list_containers([f"{INSTANCE}={self.instance}"])
         if self._legacy:
             for label in (ID, SIDECAR_FOR):
@@ -72,7 +72,7 @@ class ContainerCache:
         return Listed(sandboxes, sidecars)
 
     async def all(self, *, fresh: bool = False) -> tuple[Sandbox, ...]:
-        """Every sandbox; `fresh` trusts nothing that was known before."""
+        """Every sandbox; `fresh` ignores the cache."""
         listed = await self.entries()
         if fresh:
             self._known.clear()
@@ -97,7 +97,7 @@ class ContainerCache:
         return await self._read(details)
 
     def is_stock(self, sandbox_id: str, labels: dict[str, str]) -> bool:
-        """Whether a container waits in a pool: made, and nobody's sandbox yet."""
+        """Whether a container is an unclaimed one of a warm pool."""
         return bool(labels.get(POOL)) and sandbox_id not in self.claims
 
     def facts(self, details: Json) -> Facts:
@@ -127,14 +127,14 @@ class ContainerCache:
         return None
 
     def note_event(self, sandbox_id: str, action: str) -> None:
-        """Takes note of what an Engine before 23 tells by an event alone: that memory ran out inside a live sandbox."""
+        """Records an `oom` event: Engines before 23 report it only as an event, not in the container's state."""
         if action == "oom":
             self._starved.add(sandbox_id)
         elif action in ("start", "destroy"):
             self._starved.discard(sandbox_id)
 
     def forget(self, sandbox_id: str) -> None:
-        """Makes the next list look at this sandbox again."""
+        """Invalidates the entry of this sandbox: the next list inspects it again."""
         self._known.pop(sandbox_id, None)
 
     def _is(self, details: Json, sandbox_id: str) -> bool:

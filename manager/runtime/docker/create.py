@@ -51,12 +51,12 @@ API_NOT_SUPPORTED = "SANDBOX::API_NOT_SUPPORTED"
 OTHER_PLATFORM = "SNAPSHOT::INVALID_RESTORE_CONFIG"
 SNAPSHOT_GONE = "SNAPSHOT::NOT_FOUND"
 PORT_ATTEMPTS = 8
-"""Containers made before the ports of the range count as taken."""
+"""Attempts to create the container with other ports before the range counts as exhausted."""
 PUBLISHED = (EXECD_PORT, HTTP_PORT)
 
 
 class Abandoned(errors.ManagerError):
-    """Raised inside a create that nobody waits for any more."""
+    """Raised inside a create whose caller has cancelled it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Tools:
 
 
 def check(spec: SandboxSpec, profile: Profile, volumes: Volumes, egress: Egress) -> None:
-    """Raises Invalid, Forbidden or Unsupported for whatever spec and configuration alone rule out. Calls nobody."""
+    """Raises Invalid, Forbidden or Unsupported for what spec and configuration alone rule out. No I/O."""
     if not spec.image:
         raise errors.Invalid(INVALID, "image: a sandbox needs an image.")
     if spec.snapshot_id is None and names_snapshot(spec.image):
@@ -110,11 +110,11 @@ class Creation:
         self._abandoned = False
 
     def abandon(self) -> None:
-        """The caller has gone: stop at the next step and take everything back."""
+        """The caller has cancelled: stop at the next step and roll back."""
         self._abandoned = True
 
     async def run(self, doom: Callable[[str], None]) -> str:
-        """The id of the started container. `doom` is told when what was made could not be taken back."""
+        """The id of the started container. `doom` is called when the rollback failed."""
         try:
             container_id = await self._steps()
             self._go_on()
@@ -194,7 +194,7 @@ class Creation:
         return await self._start(policed, kit, {})
 
     async def _prepare(self) -> tuple[Choice, Kit, tuple[str, str]]:
-        """Network, execd and image, at once; the first failure is the answer."""
+        """Network, execd and image, concurrently; the first failure is raised."""
         tools = self._tools
         try:
             async with asyncio.TaskGroup() as group:
@@ -221,7 +221,7 @@ class Creation:
         return image, ""
 
     def _publish_on(self, choice: Choice) -> str | None:
-        """The address ports are published on; None when they need not be. Raises Failed if we could not dial them."""
+        """The address ports are published on; None when they need not be. Raises Failed where none could be dialled."""
         asked, seen = self._tools.profile.publish_on, self._tools.topology
         if choice.shared:
             return None
@@ -235,7 +235,7 @@ class Creation:
     async def _with_ports(
         self, host: str | None, inside: Sequence[int], step: Callable[[Mapping[int, tuple[str, str]]], Awaitable[T]]
     ) -> T:
-        """What `step` makes with published ports; a port that somebody took since we looked means other ports."""
+        """What `step` makes with published ports; a port that was taken in the meantime is replaced by another."""
         if host is None:
             return await step({})
         attempt = 1

@@ -1,8 +1,8 @@
 """The egress sidecar: a container that owns a sandbox's network, enforces its policy, and starts before it.
 
-The sandbox joins the sidecar's network without the right to change it. Sidecar and sandbox share one volume at execd's
-usual folder, which is why such sandboxes get execd as a copy. Everything is labelled with the sandbox's id, so it is
-found and removed whatever happens in between.
+The sandbox joins the sidecar's network namespace without the capability to change it. Sidecar and sandbox share one
+volume at execd's usual folder, which is why such sandboxes get execd as a copy. Everything is labelled with the
+sandbox's id, so it is found and removed whatever happens in between.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ AUTH_HEADER = "OPENSANDBOX-EGRESS-AUTH"
 PORTS = (EXECD_PORT, HTTP_PORT, EGRESS_PORT)
 _TOKEN_BYTES = 24
 _POLL = 0.1
-"""Seconds between two looks at a sidecar that is coming up."""
+"""Seconds between two readiness probes of a starting sidecar."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Egress:
         check_policy(spec, self._profile, self._settings)
 
     async def start(self, spec: SandboxSpec, wiring: Wiring, undo: Undo, progress: Progress) -> Sidecar:
-        """A sidecar that enforces the policy already. Raises Failed when it does not get ready in time."""
+        """Starts a sidecar; returns once it enforces the policy. Raises Failed when it is not ready in time."""
         image = await self._pull(progress)
         upstreams = await self._resolvers.find(image)
         plan = Plan(secrets.token_urlsafe(_TOKEN_BYTES), upstreams, program_of(image))
@@ -90,13 +90,13 @@ class Egress:
         return Sidecar(container_id, plan.token)
 
     async def remove(self, sandbox_id: str) -> None:
-        """Removes the sidecar of a sandbox and what they shared; none is fine."""
+        """Removes the sidecar of a sandbox and their shared volume; a missing one is no error."""
         details = await self._calls.inspect_container(sidecar_name(sandbox_id))
         if details is not None and (details["Config"].get("Labels") or {}).get(labels.SIDECAR_FOR) == sandbox_id:
             await self._calls.remove_container(details["Id"])
 
     async def _pull(self, progress: Progress) -> dict[str, Any]:
-        """The caller did not choose this image, so what is wrong with it is not the caller's."""
+        """The caller did not choose this image, so its failures are the server's errors, not the caller's."""
         image = str(self._settings.image)
         try:
             return await self._images.ensure(image, platform=None, auth=None, progress=progress)
@@ -110,7 +110,7 @@ class Egress:
         await self._calls.create_volume(name, owner)
 
     async def _run(self, spec: SandboxSpec, wiring: Wiring, plan: Plan, name: str) -> str:
-        """Without IPv6 if configured so; a kernel that has no such switch has no IPv6 to switch off."""
+        """With IPv6 disabled by sysctl if so configured; a kernel without that sysctl has no IPv6 to disable."""
         ipv6 = not self._settings.disable_ipv6
         try:
             return await self._run_with(spec, wiring, plan, name, ipv6=ipv6)
@@ -122,7 +122,7 @@ class Egress:
         return await self._run_with(spec, wiring, plan, name, ipv6=True)
 
     async def _run_with(self, spec: SandboxSpec, wiring: Wiring, plan: Plan, name: str, *, ipv6: bool) -> str:
-        """The Engine refuses a switch it does not know at once, its runtime one the kernel does not have at start."""
+        """The Engine refuses an unknown sysctl at create, the OCI runtime one that the kernel lacks at start."""
         body = sidecar_body(spec, self._profile, self._settings, wiring, plan, ipv6=ipv6)
         try:
             container_id = await self._calls.create_container(name, body)
@@ -135,7 +135,7 @@ class Egress:
         limit = self._settings.readiness_timeout_seconds
         try:
             async with asyncio.timeout(limit), aiohttp.ClientSession() as session:
-                while not await self._ready(session, container_id, token):  # noqa: ASYNC110 - it announces nothing
+                while not await self._ready(session, container_id, token):  # noqa: ASYNC110 - it sends no event when it is ready
                     await asyncio.sleep(_POLL)
         except TimeoutError:
             message = f"Egress sidecar did not become ready within {limit:g}s for sandbox {sandbox_id}."

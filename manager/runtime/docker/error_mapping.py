@@ -1,4 +1,4 @@
-"""What a refusal of the Engine means to whoever asked for a sandbox. Pure."""
+"""Maps errors of the Engine to errors for the caller of a create. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REFUSALS = (
     errors.Forbidden,
     errors.Unsupported,
 )
-"""What the Engine says of the thing it was asked for; the other kinds are about the Engine itself."""
+"""Errors about the requested object; the other kinds are about the Engine itself."""
 _LIMITS = (
     ("range of cpus", "resourceLimits.cpu", None),
     ("cpu.cfs_quota_us", "resourceLimits.cpu", "its kernel refuses this share of the CPU"),
@@ -49,7 +49,7 @@ NO_SUCH_ADDRESS = (
 
 
 def start_error(error: errors.ManagerError) -> errors.ManagerError:
-    """A refused create or start of a container; one whose copy of execd failed has said so already."""
+    """Maps a failed create or start of a container; a failed copy of execd has its own error already."""
     if error.code in (COPY_FAILED, DISK_FULL):
         return error
     text = said(error)

@@ -1,7 +1,7 @@
-"""Watching the Engine: open the event stream, list, follow; on any break start over. Never gives up, is never trusted.
+"""The Engine's watcher: open the event stream, list, follow; on any error reconnect and list again. Never gives up.
 
-The stream is opened before the list is taken, so nothing can happen unseen between them, and an event is only a hint:
-what it is about is looked at again, and that is what gets told. Several events about one sandbox become one look.
+The stream is opened before the list is taken, so no change between them is missed. An event is only a hint: its
+container is inspected, and the result is reported. Several events of one sandbox become one inspect.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ Json = dict[str, Any]
 
 KINDS = ("start", "die", "pause", "unpause", "oom", "health_status", "destroy")
 OVERLAP = 3.0
-"""Seconds of events asked for again at each start: for clocks that differ a little; a repeated hint costs one look."""
+"""Seconds of events requested again at each start, to allow for clock skew; a repeated event costs one inspect."""
 PING_EVERY = 5.0
-"""Seconds between two signs of life; an Engine that hangs sends no events and closes nothing."""
+"""Seconds between two pings; an Engine that hangs sends no events and closes no stream."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 """Seconds between two attempts to reach the Engine."""
 
 
 class Watch:
-    """Keeps whoever listens in step with the Engine."""
+    """Reports the Engine's sandboxes and every change to a listener."""
 
     def __init__(
         self, calls: Calls, cache: ContainerCache, tidy: Callable[[], Awaitable[None]], stock: Callable[[], None]
     ) -> None:
-        """`tidy` is called before each list, so leftovers are never told; `stock` when a pooled container changes."""
+        """`tidy` is called before each list, so garbage is never reported; `stock` when a pooled container changes."""
         self._stock = stock
         self._calls = calls
         self._cache = cache
@@ -61,7 +61,7 @@ class Watch:
         self._task = asyncio.get_running_loop().create_task(self._run(), name="docker-watch")
 
     async def stop(self) -> None:
-        """Ends; nothing is told any more."""
+        """Stops; nothing is reported any more."""
         tasks = [task for task in (self._task, *self._looks.values()) if task is not None]
         for task in tasks:
             task.cancel()
@@ -69,7 +69,7 @@ class Watch:
 
     @contextlib.contextmanager
     def deleting(self, sandbox_id: str) -> Iterator[None]:
-        """While we delete a sandbox ourselves its departure is told as that."""
+        """While this server deletes a sandbox, its removal is reported with that reason."""
         self._deleting.add(sandbox_id)
         try:
             yield
@@ -77,7 +77,7 @@ class Watch:
             asyncio.get_running_loop().call_later(OVERLAP, self._deleting.discard, sandbox_id)
 
     def looked_at(self, sandbox_id: str) -> None:
-        """Somebody has an answer that is newer than what a look under way may come back with: it looks once more."""
+        """The caller knows a newer state than an inspect in progress may return: that one is repeated."""
         looking = self._looks.get(sandbox_id)
         if looking is not None and not looking.done():
             self._again.add(sandbox_id)
@@ -91,7 +91,7 @@ class Watch:
             except errors.ManagerError as error:
                 reason = error.message
             except Exception:
-                log.exception("watching the Docker Engine failed in a way nobody thought of")
+                log.exception("unexpected error in the Docker event watcher")
                 reason = "watching the Docker Engine failed"
             if self.trouble is None or not self._has_begun:
                 self._sink(OutOfSync(reason))
@@ -100,7 +100,7 @@ class Watch:
             await asyncio.sleep(pause * random.uniform(0.5, 1))
 
     async def _session(self) -> None:
-        """One stream from its opening to its end, which always raises."""
+        """Follows one stream from its opening to its end, which always raises."""
         since = time.time() - OVERLAP
         feed = await self._calls.events(since=since, labels=self._cache.watched_labels, kinds=KINDS)
         self._cut = feed.close
@@ -121,7 +121,7 @@ class Watch:
         raise errors.Unavailable("DOCKER::EVENTS_ENDED", "The event stream of the Docker Engine ended.")
 
     async def _pulse(self, feed: Feed[Json]) -> None:
-        """Cuts the stream when the Engine shows no sign of life."""
+        """Closes the stream when the Engine does not answer pings."""
         with contextlib.suppress(errors.ManagerError):
             while True:
                 await asyncio.sleep(PING_EVERY)
@@ -142,7 +142,7 @@ class Watch:
         self._cache.forget(sandbox_id)
         self._again.add(sandbox_id)
         looking = self._looks.get(sandbox_id)
-        if looking is None or looking.done():  # one that is done has seen its last hint, even before it is forgotten
+        if looking is None or looking.done():  # a finished one handles no further event
             task = asyncio.get_running_loop().create_task(self._look(sandbox_id))
             self._looks[sandbox_id] = task
             task.add_done_callback(lambda done: self._looked(sandbox_id, done))
@@ -151,8 +151,8 @@ class Watch:
         if self._looks.get(sandbox_id) is task:
             del self._looks[sandbox_id]
         if not task.cancelled() and task.exception() is not None:
-            log.warning("could not look at sandbox %s after an event: %s", sandbox_id, task.exception())
-            self._cut()  # what happened must not be missed: list again
+            log.warning("could not inspect sandbox %s after an event: %s", sandbox_id, task.exception())
+            self._cut()  # the change must not be missed: list again
 
     async def _look(self, sandbox_id: str) -> None:
         while sandbox_id in self._again:

@@ -1,9 +1,9 @@
 """execd in every sandbox: a read-only volume filled once per execd image, or a copy into the container.
 
 The volume is mounted, so a create costs nothing for it; the copy is for sandboxes that write to execd's folder and for
-Engines that have no volumes to give. The volume is named after the image, so all servers of an Engine share it and a
-new image gets a new one; it goes when its image has gone. It is filled through a container that never runs and whose
-name is the lock; the last file written marks it complete, because whoever fills it may be killed half-way.
+Engines without volumes. The volume is named after the image, so all servers of an Engine share it and a new image gets
+a new one; it is removed after its image. It is filled through a container that never runs and whose name is the lock;
+the last file written marks it complete, because the server that fills it may be killed half-way.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ WELCOME = (
 )
 COMPLETE = ".complete"
 FILL_LIMIT = 60.0
-"""Seconds after which whoever holds the lock on a volume was killed; filling takes well under one."""
+"""Seconds after which the holder of a volume's lock counts as killed; filling takes well under one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +50,11 @@ class Kit:
 
 
 def untold(message: str) -> None:
-    """The progress of what nobody waits for: the log has it anyway."""
+    """The progress callback of work without a waiter; the log has each line anyway."""
 
 
 class Execd:
-    """Gets execd out of its image, once per image and process."""
+    """Extracts execd from its image, once per image and process."""
 
     def __init__(self, calls: Calls, images: Images, image: str, instance: str) -> None:
         self._calls = calls
@@ -63,7 +63,7 @@ class Execd:
         self._instance = instance
         self._kits: dict[str, asyncio.Task[Kit]] = {}
         self.filling: set[str] = set()
-        """Names of the helper containers that we have at the moment."""
+        """Names of the helper containers in use at the moment."""
 
     async def kit(self, platform: Platform | None, progress: Progress = untold) -> Kit:
         """The files for this platform. Raises Failed, Unavailable or TimedOut when the image cannot give them."""
@@ -74,26 +74,26 @@ class Execd:
             task = self._kits[image_id] = asyncio.get_running_loop().create_task(self._make(image_id))
         kit = await asyncio.shield(task)
         if kit.volume and await self._calls.inspect_volume(kit.volume) is None:
-            # Removed behind our back; the Engine would make an empty one in its place.
+            # Removed by someone else; the Engine would create an empty one in its place.
             self._kits.pop(image_id, None)
             return await self.kit(platform, progress)
         return kit
 
     async def _pull(self, platform: Platform | None, progress: Progress) -> dict[str, Any]:
-        """Whoever creates a sandbox did not choose this image, so what is wrong with it is not theirs."""
+        """The caller did not choose this image, so its failures are the server's errors, not the caller's."""
         try:
             return await self._images.ensure(self._image, platform=platform, auth=None, progress=progress)
         except (errors.Invalid, errors.NotFound, errors.Forbidden) as error:
             raise errors.Failed(DISTRIBUTION_FAILED, f"runtime.execd_image: {error.message}") from error
 
     async def collect(self) -> None:
-        """Removes volumes whose execd image is no longer on the Engine and that no container has."""
+        """Removes volumes whose execd image is no longer on the Engine and that no container uses."""
         for volume in await self._calls.list_volumes([EXECD_VOLUME]):
             if await self._calls.inspect_image(volume["Labels"][EXECD_VOLUME]) is None:
                 await self._drop(volume["Name"])
 
     async def _drop(self, volume: str) -> None:
-        """Removes a volume that no container has; it would be filled again when it is needed."""
+        """Removes a volume that no container uses; it would be filled again when it is needed."""
         with contextlib.suppress(errors.Conflict):
             await self._calls.remove_volume(volume)
 
@@ -125,7 +125,7 @@ class Execd:
         return Kit(image_id, archive, volume)
 
     async def _lock(self, helper: str, image_id: str, volume: str) -> str | None:
-        """Makes the helper container; another server that is filling the same volume is waited for."""
+        """Creates the helper container; waits for another server that is filling the same volume."""
         while True:
             try:
                 return await self._create_helper(helper, image_id, volume)

@@ -1,7 +1,7 @@
-"""What an earlier life of this server left half-made: found by labels alone and removed.
+"""Garbage collection: what an earlier process of this server left half-made is found by labels alone and removed.
 
-A sandbox that runs is adopted simply by being listed. What never started, a sidecar without its sandbox, a volume that
-was to go with a sandbox that is gone, and helper containers are leftovers once they are older than any create takes.
+A sandbox that runs is adopted simply by being listed. Containers that never started, a sidecar without its sandbox, a
+volume of a removed sandbox, and helper containers are garbage once they are older than any create takes.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ log = logging.getLogger(__name__)
 Json = dict[str, Any]
 
 GRACE = 60.0
-"""Seconds for which something half-made may still be in the making by a predecessor that is shutting down."""
+"""Seconds for which a previous process that is shutting down may still be creating something."""
 
 
 class GarbageCollector:
-    """Removes what nobody will finish."""
+    """Removes what no create will finish."""
 
     def __init__(
         self, calls: Calls, cache: ContainerCache, volumes: Volumes, making: Callable[[], set[str]], grace: float
@@ -40,7 +40,7 @@ class GarbageCollector:
         self._grace = grace
         self._first_seen: dict[str, float] = {}
         self.doomed: set[str] = set()
-        """Sandboxes whose removal failed because the Engine was away; they go at the next opportunity."""
+        """Sandboxes whose removal failed because the Engine was unreachable; the next pass removes them."""
 
     async def remove(self) -> bool:
         """One pass. True when something was too young and another pass is wanted after the grace."""
@@ -69,7 +69,7 @@ class GarbageCollector:
         return young
 
     def _is_young(self, name: str, created: float) -> bool:
-        """Whether it may still be in the making: by the clock, which may be set back, and by how long we know of it."""
+        """Whether it may still be in creation: by its age and, since clocks are set back, by when it was first seen."""
         known_for = time.monotonic() - self._first_seen.setdefault(name, time.monotonic())
         return time.time() - created < self._grace and known_for < self._grace
 
@@ -103,17 +103,17 @@ class GarbageCollector:
             if self._is_young(f"buckets of {owner}", created):
                 old = False
                 continue
-            log.info("taking back the buckets of sandbox %s", owner)
+            log.info("unmounting the buckets of removed sandbox %s", owner)
             await self._volumes.buckets.release(owner)
         return old
 
 
 async def repeat_until_settled(leftovers: GarbageCollector, grace: float) -> None:
-    """Later passes, until nothing is too young any more; the Engine being away only postpones them."""
+    """Later passes, until nothing is too young any more; an unreachable Engine only postpones them."""
     while True:
         await asyncio.sleep(grace + 1)
         try:
             if not await leftovers.remove():
                 return
         except errors.ManagerError as error:
-            log.info("leftovers are looked for again later: %s", error.message)
+            log.info("garbage collection is postponed: %s", error.message)

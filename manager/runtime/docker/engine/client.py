@@ -17,12 +17,12 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """What an Engine can be asked. Every method raises the kinds of `manager.domain.errors`: NotFound for a 404, …"""
+    """The Engine's API calls. Every method raises the kinds of `manager.domain.errors`: NotFound for a 404, …"""
 
     engine: Engine
 
     async def ping(self) -> None:
-        """Returns when the Engine lives."""
+        """Returns when the Engine answers a ping."""
         await self.engine.call(lambda client: client.ping(), Lane.HEALTH)
 
     async def api_version(self) -> tuple[int, ...]:
@@ -31,7 +31,7 @@ class Calls:
         return tuple(int(part) for part in told.split("."))
 
     async def info(self) -> Json:
-        """What the Engine says of itself and its machine."""
+        """`docker info`: the Engine and its host."""
         return await self.engine.call(lambda client: client.info())
 
     # containers
@@ -60,17 +60,17 @@ class Calls:
         except errors.NotFound:
             return False
         except errors.Conflict as conflict:
-            # Somebody else is removing it at this moment; for us that is the same as removed.
+            # Its removal is already in progress, which counts as removed.
             if "already in progress" not in conflict.message:
                 raise
         return True
 
     async def pause(self, ref: str) -> None:
-        """Freezes a container."""
+        """Pauses a container."""
         await self.engine.call(lambda client: client.pause(ref), Lane.CHANGE)
 
     async def unpause(self, ref: str) -> None:
-        """Thaws a container."""
+        """Unpauses a container."""
         await self.engine.call(lambda client: client.unpause(ref), Lane.CHANGE)
 
     async def inspect_container(self, ref: str) -> Json | None:
@@ -124,7 +124,7 @@ class Calls:
         return await self.engine.stream(work)
 
     async def network_events(self, *, since: float) -> Feed[Json]:
-        """Events of networks: made, removed, joined and left by containers."""
+        """Network events: create, destroy, connect, disconnect."""
 
         def work(client: Any) -> Any:
             filters = {"type": "network", "event": ["create", "destroy", "connect", "disconnect"]}

@@ -1,8 +1,8 @@
-"""The connection to a Docker Engine: the only file that imports the SDK, and the one place its exceptions end.
+"""The connection to a Docker Engine: the only file that imports the SDK, and the one that translates its exceptions.
 
 The SDK blocks, so every call runs on a named pool of threads with an SDK client of its own: short calls, changes to
-containers, slow work (pulls, commits), streams, and one thread that only asks for a sign of life. Work that hangs in
-one pool leaves the others free. Clients are built on first use, because building one already calls the Engine.
+containers, slow work (pulls, commits), streams, and one thread for health checks. Work that hangs in one pool does not
+block the others. Clients are built on first use, because building one already calls the Engine.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Lane(enum.Enum):
 
 MOST_THREADS = max(lane.value[1] for lane in Lane)
 _LEAST_THREADS = 2
-"""The stream of events has one of its lane for as long as the server lives."""
+"""The event stream occupies one thread of its lane for the lifetime of the server."""
 
 
 def _size(lane: Lane, threads: int) -> int:
@@ -68,7 +68,7 @@ class EngineAddress:
 
 
 def engine_address(environment: Mapping[str, str]) -> EngineAddress:
-    """The Engine that the environment names, or this machine's."""
+    """The Engine that `DOCKER_HOST` names, or this machine's."""
     url = environment.get("DOCKER_HOST") or LOCAL_HOST
     parts = urlsplit(url)
     if parts.scheme in ("unix", "npipe", "") or parts.hostname in ("localhost", "127.0.0.1", "::1"):
@@ -86,7 +86,7 @@ class Engine:
     def __init__(
         self, environment: Mapping[str, str], *, timeout: float, silence: float, threads: int = MOST_THREADS
     ) -> None:
-        """`timeout` bounds the wait for an answer, `silence` that for the next byte of slow work; in seconds.
+        """`timeout` bounds the wait for a response, `silence` that for the next byte of slow work; in seconds.
 
         `threads` bounds each lane.
         """
@@ -162,7 +162,7 @@ class Engine:
         return kind(version="auto", timeout=timeout, max_pool_size=self._workers[lane].size, **options)
 
     def translate(self, error: Exception) -> Exception:
-        """The SDK's failures as ours, by type; anything else is returned as it is."""
+        """Translates the SDK's exceptions by type; anything else is returned as it is."""
         if isinstance(error, docker.errors.APIError) and error.response is not None:
             return _refusal(error.response.status_code, str(error.explanation or error))
         if isinstance(error, _TIMEOUTS) or _timed_out(error):
@@ -209,7 +209,7 @@ class _Stream(Source[T]):
                 self._stream._response.close()  # type: ignore[attr-defined]
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):  # The other end may have gone first.
+        with contextlib.suppress(OSError):  # The peer may have closed first.
             self._stream.close()
 
 
@@ -242,9 +242,9 @@ class _UnixAdapter(UnixHTTPAdapter):
 
 
 class _Client(APIClient):
-    """A client that takes nothing from the environment but what `DOCKER_…` variables say.
+    """A client that reads no environment variable but `DOCKER_…`.
 
-    requests would let REQUESTS_CA_BUNDLE overrule the Engine's own authority, and send Engine calls through a proxy.
+    requests would let REQUESTS_CA_BUNDLE override the Engine's certificate authority, and use `HTTP_PROXY`.
     """
 
     def mount(self, prefix: Any, adapter: Any) -> None:
@@ -299,6 +299,6 @@ def _root(error: BaseException) -> BaseException:
 
 
 def _timed_out(error: Exception) -> bool:
-    """A silence that the SDK reports as something else: a connection that broke, a version that it could not learn."""
+    """A timeout that the SDK reports as something else: a broken connection, an unknown API version."""
     wrappers = (requests.exceptions.ConnectionError, docker.errors.DockerException)
     return isinstance(error, wrappers) and isinstance(_root(error), _TIMEOUTS)

@@ -1,7 +1,7 @@
 """An Engine on another machine over ssh: one ssh process that forwards a local socket to the Engine's.
 
-The SDK's own ssh transports cannot cut a stream and leave one ssh process per connection; a forwarded socket behaves
-like a local one. The user's ssh configuration, agent and known hosts apply; nothing is ever asked.
+The SDK's own ssh transports cannot close a stream and start one ssh process per connection; a forwarded socket behaves
+like a local one. The user's ssh configuration, agent and known hosts apply; ssh never prompts.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 
 REMOTE_SOCKET = "/var/run/docker.sock"
 CONNECT_LIMIT = 15.0
-"""Seconds for ssh to log in and to forward."""
+"""Seconds for ssh to connect, authenticate and forward."""
 KNOCK_LIMIT = 5.0
-"""Seconds for a socket on this machine to take a connection: one whose owner hangs has a full queue."""
+"""Seconds for a local socket to accept a connection: the backlog of a hanging process is full."""
 _OPTIONS = {
     "BatchMode": "yes",
     "ExitOnForwardFailure": "yes",
@@ -41,7 +41,7 @@ class Tunnel:
         self._process: subprocess.Popen[bytes] | None = None
 
     def ensure(self) -> None:
-        """Returns when the tunnel stands; starts it anew when it has broken. Raises OSError with what ssh says."""
+        """Returns when the tunnel is up; restarts a broken one. Raises OSError with ssh's error output."""
         with self._lock:
             if self._process is not None:
                 if _answers(self.socket):
@@ -69,7 +69,7 @@ class Tunnel:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                start_new_session=True,  # an interrupt at our terminal is for us: what is under way still needs it
+                start_new_session=True,  # Ctrl-C must not end ssh: operations in progress still need it
             )
         deadline = time.monotonic() + CONNECT_LIMIT
         while time.monotonic() < deadline:

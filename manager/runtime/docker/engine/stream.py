@@ -1,4 +1,4 @@
-"""A blocking stream as an asynchronous iterator: a thread reads, the loop consumes, a full buffer holds the thread."""
+"""A blocking stream as an asynchronous iterator: a thread reads, the loop consumes, a full buffer blocks the thread."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Source(Protocol[T_co]):
-    """What the thread reads: an iterator that another thread can close."""
+    """The source that the thread reads: an iterator that another thread can close."""
 
     def __iter__(self) -> Iterator[T_co]: ...
 
@@ -44,7 +44,7 @@ class Feed(Generic[T]):
         self._opened: asyncio.Future[None] | None = None
 
     async def open(self, workers: Workers) -> None:
-        """Starts the thread and returns once the stream stands. Raises what opening raised."""
+        """Starts the thread and returns once the stream is open. Raises what opening raised."""
         loop = asyncio.get_running_loop()
         self._opened = loop.create_future()
         workers.begin(lambda: self._read(loop))
@@ -55,7 +55,7 @@ class Feed(Generic[T]):
             raise
 
     def close(self) -> None:
-        """Cuts the stream; may be called twice, and while another task waits for an item."""
+        """Closes the stream; may be called twice, and while another task waits for an item."""
         if self._closed:
             return
         self._closed = True
@@ -80,7 +80,7 @@ class Feed(Generic[T]):
         return item  # type: ignore[no-any-return]
 
     def _read(self, loop: asyncio.AbstractEventLoop) -> None:
-        """On the thread. Nothing is raised from here: the end of the buffer says how it went."""
+        """Runs on the thread. Raises nothing: the last item of the buffer carries the outcome."""
         error: Exception | None = None
         try:
             self._source = self._opener()

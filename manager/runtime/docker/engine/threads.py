@@ -17,7 +17,7 @@ _Job = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Callable[[], Any]
 
 
 class Workers:
-    """Runs blocking calls on at most `size` threads; further calls wait their turn in order."""
+    """Runs blocking calls on at most `size` threads; further calls are queued in order."""
 
     def __init__(self, name: str, size: int) -> None:
         self.name = name
@@ -52,7 +52,7 @@ class Workers:
         return future
 
     def close(self) -> None:
-        """Lets idle threads end and takes no more calls; stuck threads are left behind, they are daemons."""
+        """Ends idle threads and accepts no more calls; stuck threads are left behind, they are daemons."""
         with self._lock:
             self._closed = True
             for _ in range(self._threads):
@@ -70,7 +70,7 @@ class Workers:
             try:
                 loop.call_soon_threadsafe(_settle, future, result, error)
             except RuntimeError:
-                continue  # the loop closed while we worked: nobody is waiting any more
+                continue  # the loop was closed meanwhile: the future has no waiter
             del job, call, future, result, error  # an idle thread keeps nothing alive
 
 

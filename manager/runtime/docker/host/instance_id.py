@@ -1,8 +1,8 @@
-"""Whose sandboxes are whose, where several servers share an Engine: a name that each server finds again by itself.
+"""The instance id that marks this server's containers on a shared Engine; derived, stable across restarts.
 
-Unless it is configured it follows from where the server keeps its store, since what the store says is about the
-sandboxes of that server alone. Nothing has to be kept for it: a store that was lost and begun anew in its place has the
-same name.
+Unless configured (`docker.instance`) it is derived from the path of the store, since the store's records are about the
+sandboxes of that server alone. It is stored nowhere: a store that was lost and created again at the same path has the
+same id.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from manager.runtime.docker.host.topology import in_container
 from manager.settings.model import Settings
 
 MACHINE_ID = "/etc/machine-id"
-"""For an Engine that servers of several machines share; a container has none."""
+"""The machine's id, for an Engine that servers of several machines share; a container has none."""
 _DIGITS = 12
 
 
 def instance_of(settings: Settings) -> str:
-    """The configured `docker.instance`, else the name that follows from the place of the store."""
+    """The configured `docker.instance`, else the id derived from the path of the store."""
     if settings.docker.instance is not None:
         return settings.docker.instance
     path = os.path.realpath(os.path.expanduser(settings.store.path))
@@ -30,7 +30,7 @@ def instance_of(settings: Settings) -> str:
 
 
 def name_of(machine: str, place: str) -> str:
-    """The name for a store at this place of this machine. Pure."""
+    """The id for a store at this path of this machine. Pure."""
     return "server-" + hashlib.sha256(f"{machine}\0{place}".encode()).hexdigest()[:_DIGITS]
 
 

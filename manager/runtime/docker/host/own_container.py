@@ -1,7 +1,7 @@
-"""The container that this process runs in, if it is one of the Engine's that it uses.
+"""The container that this process runs in, if it is one of the Engine that the server uses.
 
-What the server sees of paths then means nothing to the Engine, and what it remembers is a volume that nobody else may
-mount. The id is in the mounts of every container, also of one on the host's network, whose host name is the host's.
+Paths that the server sees then mean nothing to the Engine, and the server's data is a volume that no sandbox may mount.
+The id is in the mounts of every container, also with host networking, where the host name is the host's.
 """
 
 from __future__ import annotations
@@ -31,6 +31,6 @@ def own_mounts() -> str:
 
 
 async def own_container(calls: Calls) -> Json | None:
-    """Our own container as the Engine describes it; None when we are in none, or in one of another Engine."""
+    """Our own container, inspected; None outside of a container, or in one of another Engine."""
     named = container_id(own_mounts())
     return await calls.inspect_container(named) if named else None

@@ -1,7 +1,7 @@
-"""Places of the Engine's host with which a sandbox would own the host or this server: under every name they have.
+"""Host paths that are never mounted, since a sandbox could take over the host or this server with them.
 
-A path is looked at as it is written, with its links followed, and by the directory that it leads to in the end, since a
-mount can show the same directory in a second place.
+A path is checked as written, with its symbolic links resolved, and by the inode that it leads to, since a bind mount
+can show the same directory under a second path.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ NEVER_MOUNTED = (
     "/var/lib/containers",
     "/var/lib/docker",
 )
-"""The kernel's files, sockets, and what Docker and Podman keep. In both spellings of /run: on another machine nobody
-follows links for us."""
+"""The kernel's files, sockets, and the data of Docker and Podman. In both spellings of /run: symbolic links of another
+machine cannot be resolved."""
 OF_A_USER = (".docker", ".ssh", ".local/share/containers", ".local/share/docker")
 """The same below the home of the user that this server runs as, with the keys that lead to an Engine."""
 Identity = tuple[int, int]
@@ -38,7 +38,7 @@ Identity = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class HostRules:
-    """What of the Engine's host may be mounted; `local` says whether its file system is the one we see."""
+    """Decides what of the Engine's host may be mounted; `local`: its file system is this process's."""
 
     allowed: tuple[str, ...]
     protected: tuple[str, ...]
@@ -83,7 +83,7 @@ class HostRules:
 
 
 def real_path(name: str, path: str) -> str:
-    """The path with every link followed. Raises Invalid where links come and go meanwhile."""
+    """The path with every symbolic link resolved. Raises Invalid where links change during that."""
     try:
         return os.path.realpath(path)
     except OSError as error:  # what was a link a moment ago is none any more
@@ -92,7 +92,7 @@ def real_path(name: str, path: str) -> str:
 
 
 def is_another_name(path: str, places: Iterable[str]) -> bool:
-    """Whether `path` is, holds or lies in one of these places through a mount that shows them elsewhere too."""
+    """Whether `path` is, contains or lies in one of these places by inode, which also finds bind mounts of them."""
     above = set(_identities(path))
     itself = _identity(path)
     for place in places:
@@ -120,7 +120,7 @@ def _identity(path: str) -> Identity | None:
 
 
 def host_rules(settings: Settings, engine: Engine, config: Path | None = None) -> HostRules:
-    """Never the Engine's sockets and data, nor what this server remembers, is configured with and keeps secret."""
+    """The Engine's sockets and data, and this server's store, configuration and secrets."""
     url = engine.address.url
     sockets = [url.removeprefix("unix://")] if url.startswith("unix://") else []
     sockets += [os.path.join(os.path.dirname(socket), "docker") for socket in sockets]  # its containerd's, if rootless
@@ -134,7 +134,7 @@ def host_rules(settings: Settings, engine: Engine, config: Path | None = None) -
 
 
 def own_files(settings: Settings, config: Path | None) -> tuple[str, ...]:
-    """Files that hold keys, or with which a sandbox would decide how the next one is confined."""
+    """Files that hold keys, or that define the confinement of sandboxes."""
     tls, seccomp = settings.server.tls, settings.docker.seccomp_profile
     profile = seccomp if seccomp and seccomp != "unconfined" and not seccomp.lstrip().startswith("{") else None
     named = (config, tls.certificate, tls.key, profile)
@@ -142,7 +142,7 @@ def own_files(settings: Settings, config: Path | None) -> tuple[str, ...]:
 
 
 def own_folders(settings: Settings) -> tuple[str, ...]:
-    """Directories with what this server remembers, and with keys to an Engine."""
+    """Directories with this server's data, and with client keys of an Engine."""
     store = os.path.expanduser(settings.store.path)
     home = os.path.expanduser("~")
     keys = os.environ.get("DOCKER_CERT_PATH") or os.environ.get("DOCKER_CONFIG")

@@ -1,9 +1,9 @@
-"""Where this process stands to its Engine: on which addresses ports are published for us, and where we dial them.
+"""Network topology between this process and the Engine: where ports are published and how we dial them.
 
-Four places: beside the Engine (container addresses, else loopback), on another machine (its host name), in a container
-on the host's network (as beside it), and in a container with a network of its own. From there no container can be
-dialled, the Engine keeps its networks apart, but every address of the host can: ports are published on the gateway
-address of the sandboxes' own network. It is as old as they are, and no address of the host's other sides.
+Four cases: on the Engine's host (container addresses, else loopback), on another machine (the host's name), in a
+container with host networking (like the first), and in a container with a network of its own. The last reaches no other
+network's containers, since the Engine isolates networks, but it reaches the host: ports are published on the gateway
+address of the sandboxes' network, which exists as long as they do and is not reachable from outside of the host.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from manager.runtime.docker.status import LOOPBACK, DialView
 CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
 EVERYWHERE = "0.0.0.0"
 HOST_NAMES = ("host.docker.internal", "gateway.docker.internal", "host.containers.internal")
-"""Names that only containers know: the Engine's host, where it is a virtual machine whose gateway leads nowhere."""
+"""Names of the Engine's host that resolve in containers only, for virtual machines with an unusable gateway."""
 _DEFAULT_ROUTE = "00000000"
 _VIRTUAL_MACHINE = "Docker Desktop"
 
@@ -32,8 +32,8 @@ _VIRTUAL_MACHINE = "Docker Desktop"
 class GatewayReachable:
     """Whether containers behind a gateway address are one hop away from here.
 
-    `apart` means that the Engine has a network namespace of its own: then none are, though this machine may have an
-    address like its gateway's, on the bridge of another Engine. It is known once the Engine has spoken.
+    `apart`: the Engine has a network namespace of its own. Then none are, though this machine may have an
+    address like its gateway's, on the bridge of another Engine. It is known after the first `docker info`.
     """
 
     apart: bool = False
@@ -44,12 +44,12 @@ class GatewayReachable:
 
 
 def is_rootless(info: Mapping[str, Any]) -> bool:
-    """Whether the Engine that says this of itself runs without root, in user and network namespaces of its own."""
+    """Whether the Engine of this `docker info` is rootless: in user and network namespaces of its own."""
     return "name=rootless" in (info.get("SecurityOptions") or ())
 
 
 def has_user_namespaces(info: Mapping[str, Any]) -> bool:
-    """Whether root of a container is nobody on the host of the Engine that says this of itself."""
+    """Whether the Engine uses user namespace remapping (`userns-remap`)."""
     return "name=userns" in (info.get("SecurityOptions") or ())
 
 
@@ -60,7 +60,7 @@ def separate_network_namespace(info: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Whether this process is in a container with a network of its own, and that network's way out, if it has any."""
+    """Whether this process is in a container with a network of its own, and that network's default gateway, if any."""
 
     own_network: bool = False
     gateway: str | None = None
@@ -68,25 +68,25 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """How we see an Engine; `publish_on` None means the gateway address of each sandbox's network."""
+    """Where ports are published and dialled; `publish_on` None means the gateway address of each sandbox's network."""
 
     sight: DialView
     publish_on: str | None
     remote: bool = False
     blind: bool = False
-    """Nothing leads from here to the Engine's host."""
+    """The Engine's host has no route from here."""
 
     @property
     def exposed(self) -> bool:
-        """Whether others than this machine's own programs reach what is published for us."""
+        """Whether published ports are reachable from other machines too."""
         return self.publish_on != LOOPBACK
 
     def publish_for_us(self, gateway: str | None) -> str:
-        """Where a port is published that only we have to dial, for a sandbox in a network with this gateway."""
+        """The address to publish a port on that only we dial, for a sandbox in a network with this gateway."""
         return self.publish_on or gateway or self.sight.engine_host
 
     def obstacle(self, publish_on: str | None) -> str | None:
-        """Why a port that is published on this address (None: where we like) cannot be dialled from here, or None."""
+        """Why a port published on this address (None: any) cannot be dialled from here, or None."""
         if self.blind:
             return (
                 "this server runs in a container from whose network nothing leads to the Engine's host: "
@@ -146,7 +146,7 @@ def _is_paired(net: Path) -> bool:
 
 
 def place_of(routes: str, paired: Mapping[str, bool]) -> Place:
-    """The place that a container's route table and interfaces speak of. Pure.
+    """The topology that a container's route table and interfaces imply. Pure.
 
     A network of its own is one end of a pair of interfaces, so its link is another interface than itself; a container
     with the host's network sees the host's real one. `paired` says so by interface.
