@@ -1,4 +1,4 @@
-"""The composition root: settings → store → runtime → services → API → gateway, and the same in reverse at the end."""
+"""The composition root: settings → runtime and records → services → API → gateway, and in reverse at the end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import socket
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import uvloop
 from aiohttp import web
@@ -24,26 +24,18 @@ from gateway.listener import Certificate, bind
 from gateway.table import RouteTable
 from manager import logs
 from manager.api.app import build_app, runner_of
+from manager.backend import open_backend
 from manager.domain.errors import ManagerError
 from manager.gateway_options import build_gateway, secrets, worker_setup
 from manager.metrics import LoopLag, metrics_app, registry, render
-from manager.runtime.docker.runtime import DockerRuntime
 from manager.services.wiring import Services, build_services
 from manager.settings.load import ConfigError, load_settings
 from manager.settings.model import Settings
-from manager.store.store import Store
 from manager.workers.supervisor import Workers
 
 log = logging.getLogger(__name__)
 
 CERTIFICATE_SECONDS = 10.0
-
-
-class _Paths(NamedTuple):
-    """Files the process uses."""
-
-    config: Path
-    store: Path
 
 
 def run(settings: Settings, config_path: Path) -> int:
@@ -55,7 +47,7 @@ def run(settings: Settings, config_path: Path) -> int:
         log.error("cannot listen on %s: %s. Stop what uses the port, or set server.port.", where, error.strerror)  # noqa: TRY400
         return 1
     try:
-        return uvloop.run(_serve(settings, sockets, _Paths(config_path, Path(settings.store.path).expanduser())))
+        return uvloop.run(_serve(settings, sockets, config_path))
     except ManagerError as error:
         log.error("%s", error.message)  # noqa: TRY400 - the message is for the operator, the trace is not
         return 1
@@ -78,14 +70,14 @@ def bind_alone(host: str, port: int, *, shared: bool) -> list[socket.socket]:
     return bind(host, port, reuse_port=True)
 
 
-async def _serve(settings: Settings, sockets: Sequence[socket.socket], paths: _Paths) -> int:
+async def _serve(settings: Settings, sockets: Sequence[socket.socket], config: Path) -> int:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _on_signal, stopping)
     table = RouteTable()
     lag = LoopLag()
-    async with _services(settings, table, paths) as services, _background(lag.run()):
+    async with _services(settings, table, config) as services, _background(lag.run()):
         gateway = build_gateway(settings, table, services)
         workers = Workers(settings.server.workers - 1, table, services.resolver)
         made = registry(lambda: workers.total(gateway.counters), table, services, lag, lambda: gateway.draining)
@@ -95,7 +87,7 @@ async def _serve(settings: Settings, sockets: Sequence[socket.socket], paths: _P
         async with _application(app, settings) as application, serve_metrics(settings, made):
             gateway.mount(application)
             certificate = _certificate(settings)
-            reload = Reload(paths.config, services, gateway, workers, certificate)
+            reload = Reload(config, services, gateway, workers, certificate)
             loop.add_signal_handler(signal.SIGHUP, reload.all)
             async with _background(reload.watch_certificate()):
                 for sock in sockets:
@@ -123,10 +115,9 @@ def _on_signal(stopping: asyncio.Event) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _services(settings: Settings, table: RouteTable, paths: _Paths) -> AsyncIterator[Services]:
-    store = Store(paths.store)
-    runtime = DockerRuntime(settings, config=paths.config)
-    services = build_services(settings, runtime, store, table)
+async def _services(settings: Settings, table: RouteTable, config: Path) -> AsyncIterator[Services]:
+    runtime, records = open_backend(settings, config)
+    services = build_services(settings, runtime, records, table)
     try:
         await services.start()
         yield services

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Protocol
 
 from manager.domain.sandbox import Sandbox, SandboxSpec
+from manager.domain.snapshot import Snapshot
 
 
 class Departure(enum.Enum):
@@ -148,6 +149,9 @@ class Runtime(Protocol):
 
     async def has_snapshot(self, image: str) -> bool:
         """Whether what `snapshot` made is there."""
+
+    async def earlier_snapshots(self) -> Sequence[Snapshot]:
+        """Those that a server before this one has made, where the configuration asks to take them over; else none."""
 
     async def logs(self, sandbox_id: str, query: LogQuery) -> Output:
         """Output of the sandbox's main process, standard output and error in order, with timestamps; open on return.

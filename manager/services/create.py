@@ -16,9 +16,11 @@ from manager.domain.codes import DRAINING, Codes
 from manager.domain.errors import Invalid, ManagerError, TooMany, Unavailable
 from manager.domain.ids import new_id
 from manager.domain.ownership import confined
+from manager.domain.records import Failure
 from manager.domain.request import CreateRequest
 from manager.domain.sandbox import Sandbox, SandboxSpec, SandboxState, SandboxStatus
 from manager.runtime.base import Runtime
+from manager.runtime.records import Records
 from manager.services.admission import admit
 from manager.services.capacity import Capacity
 from manager.services.clock import Clock
@@ -28,8 +30,6 @@ from manager.services.inventory import Ending, Inventory
 from manager.services.snapshots import Snapshots
 from manager.services.tasks import Tasks
 from manager.settings.model import Settings
-from manager.store.failures import Failure
-from manager.store.store import Store
 
 _logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Creation:
         self,
         settings: Settings,
         runtime: Runtime,
-        store: Store,
+        records: Records,
         inventory: Inventory,
         snapshots: Snapshots,
         keys: IdempotentCreates,
@@ -54,7 +54,7 @@ class Creation:
     ) -> None:
         self._settings = settings
         self._runtime = runtime
-        self._store = store
+        self._records = records
         self._inventory = inventory
         self._snapshots = snapshots
         self._tasks = tasks
@@ -132,7 +132,7 @@ class Creation:
     async def _expect(self, pending: Sandbox) -> None:
         """Writes down how the creation has failed if nobody writes down anything else."""
         interrupted = ManagerError(self._codes.internal, "The server stopped while the sandbox was being created.")
-        await self._store.failures.put(self._failure(pending, interrupted))
+        await self._records.failures.put(self._failure(pending, interrupted))
         self._expected.add(pending.id)
 
     def _failure(self, pending: Sandbox, error: ManagerError) -> Failure:
@@ -216,7 +216,7 @@ class Creation:
         self._expected.discard(pending.id)
         self._inventory.failed(failure)
         try:
-            await self._store.failures.put(failure)
+            await self._records.failures.put(failure)
         except Unavailable as lost:
             _logger.warning("the failure of sandbox %s is remembered only until a restart: %s", pending.id, lost)
 
@@ -225,7 +225,7 @@ class Creation:
         if sandbox_id in self._expected:
             self._expected.discard(sandbox_id)
             try:
-                await self._store.failures.forget([sandbox_id])
+                await self._records.failures.forget([sandbox_id])
             except Unavailable as error:
                 _logger.warning("the store still calls sandbox %s failed, which it is not: %s", sandbox_id, error)
 
@@ -233,7 +233,7 @@ class Creation:
         """Nothing exists any more of what was deleted while it was being made."""
         self._inventory.abandoned(sandbox_id)
         self._inventory.removed(sandbox_id, Ending.DELETED)
-        await self._store.doomed.forget(sandbox_id)
+        await self._records.pending_deletes.forget(sandbox_id)
         await self._forget_failure(sandbox_id)
 
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from manager.domain.errors import Conflict, NotFound, Unavailable
+from manager.domain.records import KeyRecord
 from manager.domain.sandbox import Sandbox, SandboxState
+from manager.runtime.records import Records
 from manager.services.clock import Clock
 from manager.services.sandboxes import Sandboxes
-from manager.store.idempotency import KeyRecord
-from manager.store.store import Store
 
 KEPT = timedelta(hours=24)
 """How long a key is remembered."""
@@ -38,8 +38,8 @@ class KeyUse:
 class IdempotentCreates:
     """The keys in use."""
 
-    def __init__(self, store: Store, sandboxes: Sandboxes, clock: Clock) -> None:
-        self._store = store
+    def __init__(self, records: Records, sandboxes: Sandboxes, clock: Clock) -> None:
+        self._records = records
         self._sandboxes = sandboxes
         self._clock = clock
 
@@ -47,7 +47,7 @@ class IdempotentCreates:
         """Takes the key for this sandbox, or returns the one that was made with it. Raises Conflict, Unavailable."""
         now = self._clock()
         record = KeyRecord(use.owner, use.key, use.request, sandbox_id, now + KEPT)
-        held = await self._store.idempotency.claim(record, now)
+        held = await self._records.idempotency.claim(record, now)
         if held is None:
             return None
         if held.request != use.request:
@@ -59,20 +59,20 @@ class IdempotentCreates:
             message = f"Idempotency-Key: sandbox {held.sandbox_id}, made with it, is gone; use a new key"
             raise Conflict(SPENT, message)
         # Its create failed, or an earlier process died before the sandbox was there.
-        await self._store.idempotency.release(use.owner, use.key, held.sandbox_id)
+        await self._records.idempotency.release(use.owner, use.key, held.sandbox_id)
         return await self.claim(use, sandbox_id)
 
     async def made(self, use: KeyUse, sandbox_id: str) -> None:
         """The sandbox of this key has come to exist."""
         try:
-            await self._store.idempotency.made(use.owner, use.key, sandbox_id)
+            await self._records.idempotency.made(use.owner, use.key, sandbox_id)
         except Unavailable as error:
             _logger.warning("an idempotency key may make another sandbox when this one is gone: %s", error.message)
 
     async def release(self, use: KeyUse, sandbox_id: str) -> None:
         """Frees the key of a create that failed."""
         try:
-            await self._store.idempotency.release(use.owner, use.key, sandbox_id)
+            await self._records.idempotency.release(use.owner, use.key, sandbox_id)
         except Unavailable as error:
             _logger.warning("an idempotency key stays taken: %s", error.message)
 

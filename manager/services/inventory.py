@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from manager.domain.ids import is_id
+from manager.domain.records import Failure
 from manager.domain.sandbox import Sandbox, SandboxState, SandboxStatus
 from manager.services.limits import with_limits
-from manager.store.failures import Failure
 
 _logger = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ from collections.abc import Callable, Sequence
 from manager.domain.errors import ManagerError
 from manager.domain.sandbox import Sandbox
 from manager.runtime.base import Appeared, Departed, Departure, OutOfSync, Runtime, RuntimeEvent, Synced
+from manager.runtime.records import Records
 from manager.services.inventory import Ending, Inventory
 from manager.services.snapshots import Snapshots
 from manager.services.tasks import Tasks
-from manager.store.store import Store
 
 _logger = logging.getLogger(__name__)
 
@@ -33,14 +33,14 @@ class Watch:
     def __init__(
         self,
         runtime: Runtime,
-        store: Store,
+        records: Records,
         inventory: Inventory,
         snapshots: Snapshots,
         tasks: Tasks,
         synced: Callable[[bool], None],
     ) -> None:
         self._runtime = runtime
-        self._store = store
+        self._records = records
         self._inventory = inventory
         self._snapshots = snapshots
         self._tasks = tasks
@@ -127,15 +127,15 @@ class Watch:
                 await self._delete_doomed(sandbox_id)
         disproved = self._inventory.disproved_failures()
         if disproved:
-            await self._store.failures.forget(disproved)
+            await self._records.failures.forget(disproved)
             for sandbox_id in disproved:
                 self._inventory.forget_failure(sandbox_id)
         await self._snapshots.recover()
         stale = self._inventory.stale_facts()
         if stale:
-            await self._store.renewals.forget(stale)
-            await self._store.metadata.forget(stale)
-            await self._store.limits.forget(stale)
+            await self._records.renewals.forget(stale)
+            await self._records.metadata.forget(stale)
+            await self._records.limits.forget(stale)
             self._inventory.forget_facts(stale)
 
     async def _look_again(self, sandbox_id: str) -> None:
@@ -150,7 +150,7 @@ class Watch:
     async def _delete_doomed(self, sandbox_id: str) -> None:
         try:
             await self._runtime.delete(sandbox_id)
-            await self._store.doomed.forget(sandbox_id)
+            await self._records.pending_deletes.forget(sandbox_id)
         except ManagerError as error:
             _logger.warning("cannot delete sandbox %s yet, as was promised: %s", sandbox_id, error.message)
             return

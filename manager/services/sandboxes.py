@@ -16,13 +16,13 @@ from manager.domain.lifecycle import Event, IllegalMove, move
 from manager.domain.ownership import sees
 from manager.domain.sandbox import Sandbox, SandboxState, SandboxStatus
 from manager.runtime.base import Runtime
+from manager.runtime.records import Records
 from manager.services.clock import Clock
 from manager.services.counters import Tallies
 from manager.services.filters import Page, Paging, SandboxFilter, page_in_slices
 from manager.services.inventory import Ending, Inventory
 from manager.services.limits import check_limits, limits_in
 from manager.services.locks import KeyedLocks, LockHeld
-from manager.store.store import Store
 
 _logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Sandboxes:
     def __init__(
         self,
         runtime: Runtime,
-        store: Store,
+        records: Records,
         inventory: Inventory,
         locks: KeyedLocks,
         tallies: Tallies,
@@ -42,7 +42,7 @@ class Sandboxes:
     ) -> None:
         """`has_expired` tells whether an id is remembered as that of a sandbox whose time was over."""
         self._runtime = runtime
-        self._store = store
+        self._records = records
         self._inventory = inventory
         self._clock = clock
         self._codes = Codes(runtime.name)
@@ -121,7 +121,7 @@ class Sandboxes:
                 raise Conflict(code, f"Sandbox {sandbox_id} is {sandbox.status.state.value} and cannot be renewed.")
             if sandbox.expires_at is None:
                 raise Conflict(code, f"Sandbox {sandbox_id} does not have automatic expiration enabled.")
-            await self._store.renewals.put(sandbox_id, expires_at)
+            await self._records.renewals.put(sandbox_id, expires_at)
             self._inventory.renew(sandbox_id, expires_at)
             self._tallies.renewals += 1
         return expires_at
@@ -136,7 +136,7 @@ class Sandboxes:
             if metadata == dict(sandbox.metadata):
                 return sandbox
             _check_size(metadata)
-            await self._store.metadata.put(sandbox_id, metadata)
+            await self._records.metadata.put(sandbox_id, metadata)
             self._inventory.patch(sandbox_id, metadata)
             return await self.get(sandbox_id)
 
@@ -150,7 +150,7 @@ class Sandboxes:
             merged = {**limits_in(sandbox.extensions), **patch}
             limits = {key: value for key, value in merged.items() if value is not None}
             check_limits(limits)
-            await self._store.limits.put(sandbox_id, limits)
+            await self._records.limits.put(sandbox_id, limits)
             self._inventory.limit(sandbox_id, limits)
             return await self.get(sandbox_id)
 
@@ -182,7 +182,7 @@ class Sandboxes:
     async def _end(self, sandbox: Sandbox, ending: Ending) -> None:
         if self._inventory.is_failure(sandbox.id):
             self._inventory.forget_failure(sandbox.id)
-            await self._store.failures.forget([sandbox.id])
+            await self._records.failures.forget([sandbox.id])
             return
         self._show_stopping(sandbox, ending)
         try:
@@ -206,7 +206,7 @@ class Sandboxes:
     async def _doom(self, sandbox_id: str) -> None:
         if self._inventory.is_doomed(sandbox_id):
             raise NotFound(self._codes.not_found, f"Sandbox {sandbox_id[:64]} not found.")
-        await self._store.doomed.put(sandbox_id)
+        await self._records.pending_deletes.put(sandbox_id)
         self._inventory.doom(sandbox_id)
 
     async def _forget(self, sandbox_id: str) -> None:
@@ -216,9 +216,9 @@ class Sandboxes:
         """
         try:
             if self._inventory.has_facts(sandbox_id):
-                await self._store.renewals.forget([sandbox_id])
-                await self._store.metadata.forget([sandbox_id])
-                await self._store.limits.forget([sandbox_id])
+                await self._records.renewals.forget([sandbox_id])
+                await self._records.metadata.forget([sandbox_id])
+                await self._records.limits.forget([sandbox_id])
                 self._inventory.forget_facts([sandbox_id])
         except Unavailable as error:
             _logger.warning("facts of deleted sandboxes stay in the store for now: %s", error.message)

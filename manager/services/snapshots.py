@@ -20,12 +20,12 @@ from manager.domain.ownership import sees
 from manager.domain.sandbox import SandboxState
 from manager.domain.snapshot import SNAPSHOT_MOVES, Snapshot, SnapshotState, left_out, with_left_out
 from manager.runtime.base import Runtime
+from manager.runtime.records import Records
 from manager.services.clock import Clock
 from manager.services.filters import Page, Paging, page_of
 from manager.services.locks import KeyedLocks
 from manager.services.sandboxes import Sandboxes
 from manager.services.tasks import Tasks
-from manager.store.store import Store
 
 NOT_FOUND = "SNAPSHOT::NOT_FOUND"
 NOT_READY = "SNAPSHOT::NOT_READY"
@@ -62,38 +62,37 @@ class Snapshots:
     """What callers do with snapshots."""
 
     def __init__(
-        self, runtime: Runtime, store: Store, sandboxes: Sandboxes, locks: KeyedLocks, tasks: Tasks, clock: Clock
+        self, runtime: Runtime, records: Records, sandboxes: Sandboxes, locks: KeyedLocks, tasks: Tasks, clock: Clock
     ) -> None:
         self._runtime = runtime
-        self._store = store
+        self._records = records
         self._sandboxes = sandboxes
         self._locks = locks
         self._tasks = tasks
         self._clock = clock
-        self._records: dict[str, Snapshot] = {}
+        self._known: dict[str, Snapshot] = {}
         self._making: set[str] = set()
         self._deletions = KeyedLocks()
 
     def load(self, snapshots: list[Snapshot]) -> None:
         """Takes over what the store has kept."""
-        self._records = {snapshot.id: snapshot for snapshot in snapshots}
+        self._known = {snapshot.id: snapshot for snapshot in snapshots}
 
     async def adopt(self, snapshots: Iterable[Snapshot]) -> None:
         """Takes over snapshots of an earlier server that were not taken over before. Raises Unavailable."""
-        named = [replace(item, image=item.image or self._runtime.snapshot_image(item.id)) for item in snapshots]
-        for taken in await self._store.snapshots.adopt(named):
-            self._records.setdefault(taken.id, taken)
+        for taken in await self._records.snapshots.adopt(snapshots):
+            self._known.setdefault(taken.id, taken)
 
     def get(self, snapshot_id: str, viewer: str | None = None) -> Snapshot:
         """The snapshot, as far as the viewer sees it; raises NotFound."""
-        snapshot = self._records.get(snapshot_id)
+        snapshot = self._known.get(snapshot_id)
         if snapshot is None or not sees(viewer, snapshot.owner):
             raise NotFound(NOT_FOUND, f"Snapshot {snapshot_id[:64]} not found.")
         return snapshot
 
     def list(self, wanted: SnapshotFilter, paging: Paging) -> Page[Snapshot]:
         """One page of what matches, newest first."""
-        newest = sorted(self._records.values(), key=lambda item: (item.created_at, item.id), reverse=True)
+        newest = sorted(self._known.values(), key=lambda item: (item.created_at, item.id), reverse=True)
         return page_of(filter(wanted.matches, newest), paging)
 
     def image_of(self, snapshot_id: str, viewer: str | None = None) -> str:
@@ -139,8 +138,8 @@ class Snapshots:
             image=self._runtime.snapshot_image(snapshot_id),
             owner=owner,
         )
-        await self._store.snapshots.put(snapshot)
-        self._records[snapshot_id] = snapshot
+        await self._records.snapshots.put(snapshot)
+        self._known[snapshot_id] = snapshot
         self._making.add(snapshot_id)
         self._tasks.spawn(self._make(snapshot), f"snapshot {snapshot_id}")
         return snapshot
@@ -160,12 +159,12 @@ class Snapshots:
                 state = SnapshotState.READY if snapshot.state is SnapshotState.DELETING else snapshot.state
                 await self._write(snapshot, state, "snapshot_delete_failed", error.message)
                 raise
-            await self._store.snapshots.forget(snapshot_id)
-            del self._records[snapshot_id]
+            await self._records.snapshots.forget(snapshot_id)
+            del self._known[snapshot_id]
 
     async def recover(self) -> None:
         """Finishes what an earlier process had begun; called when the runtime answers."""
-        for snapshot in list(self._records.values()):
+        for snapshot in list(self._known.values()):
             try:
                 await self._recover(snapshot)
             except ManagerError as error:
@@ -212,5 +211,5 @@ class Snapshots:
             "last_transition_at": self._clock(),
         }
         changed = replace(snapshot, **changes)
-        self._records[snapshot.id] = changed
-        await self._store.snapshots.put(changed)
+        self._known[snapshot.id] = changed
+        await self._records.snapshots.put(changed)

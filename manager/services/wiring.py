@@ -1,4 +1,4 @@
-"""The services put together: built from settings, runtime, store and route table; started and stopped as one."""
+"""The services put together: built from settings, runtime, records and route table; started and stopped as one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gateway.access.api_keys import KeyAttempts
 from gateway.table import RouteTable
 from manager.domain.codes import Codes
 from manager.runtime.base import Runtime
-from manager.runtime.docker.legacy_snapshots import earlier_snapshots
+from manager.runtime.records import Records
 from manager.services import endings
 from manager.services.api_keys import ApiKeys, Origins, keys_of
 from manager.services.capacity import Capacity
@@ -33,7 +33,6 @@ from manager.services.snapshots import Snapshots
 from manager.services.tasks import Tasks
 from manager.services.waiting import Waiting
 from manager.settings.model import Settings
-from manager.store.store import Store
 
 DRAIN_SECONDS = 10.0
 """How long work that is under way may go on when the server stops."""
@@ -57,7 +56,7 @@ class Services:
     resolver: RouteResolver
     expiry: Expiry
     watch: Watch
-    store: Store
+    records: Records
     tasks: Tasks
     tallies: Tallies
     keys: ApiKeys
@@ -71,20 +70,20 @@ class Services:
     background: list[asyncio.Task[None]]
 
     async def start(self) -> None:
-        """Reads the store, then begins to watch the runtime; returns before the runtime has answered.
+        """Reads the records, then begins to watch the runtime; returns before the runtime has answered.
 
-        Raises Unavailable when the store cannot be read.
+        Raises Unavailable when the records cannot be read.
         """
-        store = self.store
-        self.snapshots.load(await store.snapshots.all())
-        if self.settings.docker.adopt_unowned:
-            await self.snapshots.adopt(await asyncio.to_thread(earlier_snapshots))
+        records = self.records
+        self.snapshots.load(await records.snapshots.all())
+        if earlier := await self.runtime.earlier_snapshots():
+            await self.snapshots.adopt(earlier)
         self.inventory.load(
-            await store.renewals.all(),
-            await store.metadata.all(),
-            await store.limits.all(),
-            await store.failures.all(),
-            await store.doomed.all(),
+            await records.renewals.all(),
+            await records.metadata.all(),
+            await records.limits.all(),
+            await records.failures.all(),
+            await records.pending_deletes.all(),
         )
         self.background.append(asyncio.create_task(self.expiry.run(), name="expiry"))
         self.background.append(asyncio.create_task(self.idle.run(), name="idle"))
@@ -107,7 +106,7 @@ class Services:
         self.waiting.close()
 
     async def stop(self) -> None:
-        """Lets work that is under way end within a limit, then closes runtime and store."""
+        """Lets work that is under way end within a limit, then closes runtime and records."""
         self.drain()
         for task in self.background:
             task.cancel()
@@ -115,7 +114,7 @@ class Services:
         await self.tasks.drain(DRAIN_SECONDS)
         await self.policies.close()
         await self.runtime.stop()
-        await self.store.close()
+        await self.records.close()
 
     def degraded(self) -> str | None:
         """Why the server cannot do all of its work at present, for an operator; None when it can."""
@@ -123,7 +122,7 @@ class Services:
 
 
 def build_services(
-    settings: Settings, runtime: Runtime, store: Store, table: RouteTable, clock: Clock = system_clock
+    settings: Settings, runtime: Runtime, records: Records, table: RouteTable, clock: Clock = system_clock
 ) -> Services:
     """Puts the services together, on the loop they will run on; nothing runs before `Services.start`."""
     inventory, tasks, journal, waiting = Inventory(), Tasks(), Journal(clock), Waiting()
@@ -131,9 +130,9 @@ def build_services(
     locks, tallies = KeyedLocks(), Tallies()
     keys = ApiKeys(keys_of(settings))
     capacity = Capacity(inventory, keys, settings.server.max_sandboxes)
-    sandboxes = Sandboxes(runtime, store, inventory, locks, tallies, clock, publisher.has_expired)
-    snapshots = Snapshots(runtime, store, sandboxes, locks, tasks, clock)
-    repeats = IdempotentCreates(store, sandboxes, clock)
+    sandboxes = Sandboxes(runtime, records, inventory, locks, tallies, clock, publisher.has_expired)
+    snapshots = Snapshots(runtime, records, sandboxes, locks, tasks, clock)
+    repeats = IdempotentCreates(records, sandboxes, clock)
     steady = asyncio.get_running_loop().time
     renewal = Renewal(
         inventory,
@@ -163,7 +162,7 @@ def build_services(
         runtime=runtime,
         codes=Codes(runtime.name),
         inventory=inventory,
-        creation=Creation(settings, runtime, store, inventory, snapshots, repeats, capacity, tasks, tallies, clock),
+        creation=Creation(settings, runtime, records, inventory, snapshots, repeats, capacity, tasks, tallies, clock),
         sandboxes=sandboxes,
         snapshots=snapshots,
         diagnostics=diagnostics,
@@ -172,8 +171,8 @@ def build_services(
         endpoints=Endpoints(settings, runtime.name, sandboxes, clock),
         resolver=RouteResolver(runtime, inventory, idle.wake),
         expiry=expiry,
-        watch=Watch(runtime, store, inventory, snapshots, tasks, publisher.synced),
-        store=store,
+        watch=Watch(runtime, records, inventory, snapshots, tasks, publisher.synced),
+        records=records,
         tasks=tasks,
         tallies=tallies,
         keys=keys,

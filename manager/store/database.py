@@ -18,13 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from manager.domain.codes import STORE_UNAVAILABLE
 from manager.domain.errors import Unavailable
 from manager.store.migrations import MIGRATIONS
 
 T = TypeVar("T")
 Job = Callable[[sqlite3.Connection], T]
 
-UNAVAILABLE = "SERVER::STORE_UNAVAILABLE"
 BUSY_SECONDS = 5.0
 """How long a job waits for another process that holds the file."""
 
@@ -82,7 +82,7 @@ class Database:
     async def run(self, job: Job[T]) -> T:
         """Runs `job` on the writer's thread and returns once it is on the disk; raises Unavailable."""
         if self._closed:
-            raise Unavailable(UNAVAILABLE, "the server is stopping and its store is closed; try again shortly")
+            raise Unavailable(STORE_UNAVAILABLE, "the server is stopping and its store is closed; try again shortly")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         self._jobs.put(_Pending(job, future, loop))
@@ -170,7 +170,7 @@ def _lock(path: Path) -> int:
     except BlockingIOError:
         os.close(descriptor)
         message = f"the store {path} is in use by another server; give each its own store.path, or stop the other"
-        raise Unavailable(UNAVAILABLE, message) from None
+        raise Unavailable(STORE_UNAVAILABLE, message) from None
     return descriptor
 
 
@@ -212,4 +212,6 @@ def _unavailable(path: Path, error: sqlite3.Error | OSError) -> Unavailable:
         remedy = f"it cannot be opened ({error.strerror}): set store.path to a place that can be written"
     else:
         remedy = f"it cannot be used ({error}): set store.path to another place, or move the file away"
-    return Unavailable(UNAVAILABLE, f"the store {path.name} does not work; {remedy}, then try again", retry_after=5)
+    return Unavailable(
+        STORE_UNAVAILABLE, f"the store {path.name} does not work; {remedy}, then try again", retry_after=5
+    )

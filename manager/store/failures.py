@@ -5,19 +5,11 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
 
+from manager.domain.records import Failure
 from manager.domain.sandbox import Sandbox, SandboxState, SandboxStatus
 from manager.store.database import Database
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A failed creation as it is shown, until `until`."""
-
-    sandbox: Sandbox
-    until: datetime
 
 
 class Failures:

@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
 from datetime import datetime
 
+from manager.domain.records import KeyRecord
 from manager.store.database import Database
 
 _HELD = "WHERE owner = ? AND key = ? AND sandbox_id = ?"
-
-
-@dataclass(frozen=True, slots=True)
-class KeyRecord:
-    """One used key: `request` is the digest of the body it came with, `made` whether its sandbox was."""
-
-    owner: str
-    key: str
-    request: str
-    sandbox_id: str
-    until: datetime
-    made: bool = False
 
 
 class IdempotencyKeys:

@@ -7,7 +7,7 @@ import sqlite3
 from manager.store.database import Database
 
 
-class Doomed:
+class PendingDeletes:
     """Ids that must not outlive their creation."""
 
     def __init__(self, database: Database) -> None:

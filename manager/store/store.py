@@ -1,4 +1,4 @@
-"""The store as one object: an open database and a keeper for each kind of record."""
+"""The records of `manager.runtime.records` in one SQLite file: an open database and a keeper for each kind."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from manager.store.failures import Failures
 from manager.store.idempotency import IdempotencyKeys
 from manager.store.limits import ChangedLimits
 from manager.store.metadata import PatchedMetadata
-from manager.store.pending_deletes import Doomed
+from manager.store.pending_deletes import PendingDeletes
 from manager.store.renewals import Renewals
 from manager.store.snapshots import SnapshotRecords
 
 
 class Store:
-    """Everything the runtime cannot keep."""
+    """Implements `manager.runtime.records.Records`: everything that the Docker Engine cannot keep."""
 
     def __init__(self, path: Path) -> None:
         """Opens the file, creating it with its directory; raises Unavailable, naming the remedy."""
@@ -23,7 +23,7 @@ class Store:
         self.renewals = Renewals(self.database)
         self.metadata = PatchedMetadata(self.database)
         self.failures = Failures(self.database)
-        self.doomed = Doomed(self.database)
+        self.pending_deletes = PendingDeletes(self.database)
         self.limits = ChangedLimits(self.database)
         self.snapshots = SnapshotRecords(self.database)
         self.idempotency = IdempotencyKeys(self.database)

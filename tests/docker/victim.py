@@ -145,7 +145,7 @@ ACTIONS: dict[str, tuple[Ready, Act]] = {
 
 def arm(services: Services, survived: int) -> None:
     """From now on `survived` changes are made, and the process dies before the next one."""
-    engine, database = services.runtime._engine, services.store.database  # type: ignore[attr-defined]
+    engine, database = services.runtime._engine, services.records.database  # type: ignore[attr-defined]
     call, run, made = engine.call, database.run, [0]
 
     def one_more() -> None:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from manager.domain.errors import Conflict, NotFound
 from manager.domain.sandbox import Addresses, Sandbox, SandboxSpec, SandboxState, SandboxStatus
+from manager.domain.snapshot import Snapshot
 from manager.runtime.base import Appeared, Departed, Departure, EventSink, LogQuery, OutOfSync, Output, Progress, Synced
 
 NOT_FOUND = "DOCKER::SANDBOX_NOT_FOUND"
@@ -74,6 +75,7 @@ class FakeRuntime:
         self.mounted: tuple[str, ...] = ()
         """The paths that snapshots leave out."""
         self.foreign: set[str] = set()
+        self.earlier: list[Snapshot] = []
         self._sink: EventSink | None = None
         self._next_address = 2
 
@@ -206,6 +208,9 @@ class FakeRuntime:
     async def has_snapshot(self, image: str) -> bool:
         await self._act("has_snapshot")
         return image in self.images
+
+    async def earlier_snapshots(self) -> Sequence[Snapshot]:
+        return self.earlier
 
     async def logs(self, sandbox_id: str, query: LogQuery) -> Output:
         await self._act("open_logs")

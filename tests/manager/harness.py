@@ -1,4 +1,4 @@
-"""What the tests of services and API stand on: a fake runtime, a real store and a clock that is moved by hand."""
+"""What the tests of services and API stand on: a fake runtime, records in memory and a clock that is moved by hand."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from typing import Any
 
 from gateway.table import RouteTable
 from manager.domain.request import CreateRequest
+from manager.runtime.records import Records
 from manager.services.wiring import Services, build_services
 from manager.settings.model import Settings
-from manager.store.store import Store
+from tests.manager.fake_records import FakeRecords
 from tests.manager.fake_runtime import FakeRuntime
 
 START = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
 DEADLINE = 5.0
+
+OpenRecords = Callable[[Path], Records]
+"""Opens the records that are kept in a directory."""
 
 
 class MovedClock:
@@ -53,12 +57,15 @@ def settings_of(**tables: Any) -> Settings:
 
 @asynccontextmanager
 async def open_house(
-    directory: Path, runtime: FakeRuntime | None = None, clock: MovedClock | None = None, **tables: Any
+    directory: Path,
+    runtime: FakeRuntime | None = None,
+    clock: MovedClock | None = None,
+    open_records: OpenRecords = FakeRecords,
+    **tables: Any,
 ) -> AsyncIterator[House]:
     """Starts services on a fake runtime and stops them; the same directory again is a restart."""
     runtime, clock, table = runtime or FakeRuntime(), clock or MovedClock(), RouteTable()
-    store = Store(directory / "gateway.db")
-    services = build_services(settings_of(**tables), runtime, store, table, clock)
+    services = build_services(settings_of(**tables), runtime, open_records(directory), table, clock)
     await services.start()
     try:
         yield House(services, runtime, table, clock)

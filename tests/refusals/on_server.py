@@ -138,7 +138,7 @@ def _again(house: House, *, deleted: bool, **changes: int) -> Answer:
         house.call("DELETE", path)
     answer = house.call("POST", LIST, house.stage.wish(**changes), **used)
     house.call("DELETE", path)
-    house.stage.run(house.services.store.idempotency.release("", f"key-{deleted}", made.body["id"]))
+    house.stage.run(house.services.records.idempotency.release("", f"key-{deleted}", made.body["id"]))
     return answer
 
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from manager.domain.snapshot import Snapshot, SnapshotState
+from manager.runtime.docker.snapshots import image_of
 
 DEFAULT_PATH = "~/.opensandbox/opensandbox.db"
 """Where that server keeps its index unless told otherwise."""
@@ -21,7 +22,10 @@ _logger = logging.getLogger(__name__)
 
 
 def earlier_snapshots(place: str = DEFAULT_PATH) -> list[Snapshot]:
-    """Every snapshot the file knows; none when there is no such file or it is something else. Writes nothing."""
+    """Every snapshot the file knows; none when there is no such file or it is something else. Writes nothing.
+
+    An image that is not named is the one that this server would have made.
+    """
     path = Path(place).expanduser()
     if not path.is_file():
         return []
@@ -44,7 +48,7 @@ def _decode(row: tuple[str, ...]) -> Snapshot:
         message=message,
         created_at=_moment(created),
         last_transition_at=_moment(transition) if transition else None,
-        image=_image(restore),
+        image=_image(restore) or image_of(snapshot_id),
     )
 
 

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from manager.domain import errors
 from manager.domain.sandbox import RegistryAuth, Sandbox, SandboxSpec
+from manager.domain.snapshot import Snapshot
 from manager.runtime.base import EventSink, LogQuery, Output, Progress
 from manager.runtime.docker.buckets import Buckets
 from manager.runtime.docker.callers import Callers, addresses_of_host, gateways_with_sandboxes
@@ -36,6 +37,7 @@ from manager.runtime.docker.host.topology import (
 from manager.runtime.docker.host_port import HostPort
 from manager.runtime.docker.images import Images
 from manager.runtime.docker.legacy import Legacy
+from manager.runtime.docker.legacy_snapshots import earlier_snapshots
 from manager.runtime.docker.limits import Holding, check_held, holding
 from manager.runtime.docker.networks import Networks
 from manager.runtime.docker.pause import Freezer
@@ -85,6 +87,7 @@ class DockerRuntime:
         self._topology = topology(remote, docker.host_ip, find_place(), self._reach, internal=internal)
         view = self._topology.sight
         legacy = Legacy(Path("~/.opensandbox").expanduser()) if docker.adopt_unowned else None
+        self._adopts = docker.adopt_unowned
         self._cache = ContainerCache(self._calls, instance, legacy, view)
         registries = {
             host: RegistryAuth(entry.username, entry.password.get_secret_value())
@@ -338,6 +341,10 @@ class DockerRuntime:
     async def has_snapshot(self, image: str) -> bool:
         """Whether a snapshot's image is there."""
         return await self._snapshots.exists(image)
+
+    async def earlier_snapshots(self) -> Sequence[Snapshot]:
+        """Those of the earlier server's index, with `docker.adopt_unowned`."""
+        return await asyncio.to_thread(earlier_snapshots) if self._adopts else ()
 
     def _spawn(self, work: Awaitable[T]) -> asyncio.Task[T]:
         task = asyncio.ensure_future(work)

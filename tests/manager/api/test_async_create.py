@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from manager.domain.errors import Failed, Invalid, Unavailable
-from manager.store.failures import Failure
-from manager.store.idempotency import KeyRecord
+from manager.domain.records import Failure, KeyRecord
 from tests.manager.api.conftest import Api, OpenApi, plain
 from tests.manager.fake_runtime import FakeRuntime, running
 from tests.manager.harness import START, until
@@ -37,10 +36,10 @@ async def test_an_id_that_was_told_is_never_forgotten(open_api: OpenApi) -> None
     first = await open_api()
     first.house.runtime.hold("create")
     _, made = await first.call("POST", "/sandboxes", json=plain(), headers=ASYNC)
-    lost = await first.house.services.store.failures.all()
+    lost = await first.house.services.records.failures.all()
     assert [failure.sandbox.id for failure in lost] == [made["id"]]
     second = await open_api(FakeRuntime())
-    await second.house.services.store.failures.put(lost[0])
+    await second.house.services.records.failures.put(lost[0])
     third = await open_api(FakeRuntime())
     status, shown = await third.call("GET", f"/sandboxes/{made['id']}")
     assert (status, shown["status"]["state"]) == (200, "Failed")
@@ -61,7 +60,7 @@ async def test_an_id_that_cannot_be_written_down_is_not_told(api: Api, monkeypat
     async def refuse(*_: object) -> None:
         raise Unavailable("SERVER::STORE_UNAVAILABLE", "its disk is full")
 
-    monkeypatch.setattr(api.house.services.store.failures, "put", refuse)
+    monkeypatch.setattr(api.house.services.records.failures, "put", refuse)
     assert (await api.call("POST", "/sandboxes", json=plain(), headers=ASYNC))[0] == 503
     assert api.house.runtime.calls["create"] == 0
 
@@ -72,12 +71,12 @@ async def test_what_was_written_down_is_taken_back(open_api: OpenApi) -> None:
     _, made = await api.call("POST", "/sandboxes", json=plain(), headers=ASYNC)
     lost = Failure(running(made["id"], state="Failed"), START + timedelta(hours=1))
     await api.call("GET", f"/sandboxes/{made['id']}?wait=running&timeout=5")
-    assert await api.house.services.store.failures.all() == []
-    await api.house.services.store.failures.put(lost)
+    assert await api.house.services.records.failures.all() == []
+    await api.house.services.records.failures.put(lost)
     again = await open_api(api.house.runtime)
     assert (await again.call("GET", f"/sandboxes/{made['id']}"))[1]["status"]["state"] == "Running"
     await settled(again)
-    assert await again.house.services.store.failures.all() == []
+    assert await again.house.services.records.failures.all() == []
 
 
 async def settled(api: Api) -> None:
@@ -214,7 +213,7 @@ async def test_a_key_whose_create_failed_is_free(api: Api) -> None:
 async def test_a_key_whose_server_died_is_free(api: Api) -> None:
     """The process died between the key and the sandbox: the repeated create makes it."""
     await api.call("POST", "/sandboxes", json=plain(), headers=KEY)
-    store = api.house.services.store.idempotency
+    store = api.house.services.records.idempotency
     (sandbox,) = api.house.runtime.sandboxes
     held = await store.claim(KeyRecord("", "k-1", "", "", START), START)
     assert held is not None
@@ -227,7 +226,7 @@ async def test_a_key_whose_server_died_is_free(api: Api) -> None:
 
 async def test_a_key_is_freed_by_its_own_create_only(api: Api) -> None:
     """A create that ends late does not free the key that another has taken meanwhile."""
-    store = api.house.services.store.idempotency
+    store = api.house.services.records.idempotency
     await store.claim(KeyRecord("", "k-1", "request", "second", START), START - timedelta(hours=1))
     await store.release("", "k-1", "first")
     await store.made("", "k-1", "first")

@@ -30,7 +30,7 @@ async def test_changed_limits_survive_a_restart(open_api: OpenApi) -> None:
     second = await open_api(first.house.runtime)
     assert (await second.call("GET", path))[1] == {"limits": {}}
     await second.call("DELETE", f"/sandboxes/{made['id']}")
-    assert await second.house.services.store.limits.all() == {}
+    assert await second.house.services.records.limits.all() == {}
 
 
 @pytest.mark.parametrize(

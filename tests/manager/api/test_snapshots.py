@@ -8,8 +8,8 @@ import pytest
 
 from manager.domain.errors import Conflict, Failed, TimedOut
 from manager.domain.snapshot import Snapshot, SnapshotState
-from manager.store.store import Store
 from tests.manager.api.conftest import Api, OpenApi, plain
+from tests.manager.fake_records import FakeRecords
 from tests.manager.fake_runtime import FakeRuntime
 from tests.manager.harness import START, until
 
@@ -229,10 +229,10 @@ async def test_after_a_crash(
     runtime = FakeRuntime()
     if there:
         runtime.images.add("snapshots:s1")
-    store = Store(tmp_path / "gateway.db")
-    await store.snapshots.put(Snapshot("s1", "box", START, state, reason="kept", image="snapshots:s1"))
-    await store.close()
+    kept = FakeRecords(tmp_path)
+    await kept.snapshots.put(Snapshot("s1", "box", START, state, reason="kept", image="snapshots:s1"))
+    await kept.close()
     api = await open_api(runtime)
-    records = api.house.services.snapshots._records
+    records = api.house.services.snapshots._known
     await until(lambda: (records["s1"].reason if "s1" in records else None) == outcome)
     assert ("snapshots:s1" in runtime.images) is (there and state is not SnapshotState.DELETING)

@@ -91,7 +91,7 @@ async def test_the_record_of_a_failure_ends(house: House) -> None:
     house.clock.move(1)
     await asyncio.gather(*house.services.expiry.check())
     assert len(house.services.inventory) == 0
-    assert await house.services.store.failures.all() == []
+    assert await house.services.records.failures.all() == []
 
 
 async def test_the_record_of_a_failure_survives_a_restart(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ async def test_deleting_while_it_is_being_created(house: House) -> None:
     gate.set()
     await until(lambda: not house.services.inventory.is_creating(pending.id))
     assert house.runtime.sandboxes == {}
-    assert await house.services.store.doomed.all() == set()
+    assert await house.services.records.pending_deletes.all() == set()
     assert len(house.services.inventory) == 0
 
 
@@ -171,7 +171,7 @@ async def test_a_promised_deletion_survives_a_crash(tmp_path: Path) -> None:
     runtime = FakeRuntime()
     async with open_house(tmp_path, runtime) as house:
         sandbox = await house.services.creation.create(wish())
-        await house.services.store.doomed.put(sandbox.id)
+        await house.services.records.pending_deletes.put(sandbox.id)
     async with open_house(tmp_path, runtime) as house:
         await until(lambda: not runtime.sandboxes)
         with pytest.raises(NotFound):

@@ -26,11 +26,14 @@ from gateway.table import RouteState
 from manager.domain.errors import Conflict, Failed, Invalid, NotFound
 from manager.domain.sandbox import SandboxState, SandboxStatus
 from manager.domain.snapshot import SnapshotState
+from manager.runtime.records import Records
 from manager.services.filters import Paging, SandboxFilter
 from manager.services.sandboxes import Sandboxes
 from manager.services.snapshots import SnapshotFilter
+from manager.store.store import Store
+from tests.manager.fake_records import FakeRecords
 from tests.manager.fake_runtime import FakeRuntime
-from tests.manager.harness import DEADLINE, House, MovedClock, open_house, until, wish
+from tests.manager.harness import DEADLINE, House, MovedClock, OpenRecords, open_house, until, wish
 
 T = TypeVar("T")
 
@@ -59,6 +62,7 @@ class Life(RuleBasedStateMachine):
 
     boxes = Bundle("boxes")
     snapshots = Bundle("snapshots")
+    open_records: OpenRecords = FakeRecords
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,7 +94,7 @@ class Life(RuleBasedStateMachine):
         self.directory.cleanup()
 
     async def _open(self) -> None:
-        opened = open_house(Path(self.directory.name), self.runtime, self.clock)
+        opened = open_house(Path(self.directory.name), self.runtime, self.clock, self.open_records)
         self.house = await self.stack.enter_async_context(opened)
 
     @initialize()
@@ -361,8 +365,16 @@ async def _operation(sandboxes: Sandboxes, name: str, box: str) -> None:
         await getattr(sandboxes, name)(box)
 
 
-TestLife = pytest.mark.timeout(120)(Life.TestCase)
-TestLife.settings = settings(
+class LifeOnDisk(Life):
+    """The same with the records in a file, as beside Docker."""
+
+    @staticmethod
+    def open_records(directory: Path) -> Records:
+        """A store in the directory."""
+        return Store(directory / "gateway.db")
+
+
+PLAN = settings(
     max_examples=80,
     stateful_step_count=25,
     deadline=None,
@@ -370,3 +382,7 @@ TestLife.settings = settings(
     database=None,
     suppress_health_check=list(HealthCheck),
 )
+TestLife = pytest.mark.timeout(120)(Life.TestCase)
+TestLife.settings = PLAN
+TestLifeOnDisk = pytest.mark.timeout(120)(LifeOnDisk.TestCase)
+TestLifeOnDisk.settings = settings(PLAN, max_examples=20)

@@ -63,7 +63,7 @@ async def test_what_went_during_an_outage(house: House) -> None:
     house.runtime.sync()
     await until(lambda: house.services.inventory.get("a") is None)
     house.runtime.sync()
-    store = house.services.store
+    store = house.services.records
     await until(lambda: not house.services.inventory.stale_facts())
     assert await store.renewals.all() == {}
 

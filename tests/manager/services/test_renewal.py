@@ -62,7 +62,7 @@ async def test_use_extends(house: House, renewal: Renewal, steady: Steady) -> No
     house.clock.move(5)
     await renewal.sweep()
     assert await expiry(house, sandbox.id) == timedelta(seconds=600)
-    assert len(await house.services.store.renewals.all()) == 1
+    assert len(await house.services.records.renewals.all()) == 1
 
 
 async def test_use_never_shortens(house: House, renewal: Renewal, steady: Steady) -> None:

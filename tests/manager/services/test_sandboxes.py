@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from gateway.table import Removal, RouteState
+from manager.domain.codes import STORE_UNAVAILABLE
 from manager.domain.errors import Conflict, Failed, Invalid, NotFound, Unavailable
 from manager.domain.sandbox import Sandbox, SandboxState
 from manager.services.filters import Paging, SandboxFilter
-from manager.store import database
 from tests.manager.fake_runtime import FakeRuntime, running
 from tests.manager.harness import START, House, open_house, until, wish
 
@@ -62,7 +62,7 @@ async def test_delete_removes_route_runtime_and_facts(house: House) -> None:
     await house.services.sandboxes.delete(sandbox.id)
     assert house.runtime.sandboxes == {}
     assert house.table.gone(sandbox.id.encode()) is Removal.DELETED
-    assert await house.services.store.renewals.all() == {}
+    assert await house.services.records.renewals.all() == {}
     with pytest.raises(NotFound):
         await house.services.sandboxes.delete(sandbox.id)
 
@@ -168,9 +168,9 @@ async def test_a_renewal_that_cannot_be_kept_is_not_promised(house: House, monke
     sandbox = await made(house)
 
     async def refuse(*_: object) -> None:
-        raise Unavailable(database.UNAVAILABLE, "its disk is full")
+        raise Unavailable(STORE_UNAVAILABLE, "its disk is full")
 
-    monkeypatch.setattr(house.services.store.renewals, "put", refuse)
+    monkeypatch.setattr(house.services.records.renewals, "put", refuse)
     with pytest.raises(Unavailable):
         await house.services.sandboxes.renew(sandbox.id, LATER)
     assert (await house.services.sandboxes.get(sandbox.id)).expires_at == sandbox.expires_at

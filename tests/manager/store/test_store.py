@@ -1,4 +1,4 @@
-"""The store: what was put is there after it was closed; a file that does not work is one clear error."""
+"""The store's file: who may use it, and that one which does not work is one clear error."""
 
 from __future__ import annotations
 
@@ -6,78 +6,14 @@ import asyncio
 import os
 import sqlite3
 import stat
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from manager.domain.errors import Unavailable
-from manager.domain.sandbox import Sandbox, SandboxState, SandboxStatus
-from manager.domain.snapshot import Snapshot, SnapshotState
 from manager.store import database
-from manager.store.failures import Failure
-from manager.store.idempotency import KeyRecord
 from manager.store.migrations import MIGRATIONS
 from manager.store.store import Store
-
-NOW = datetime(2026, 6, 1, 12, 0, 0, 123456, tzinfo=UTC)
-LATER = datetime(2026, 6, 1, 13, tzinfo=UTC)
-FAILURE = Failure(
-    Sandbox(
-        id="f",
-        uid="",
-        status=SandboxStatus(SandboxState.FAILED, "PROVISIONING_ERROR", "no such image", NOW),
-        created_at=NOW,
-        image="image:1",
-        entrypoint=("a", "b"),
-        metadata={"k": "v"},
-        extensions={"e": "1"},
-        manual_cleanup=True,
-    ),
-    LATER,
-)
-SNAPSHOT = Snapshot("s", "box", NOW, SnapshotState.READY, "name", "reason", "message", LATER, "image:s")
-KEY = KeyRecord("owner", "key", "digest", "box", LATER)
-
-
-async def test_everything_survives_closing(tmp_path: Path) -> None:
-    """Each kind of record reads back equal from a reopened file."""
-    store = Store(tmp_path / "deep" / "gateway.db")
-    await store.renewals.put("a", NOW)
-    await store.metadata.put("a", {"k": "ü"})
-    await store.failures.put(FAILURE)
-    await store.doomed.put("d")
-    await store.snapshots.put(SNAPSHOT)
-    await store.close()
-    store = Store(tmp_path / "deep" / "gateway.db")
-    assert await store.renewals.all() == {"a": NOW}
-    assert await store.metadata.all() == {"a": {"k": "ü"}}
-    assert await store.failures.all() == [FAILURE]
-    assert await store.doomed.all() == {"d"}
-    assert await store.snapshots.all() == [SNAPSHOT]
-    await store.close()
-
-
-async def test_forgetting(tmp_path: Path) -> None:
-    """What is forgotten is gone; forgetting what is not there is no error."""
-    store = Store(tmp_path / "gateway.db")
-    await store.renewals.put("a", NOW)
-    await store.renewals.forget(["a", "b"])
-    await store.metadata.forget(["b"])
-    await store.snapshots.forget("b")
-    assert await store.renewals.all() == {}
-    await store.close()
-
-
-async def test_an_idempotency_key_is_claimed_once(tmp_path: Path) -> None:
-    """The second claim gets the first's record, until its time is over."""
-    store = Store(tmp_path / "gateway.db")
-    assert await store.idempotency.claim(KEY, NOW) is None
-    held = await store.idempotency.claim(KEY, NOW)
-    assert held is not None
-    assert held.sandbox_id == "box"
-    assert await store.idempotency.claim(KEY, LATER) is None
-    await store.close()
 
 
 async def test_the_file_is_private(tmp_path: Path) -> None:
@@ -96,10 +32,13 @@ async def test_a_failing_job_leaves_its_neighbours_alone(tmp_path: Path) -> None
         raise ValueError("a bug")
 
     results = await asyncio.gather(
-        store.doomed.put("a"), store.database.run(broken), store.doomed.put("b"), return_exceptions=True
+        store.pending_deletes.put("a"),
+        store.database.run(broken),
+        store.pending_deletes.put("b"),
+        return_exceptions=True,
     )
     assert isinstance(results[1], ValueError)
-    assert await store.doomed.all() == {"a", "b"}
+    assert await store.pending_deletes.all() == {"a", "b"}
     await store.close()
 
 
@@ -110,19 +49,19 @@ async def test_a_locked_file_is_an_error_that_names_the_remedy(tmp_path: Path, m
     other = sqlite3.connect(tmp_path / "gateway.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(Unavailable, match="another process has held it") as refused:
-        await store.doomed.put("a")
+        await store.pending_deletes.put("a")
     assert refused.value.code == "SERVER::STORE_UNAVAILABLE"
     other.execute("ROLLBACK")
     other.close()
-    await store.doomed.put("a")
-    assert await store.doomed.all() == {"a"}
+    await store.pending_deletes.put("a")
+    assert await store.pending_deletes.all() == {"a"}
     await store.close()
 
 
 async def test_a_full_disk_is_an_error_that_names_the_remedy(tmp_path: Path) -> None:
     """SQLite's own page limit stands for the disk: nothing that was kept is lost."""
     store = Store(tmp_path / "gateway.db")
-    await store.doomed.put("kept")
+    await store.pending_deletes.put("kept")
 
     def limit(connection: sqlite3.Connection) -> None:
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
@@ -131,7 +70,7 @@ async def test_a_full_disk_is_an_error_that_names_the_remedy(tmp_path: Path) -> 
     await store.database.run(limit)
     with pytest.raises(Unavailable, match="free some space"):
         await store.metadata.put("big", {"k": "x" * 1_000_000})
-    assert await store.doomed.all() == {"kept"}
+    assert await store.pending_deletes.all() == {"kept"}
     await store.close()
 
 
@@ -175,12 +114,3 @@ def test_a_start_that_fails_leaves_the_file_free(tmp_path: Path) -> None:
     for _ in range(2):
         with pytest.raises(Unavailable, match="move the file away"):
             Store(tmp_path / "gateway.db")
-
-
-async def test_a_closed_store(tmp_path: Path) -> None:
-    """What comes after closing is refused, closing again is nothing."""
-    store = Store(tmp_path / "gateway.db")
-    await store.close()
-    await store.close()
-    with pytest.raises(Unavailable, match="stopping"):
-        await store.doomed.all()

@@ -10,8 +10,10 @@ import pytest
 from manager.domain.errors import Unavailable
 from manager.domain.snapshot import SnapshotState
 from manager.runtime.docker.legacy_snapshots import earlier_snapshots
+from manager.runtime.docker.runtime import DockerRuntime
 from manager.store.store import Store
-from tests.manager.harness import open_house
+from tests.manager.fake_runtime import FakeRuntime
+from tests.manager.harness import open_house, settings_of
 
 SCHEMA = """CREATE TABLE snapshots (id TEXT PRIMARY KEY, source_sandbox_id TEXT NOT NULL, namespace TEXT DEFAULT NULL,
     name TEXT, description TEXT, restore_config TEXT NOT NULL, state TEXT NOT NULL, reason TEXT, message TEXT,
@@ -41,27 +43,36 @@ def test_reading(home: Path) -> None:
         "opensandbox-snapshots:s1",
         AT,
     )
-    assert (second.state, second.image, second.last_transition_at) == (SnapshotState.FAILED, "", None)
+    assert (second.state, second.image, second.last_transition_at) == (
+        SnapshotState.FAILED,
+        "opensandbox-snapshots:s2",
+        None,
+    )
     assert second.created_at.utcoffset() is not None
 
 
-async def test_taking_over(home: Path) -> None:
-    """Only where it is asked for; an image that is not named is the one the runtime would have made; once is enough."""
-    async with open_house(home) as house:
-        assert house.services.snapshots._records == {}
-    for _ in range(2):
-        async with open_house(home, docker={"adopt_unowned": True}) as house:
-            images = {snapshot.id: snapshot.image for snapshot in house.services.snapshots._records.values()}
-            assert images == {"s1": "opensandbox-snapshots:s1", "s2": "snapshots:s2"}
-            assert len(await house.services.store.snapshots.all()) == 2
+@pytest.mark.parametrize(
+    ("adopts", "found"), [(False, []), (True, ["opensandbox-snapshots:s1", "opensandbox-snapshots:s2"])]
+)
+async def test_taking_over(home: Path, adopts: bool, found: list[str]) -> None:
+    """Only where it is asked for; an image that is not named is the one this server would have made."""
+    runtime = DockerRuntime(settings_of(docker={"adopt_unowned": adopts}))
+    try:
+        images = {snapshot.image for snapshot in await runtime.earlier_snapshots()}
+        assert images == ({"opensandbox-snapshots:s1", "opensandbox-snapshots:s2"} if adopts else set())
+    finally:
+        await runtime.stop()
 
 
-async def test_what_was_deleted_does_not_come_back(home: Path) -> None:
-    """The earlier index still names it at the next start."""
-    async with open_house(home, docker={"adopt_unowned": True}) as house:
+async def test_what_was_taken_over_is_not_taken_twice(home: Path) -> None:
+    """The earlier index still names it at the next start; what was deleted meanwhile does not come back."""
+    runtime = FakeRuntime()
+    runtime.earlier = earlier_snapshots()
+    async with open_house(home, runtime) as house:
+        assert set(house.services.snapshots._known) == {"s1", "s2"}
         await house.services.snapshots.delete("s1")
-    async with open_house(home, docker={"adopt_unowned": True}) as house:
-        assert set(house.services.snapshots._records) == {"s2"}
+    async with open_house(home, runtime) as house:
+        assert set(house.services.snapshots._known) == {"s2"}
 
 
 def test_its_index_is_not_taken_for_our_store(home: Path) -> None:
