@@ -152,6 +152,6 @@ class Watch:
             await self._runtime.delete(sandbox_id)
             await self._records.pending_deletes.forget(sandbox_id)
         except ManagerError as error:
-            _logger.warning("cannot delete sandbox %s yet, as was promised: %s", sandbox_id, error.message)
+            _logger.warning("deferred delete of sandbox %s failed, will retry: %s", sandbox_id, error.message)
             return
         self._inventory.removed(sandbox_id, Ending.DELETED)

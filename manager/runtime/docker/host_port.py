@@ -20,7 +20,7 @@ PORT_TAKEN = "DOCKER::HOST_PORT_IN_USE"
 
 
 class HostPort:
-    """Who has the port, as far as this process gave it away; for all others it is asked whether somebody answers."""
+    """Reserves the port in this process; for other processes it is dialled to see whether something listens."""
 
     def __init__(self, calls: Calls, engine_host: str) -> None:
         self._calls = calls

@@ -1,4 +1,4 @@
-"""Images: what is on the Engine is used as it is; what is not is pulled once, however many creates wait for it."""
+"""Images: one that is on the Engine is used as it is, another is pulled once, however many creates wait for it."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ UNREACHABLE = "DOCKER::SANDBOX_REGISTRY_UNREACHABLE"
 TIMED_OUT = "DOCKER::SANDBOX_IMAGE_PULL_TIMEOUT"
 DISK_FULL = "DOCKER::ENGINE_DISK_FULL"
 PROGRESS_EVERY = 0.5
-"""Seconds between two looks at how far a pull is."""
+"""Seconds between two progress reports of a pull."""
 _MEBIBYTE = 1024 * 1024
 _PATH = re.compile(r"/[^\s\"':]*+")
 _ITS_OWN = re.compile(r"/(?:overlay2|volumes|containers|containerd)/[^,;]*+")
-"""Behind this a path is of the Engine's own storage."""
+"""A path after this text in a message is one of the Engine's own storage."""
 _ADDRESS = re.compile(r"\b(?:\d{1,3}\.){3}\d{1,3}:\d+|\[[0-9a-fA-F:.]+\]:\d+")
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "arm64v8": "arm64"}
 
 
 class Images:
-    """Makes images be there."""
+    """Ensures that images are on the Engine."""
 
     def __init__(self, calls: Calls, registries: Mapping[str, RegistryAuth], *, limit: float) -> None:
         """`registries` holds credentials by registry host; `limit` is the longest wait for one pull, in seconds."""
@@ -73,7 +73,7 @@ class Images:
         return self._own_platform
 
     async def _native_or(self, local: Json, image: str, auth: RegistryAuth | None, progress: Progress) -> Json:
-        """The tag stands for another platform, for which somebody asked before; an own build may have no other."""
+        """The tag names an image for another platform, pulled earlier; a locally built one may have no other."""
         try:
             return await self._pull(image, await self._native(), auth, progress)
         except errors.ManagerError as error:
@@ -92,7 +92,7 @@ class Images:
     async def _pull_once(
         self, image: str, platform: Platform | None, auth: RegistryAuth | None, progress: Progress
     ) -> None:
-        """Joins the pull of this image that is under way, or starts it; it goes on when its waiters have gone."""
+        """Waits for the running pull of this image, or starts one; it continues when its waiters are cancelled."""
         key = (image, platform, auth)
         pull = self._pulls.get(key)
         if pull is None:
@@ -111,7 +111,7 @@ class Images:
 
 
 class _Pull:
-    """One pull under way and everybody who wants to hear of it."""
+    """One running pull and the progress callbacks of its waiters."""
 
     def __init__(self, calls: Calls, image: str, platform: Platform | None, auth: RegistryAuth | None) -> None:
         self.listeners: list[Progress] = []
@@ -119,7 +119,7 @@ class _Pull:
         self._layers = Layers()
         self._told = (0, 0)
         self.text = f"pulling {image}"
-        """How far it is, for whoever comes to wait for it."""
+        """The progress line for a new waiter."""
         self._loop = asyncio.get_running_loop()
         self.task = self._loop.create_task(self._run(calls, _platform(platform), auth))
         self.task.add_done_callback(_retrieve)
@@ -143,7 +143,7 @@ class _Pull:
         self._layers.take(record)
 
     def _look(self) -> None:
-        """Tells what has changed since the last look, as long as the pull goes on."""
+        """Reports progress that has changed since the last report, until the pull ends."""
         if self.task.done():
             return
         if self._layers.sizes != self._told:
@@ -153,25 +153,25 @@ class _Pull:
         self._loop.call_later(PROGRESS_EVERY, self._look)
 
     def _tell(self) -> None:
-        """A line for whoever waits, and for the log; a bar where a terminal shows the log."""
+        """One progress line for the waiters and the log; a bar where a terminal shows the log."""
         log.info(self.text, extra={SHARE: Share(self._image, *self._told)})
         for listener in tuple(self.listeners):
             listener(self.text)
 
 
 def _retrieve(task: asyncio.Task[None]) -> None:
-    """Marks a failure as seen: every waiter may have been cancelled before it came."""
+    """Retrieves the exception: every waiter may have been cancelled before it was set."""
     if not task.cancelled():
         task.exception()
 
 
 class Layers:
-    """How far the layers of a pull are."""
+    """Progress of the layers of a pull."""
 
     def __init__(self) -> None:
         self._layers: dict[str, tuple[int, int]] = {}
         self.sizes = (0, 0)
-        """Bytes there and bytes in all, as far as they are known."""
+        """Bytes received and bytes in total, as far as they are known."""
 
     def take(self, record: Mapping[str, Any]) -> None:
         """Counts one progress record."""
@@ -197,7 +197,7 @@ def matches(image: Mapping[str, Any], platform: Platform | None) -> bool:
 
 
 def platform_of(image: Mapping[str, Any]) -> str:
-    """What an image is for, as `linux/amd64`."""
+    """The platform of an image, as `linux/amd64`."""
     architecture = str(image.get("Architecture", ""))
     return f"{image.get('Os', '')}/{_ARCHITECTURES.get(architecture, architecture)}"
 
@@ -281,7 +281,7 @@ _TEXTS: tuple[tuple[_Kind, str, str, tuple[str, ...]], ...] = (
 
 
 def said(error: errors.ManagerError, named: str = "") -> str:
-    """What the Engine said, in one line, without its own paths and the addresses that `named` does not hold."""
+    """The Engine's message in one line, without its own paths and the addresses that `named` does not contain."""
     text = _PATH.sub(_hide_own, " ".join(error.message.split()))
     return _ADDRESS.sub(lambda found: found[0] if found[0] in named else "(address)", text)
 
@@ -292,7 +292,7 @@ def _hide_own(path: re.Match[str]) -> str:
 
 
 def pull_error(image: str, error: errors.ManagerError) -> errors.ManagerError:
-    """What a failed pull means to the caller."""
+    """Maps a failed pull to an error for the caller."""
     if isinstance(error, errors.TimedOut):
         return errors.TimedOut(TIMED_OUT, f"The pull of {image} hung and was given up; check its registry, try again.")
     if isinstance(error, errors.Unavailable):

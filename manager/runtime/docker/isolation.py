@@ -1,4 +1,4 @@
-"""What a sandbox gets whose execd runs sessions in namespaces of their own, and what that opens.
+"""Privileges of a sandbox whose execd runs sessions in namespaces of their own, and their risk.
 
 execd starts bubblewrap as root of the container and without a user namespace: it unshares mount, process, host name,
 IPC and cgroup namespaces, mounts /proc, /dev and tmpfs anew, and pivots into the result. That takes CAP_SYS_ADMIN and
@@ -9,9 +9,9 @@ lets a user namespace mount /proc only where no part of the container's own is m
 container would write /proc/sys/kernel/core_pattern without even mounting anything. Hence masks stay on, and the seccomp
 profile refuses user namespaces.
 
-Whoever may mount can mount /proc once more and look behind the masks. On an Engine with user namespaces, or a rootless
-one, nothing is gained by that: the kernel asks for root of the host there. On any other Engine root of such a sandbox
-is root of the host for a program that wants to be. So the operator has to allow it.
+A process with CAP_SYS_ADMIN can mount /proc once more, without the masks. On an Engine with user namespaces, or a
+rootless one, that gains nothing: those files need root of the host. On any other Engine a hostile program in such a
+sandbox can become root of the host. So the operator has to allow it (`docker.allow_isolation`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The labels on everything we create, and how they are read back.
+"""The labels on every object that this server creates, and how they are read back.
 
 An image's labels leak into its containers (a commit even keeps those of the container it was made from), so every
-label that we read is written at create, empty where there is nothing to say. The caller's metadata is one JSON label:
+label that is read is written at create, empty without a value. The caller's metadata is one JSON label:
 it can neither collide with ours nor be confused with an image's.
 """
 
@@ -55,7 +55,7 @@ SANDBOX_LABELS = (
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the labels of a sandbox say."""
+    """The facts of a sandbox that its labels hold."""
 
     id: str
     created_at: datetime | None = None
@@ -83,7 +83,7 @@ def sandbox_labels(
     volumes: tuple[str, ...] = (),
     pool: tuple[str, str] = ("", ""),
 ) -> dict[str, str]:
-    """The labels of a sandbox's container; `volumes` go when it goes, `pool` is the name and template of its pool."""
+    """The labels of a sandbox's container; `volumes` are removed with it, `pool` is its pool's name and template."""
     said = {
         ID: spec.id,
         INSTANCE: instance,
@@ -108,12 +108,12 @@ def sandbox_labels(
 
 
 def blank() -> dict[str, str]:
-    """Every label that we read, saying nothing."""
+    """Every label that is read, with an empty value."""
     return dict.fromkeys(SANDBOX_LABELS, "")
 
 
 def read_facts(labels: Mapping[str, str]) -> Facts:
-    """What the labels say; a label that cannot be read counts as absent, a sandbox is never lost over one."""
+    """Parses the labels; a malformed label counts as absent, so that a sandbox is never lost over one."""
     os, arch = labels.get(PLATFORM_OS), labels.get(PLATFORM_ARCH)
     expires_at = read_time(labels.get(EXPIRES_AT))
     return Facts(

@@ -1,7 +1,7 @@
 """Sandboxes that an opensandbox-server 1.x made on the same Engine, read as ours when they are taken over.
 
-That server writes the caller's metadata as plain labels and keeps what labels cannot say (they are fixed at create)
-in files below its home: a renewed expiry, and the whole metadata once it has been patched.
+That server writes the caller's metadata as plain labels. Since labels are fixed at create, it keeps changes in files
+below its home: a renewed expiry, and the whole metadata once it has been patched.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ NOT_METADATA = (PREFIX, "org.opencontainers.image.", "com.docker.", "desktop.doc
 
 
 def is_unowned(labels: Mapping[str, str]) -> bool:
-    """Whether these are the labels of a sandbox without an owner."""
+    """Whether these are the labels of a sandbox without an instance label."""
     return bool(labels.get(ID)) and not labels.get(INSTANCE)
 
 
 class Legacy:
-    """Reads what such a server left."""
+    """Reads the sandboxes of such a server."""
 
     def __init__(self, home: Path) -> None:
         """`home` is the directory that it kept its files in, `~/.opensandbox`."""
         self._metadata = home / "metadata"
 
     def facts(self, labels: Mapping[str, str]) -> Facts:
-        """Its labels and files as our facts; files that cannot be read count as absent."""
+        """Facts from its labels and files; files that cannot be read count as absent."""
         sandbox_id = labels[ID]
         renewed = self._read(self._metadata / "_expiration" / f"{sandbox_id}.json").get("expires_at")
         said = read_facts(labels)

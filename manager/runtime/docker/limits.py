@@ -1,7 +1,7 @@
-"""Which limits the Engine's host holds. Pure; asked before anything of a sandbox is made.
+"""Which resource limits the Engine's host enforces. Pure; checked before any object of a sandbox is created.
 
-An Engine drops a limit that its kernel has no controller for and mentions it in a warning that nobody reads. What it
-has is in what it says of itself, except for one thing: whether its file system has project quotas.
+An Engine drops a limit without a cgroup controller in its kernel and reports that only as a warning of the create. Its
+`docker info` lists what it supports, except for one thing: whether its file system has project quotas.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from manager.domain.quantities import DISK_NAMES, INVALID, LIMITS, REQUESTS, UNA
 from manager.domain.sandbox import SandboxSpec
 
 CONTROLLERS: Mapping[str, str] = {"cpu": "CpuCfsQuota", "memory": "MemoryLimit"}
-"""Where the Engine says whether its kernel limits this resource."""
+"""The field of `docker info` that says whether the kernel limits this resource."""
 _SIZED_DRIVERS = ("btrfs", "zfs", "devicemapper", "windowsfilter")
 """Storage drivers that give each container a size of its own."""
 _QUOTA_DRIVERS = ("overlay2", "vfs")
@@ -24,7 +24,7 @@ _QUOTA_DRIVERS = ("overlay2", "vfs")
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What cannot be held here: names of resources, each with the reason."""
+    """Limits that this Engine cannot enforce: names of resources, each with the reason."""
 
     unheld: Mapping[str, str] = field(default_factory=dict)
     shares: bool = True
@@ -32,7 +32,7 @@ class Holding:
 
 
 def holding(info: Mapping[str, Any]) -> Holding:
-    """What the Engine that says this of itself cannot hold."""
+    """The limits that the Engine of this `docker info` cannot enforce."""
     found = {
         name: f"the kernel of the Docker Engine has no controller for {name} that it may use"
         for name, key in CONTROLLERS.items()
@@ -58,8 +58,8 @@ def _disk_obstacle(info: Mapping[str, Any]) -> str | None:
 def check_held(spec: SandboxSpec, can: Holding) -> None:
     """Raises Invalid for a limit or a request that would be dropped.
 
-    The limits that SDKs send for whoever names none are no demand: where the kernel has no controller for them, they
-    are dropped as the operator has been told (`opensandbox-server doctor`).
+    The limits that SDKs send by default are not refused: where the kernel has no controller for them, they are
+    dropped, as `opensandbox-server doctor` reports.
     """
     asked = spec.resource_limits if dict(spec.resource_limits) != UNASKED else {}
     for name in asked:

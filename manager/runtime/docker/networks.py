@@ -16,7 +16,7 @@ from manager.runtime.docker.status import DialView
 log = logging.getLogger(__name__)
 NO_SUCH_NETWORK = "SANDBOX::INVALID_PARAMETER"
 SHARED_MODES = ("host", "none")
-"""Modes that are no network of the Engine's: nothing to look up, nothing to publish on."""
+"""Network modes without a Docker network: no inspect, no published ports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Choice:
 
     @property
     def shared(self) -> bool:
-        """Whether it is no network of the Engine's: then nothing can be published on it."""
+        """Whether the mode has no Docker network: then no port can be published on it."""
         return self.mode in SHARED_MODES or self.mode.startswith("container:")
 
 
@@ -40,7 +40,7 @@ class Networks:
     """Decides the network of each sandbox."""
 
     def __init__(self, calls: Calls, view: DialView, *, own: str | None) -> None:
-        """`own` names the bridge that keeps sandboxes apart; None puts them on the Engine's, where they meet."""
+        """`own` names the bridge that isolates sandboxes from each other; None uses the Engine's, which does not."""
         self._calls = calls
         self._view = view
         self._own_name = own
@@ -71,7 +71,7 @@ class Networks:
         return Choice(name, any(self._view.reaches(address) for address in found), ipv4)
 
     async def _own(self) -> Choice:
-        """Our bridge, on which sandboxes do not reach each other; the Engine's where ours cannot be made."""
+        """Our bridge, on which sandboxes do not reach each other; the Engine's where ours cannot be created."""
         if self._own_name is not None:
             network = await self._look(self._own_name) or await self._make(self._own_name)
             if network is not None:
@@ -90,16 +90,16 @@ class Networks:
             return await self._calls.inspect_network(name)
 
     async def _make(self, name: str) -> Json | None:
-        """Of the creates of this server one makes it; of several servers at once each does, and one is left."""
+        """Creates the network once per server; of several servers' duplicates one is left."""
         async with self._making:
             return await self._look(name) or await self._make_one(name)
 
     async def _thin_out(self, name: str) -> None:
         """Leaves one network of that name.
 
-        Engines before 25 look whether a name is taken and then take it, so that of two who ask at once both get one;
-        neither can be used by name then. Whoever sees several removes them in the same order, the newest first and
-        none that is in use.
+        Engines before 25 do not check and reserve a name atomically, so two simultaneous creates both succeed, and
+        neither network can be used by name then. Each server removes the duplicates in the same order, the newest
+        first and none that is in use.
         """
         found = await self._calls.networks_named(name)
         left = len(found)
@@ -133,8 +133,8 @@ def gateways(network: Json) -> list[str]:
 def _chosen(entry: Json) -> str | None:
     """The gateway that the Engine takes for a range of a bridge whose maker named none.
 
-    It does not tell: neither for a network that was made with a subnet alone, nor for its own bridge until it has been
-    started a second time. It takes the first address that it may give away.
+    The API does not report it: neither for a network that was created with a subnet alone, nor for its own bridge until
+    the Engine's second start. It is the first assignable address.
     """
     if not entry.get("Subnet"):
         return None

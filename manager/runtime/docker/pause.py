@@ -1,6 +1,6 @@
-"""Pause and resume of a sandbox together with its sidecar: in order, and the first half taken back if the second fails.
+"""Pause and resume of a sandbox together with its sidecar: in order, the first half undone if the second fails.
 
-A server may be killed between the two halves, so a sidecar that already is as it should be is left as it is.
+A server may be killed between the two halves, so a sidecar that is in the wanted state already is left alone.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _ON_THIS_KERNEL = (None, "", "runc", "io.containerd.runc.v2", "io.containerd.run
 """Runtimes whose sandboxes are processes of the host."""
 FREEZE_TRIES = 3
 _REFUSALS = (errors.Failed, errors.Conflict, errors.NotFound)
-"""What the Engine says of a container that cannot be changed; anything else is about the Engine."""
+"""Errors about a container that cannot be changed; any other is about the Engine."""
 
 
 class Freezer:
-    """Freezes and thaws."""
+    """Pauses and unpauses containers."""
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
@@ -53,10 +53,10 @@ class Freezer:
             raise _of_sidecar(error, PAUSE_FAILED, f"pause sandbox {sandbox_id}") from error
 
     async def thaw_for_removal(self, details: Json) -> None:
-        """Thaws what is to be removed if nothing can end it frozen.
+        """Unpauses a container before its removal where a paused one cannot be killed.
 
-        The kernel ends frozen processes of its own; a sandbox on another kernel, as gVisor's, takes no signal then: the
-        Engine waits ten seconds for it and leaves its processes behind.
+        The kernel kills its own frozen processes; a sandbox with another kernel, such as gVisor's, receives no signal
+        while paused: the Engine waits ten seconds for it and leaves its processes behind.
         """
         if details["State"].get("Paused") and details["HostConfig"].get("Runtime") not in _ON_THIS_KERNEL:
             with contextlib.suppress(errors.ManagerError):
@@ -82,10 +82,10 @@ class Freezer:
             raise _of_sandbox(error, sandbox_id) from error
 
     async def _freeze(self, container: str) -> None:
-        """Freezes a container; raises what the last try said.
+        """Pauses a container, with retries; raises the last error.
 
-        On a busy host the freezer of cgroup v1 does not always catch every process in time: runc thaws them again and
-        says "unable to freeze". Another try mostly succeeds.
+        On a busy host the freezer of cgroup v1 does not always stop every process in time: runc thaws them again and
+        fails with "unable to freeze". A retry mostly succeeds.
         """
         for _ in range(FREEZE_TRIES - 1):
             with contextlib.suppress(errors.Failed):
@@ -98,7 +98,7 @@ class Freezer:
             await self._freeze(owner)
 
     async def _thaw_sidecar(self, owner: str) -> bool:
-        """Whether it was frozen until now."""
+        """Unpauses it; whether it was paused."""
         if not (await self._running(owner))["Paused"]:
             return False
         await self._calls.unpause(owner)
@@ -116,7 +116,7 @@ class Freezer:
 
 
 def _of_sidecar(error: errors.ManagerError, code: str, what: str) -> errors.ManagerError:
-    """A refusal names the sidecar, whoever words it: the Engine may take a dead one for running for a while."""
+    """An error that names the sidecar: the Engine may report an exited one as running for a while."""
     if not isinstance(error, _REFUSALS):
         return error
     text = error.message.rstrip(".")

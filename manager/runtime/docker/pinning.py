@@ -1,12 +1,12 @@
-"""A directory of the host held fast between the look at it and its mount into a sandbox.
+"""Pins a host directory between its check and its mount into a sandbox (no time-of-check to time-of-use race).
 
-The Engine is given a path and follows it when the container starts. A sandbox that has the directory above mounted can
-put a link there meanwhile, to anything on the host. So what was looked at is bound to a place that only root can reach,
-the Engine mounts that one, and once the container runs the place goes again: the container's own mount stays.
+The Engine is given a path and resolves it when the container starts. A sandbox that has the parent directory mounted
+can put a symbolic link there meanwhile, to anything on the host. So the checked directory is bind-mounted to a path
+that only root can reach, the Engine mounts that one, and it is unmounted once the container runs: the container's own
+mount stays.
 
-Handing the Engine a descriptor of ours by its name in /proc does not do: the kernel binds nothing from another mount
-namespace. Without root, or with an Engine in another mount namespace than ours, nothing can be held; SECURITY.md says
-what remains then.
+A file descriptor's path in /proc is no alternative: the kernel does not bind-mount from another mount namespace.
+Without root, or with an Engine in another mount namespace, nothing can be pinned; SECURITY.md describes what remains.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _CREDENTIALS = struct.Struct("3i")
 
 
 class Moved(Exception):
-    """Raised when a path leads over a link, which it did not when it was looked at."""
+    """Raised when a path contains a symbolic link that it did not contain when it was checked."""
 
 
 class Pins:
-    """Holds directories, each until it is let go."""
+    """Pins directories, each until it is released."""
 
     def __init__(self, folder: str = FOLDER) -> None:
         self._root = folder
@@ -41,18 +41,20 @@ class Pins:
         self.possible = False
 
     def meet(self, url: str) -> None:
-        """Finds out whether the Engine at this address sees what we mount; what a killed server has left goes."""
+        """Finds out whether the Engine at this address sees our mounts; removes those of a killed server."""
         self.possible = os.geteuid() == 0 and _shares_mounts(url)
         if self.possible:
             self._clear()
 
     def hold(self, path: str) -> str:
-        """The place where the Engine finds what is at `path` now. Raises Moved, OSError."""
+        """The path under which the Engine finds what is at `path` now. Raises Moved, OSError."""
         if not self.possible:
             return path
         place = os.path.join(self._own, secrets.token_hex(16))
         with contextlib.closing(_Held(path)) as held:
-            os.makedirs(self._own, mode=0o711, exist_ok=True)  # root of a container may be another user, and passes
+            os.makedirs(
+                self._own, mode=0o711, exist_ok=True
+            )  # root of a container may be another user, which must be able to enter
             if held.is_folder:
                 os.mkdir(place)
             else:
@@ -61,7 +63,7 @@ class Pins:
         return place
 
     def let_go(self, places: Iterable[str]) -> None:
-        """These are not needed any more; paths that were never held are left alone."""
+        """Releases these paths; those that were never pinned are left alone."""
         for place in places:
             if os.path.dirname(place) == self._own:
                 _remove(place)
@@ -104,7 +106,7 @@ class _Held:
 
 
 def _shares_mounts(url: str) -> bool:
-    """Whether who listens at this socket is in our mount namespace."""
+    """Whether the process that listens at this socket is in our mount namespace."""
     if not url.startswith("unix://"):
         return False
     try:
@@ -128,7 +130,7 @@ def _mount(source: str, place: str) -> None:
 
 
 def _remove(place: str) -> None:
-    """Never what is mounted there: neither call removes a place that still is a mount, or holds files."""
+    """Removes the empty mount point: neither call removes one that is still mounted or contains files."""
     _libc.umount2(place.encode(), MNT_DETACH)
     with contextlib.suppress(OSError):
         os.rmdir(place) if os.path.isdir(place) else os.unlink(place)

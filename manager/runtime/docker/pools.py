@@ -1,8 +1,8 @@
-"""Warm pools: containers that run before anybody asks for them, each under the id that its sandbox will have.
+"""Warm pools: containers that run before they are requested, each under the id that its sandbox will have.
 
-Labels of a container cannot be changed, so who takes one writes what the labels would say onto a small volume of its
-own, the claim: it is made in one call, is there or is not, and lives and dies with the container. Stock is therefore
-whatever carries a pool's label and has no claim; a killed server finds it again from that alone.
+Labels of a container cannot be changed, so the labels of the sandbox that takes one are written to a small volume, the
+claim: it is created atomically and removed with the container. Stock are therefore all containers with a pool's label
+and without a claim; after a kill the server finds them again from that alone.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ log = logging.getLogger(__name__)
 POOL_REF = "poolRef"
 INVALID = "SANDBOX::INVALID_PARAMETER"
 RESERVED_FOR = 30.0
-"""Seconds for which an id that was handed out waits for its create."""
+"""Seconds for which a reserved id waits for its create."""
 LOOK_EVERY = 30.0
-"""Seconds between two looks at whether stock is still what would be made today."""
+"""Seconds between two checks of stock against the current image and settings."""
 DRAIN_LIMIT = 10.0
-"""Seconds for which the end of the server waits for a container that is being made."""
+"""Seconds for which a shutdown waits for a container that is being created."""
 Make = Callable[[SandboxSpec, Tools, tuple[str, str]], Awaitable[object]]
 
 
 @dataclass
 class Stock:
-    """One pool: ids of containers that wait, of those handed out (id → deadline), and the template they follow."""
+    """One pool: ids of its stock, of reserved containers (id → deadline), and their template."""
 
     settings: PoolSettings
     free: deque[str] = field(default_factory=deque)
@@ -81,7 +81,7 @@ def _other_limits(asked: Mapping[str, str], pool: Mapping[str, str]) -> bool:
 
 
 class Pools:
-    """Keeps stock and hands it out."""
+    """Keeps stock and assigns it to creates."""
 
     def __init__(
         self, pools: Mapping[str, PoolSettings], calls: Calls, cache: ContainerCache, tools: Tools, make: Make
@@ -107,17 +107,17 @@ class Pools:
         return name
 
     def completed(self, spec: SandboxSpec) -> SandboxSpec:
-        """The request with what its pool says. Raises Invalid where the two differ."""
+        """The request completed from its pool. Raises Invalid where the two differ."""
         name = self.of(spec)
         return spec if name is None else pool_spec(spec, name, self._stocks[name].settings)
 
     def tools(self, spec: SandboxSpec) -> Tools:
-        """What a create of this request works with: a pool may be on another network and have mounts."""
+        """The tools of a create of this request: a pool may be on another network and have mounts."""
         name = self.of(spec)
         return self._tools if name is None else self._tools_of(self._stocks[name].settings)
 
     def reserve(self, extensions: Mapping[str, str]) -> str | None:
-        """The id of a container in stock, held for a create that follows soon; None when there is none."""
+        """The id of a container in stock, reserved for a create that follows soon; None when there is none."""
         stock = self._stocks.get(extensions.get(POOL_REF, ""))
         if stock is None or not stock.free:
             return None
@@ -156,27 +156,27 @@ class Pools:
     # keeping stock
 
     async def disown(self) -> None:
-        """Removes what waits in pools of an earlier life when none is configured any more."""
+        """Removes the stock of an earlier process when no pool is configured any more."""
         if not self._stocks:
             await self.adopt()
 
     def start(self) -> None:
-        """Begins to fill; called after each (re)connection, finds what is there already."""
+        """Starts filling; called after each (re)connection, finds existing stock."""
         if self._stocks and (self._task is None or self._task.done()):
             self._task = asyncio.get_running_loop().create_task(self._keep(), name="docker-pools")
         self._wanted.set()
 
     def disturbed(self) -> None:
-        """Something happened to a container in stock."""
+        """Called when a container in stock has changed."""
         self._wanted.set()
 
     async def drain(self) -> None:
-        """Stops filling and removes what waits."""
+        """Stops filling and removes the stock."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         if self._under_way is not None:
-            # What the Engine has been told cannot be taken back: cancelled, it would come into being after we are gone.
+            # A request to the Engine cannot be withdrawn: cancelled here, its container would appear after our exit.
             await asyncio.wait([self._under_way], timeout=DRAIN_LIMIT)
         waiting = [sandbox_id for stock in self._stocks.values() for sandbox_id in stock.free]
         for stock in self._stocks.values():
@@ -185,8 +185,8 @@ class Pools:
             await asyncio.gather(*(self._calls.remove_container(container_name(one)) for one in waiting))
 
     async def adopt(self) -> None:
-        """Takes stock of what an earlier life of this server left: what fits waits on, the rest goes."""
-        await self._cache.read_claims()  # first: whoever is not known to be taken would be handed out again
+        """Adopts the stock of an earlier process: what matches the template is kept, the rest is removed."""
+        await self._cache.read_claims()  # first: a claimed container that is not known as such would be assigned twice
         listed = await self._cache.entries()
         unfit: list[str] = []
         for stock in self._stocks.values():
@@ -221,7 +221,7 @@ class Pools:
                     await self._wanted.wait()
 
     async def _look(self) -> None:
-        """Notices another image, other settings and containers that ended; takes unused reservations back."""
+        """Finds another image, other settings and exited containers; releases expired reservations."""
         now = time.monotonic()
         for name, stock in self._stocks.items():
             stock.template = await self._template(name, stock.settings)
@@ -265,7 +265,7 @@ class Pools:
 
 
 def _count(stock: Stock, sandbox_id: str, made: asyncio.Future[object]) -> None:
-    """A container that was made waits, also when whoever had it made has been cancelled meanwhile."""
+    """Adds a created container to the stock, also when the create's task was cancelled meanwhile."""
     if not made.cancelled() and made.exception() is None:
         stock.free.append(sandbox_id)
 

@@ -1,8 +1,8 @@
-"""Host ports for publishing: looked for from a random one of the configured range on, held until their create is over.
+"""Host ports for publishing: searched from a random port of the configured range, reserved until the create is over.
 
-The whole range is walked, so that a create succeeds as long as a port is free. Where the Engine's ports are this
-machine's we bind them to see; elsewhere a port at which somebody answers is taken, and the Engine is given what follows
-one at which nobody does, since an outgoing connection may use it all the same: it takes one that it can have.
+The whole range is searched, so that a create succeeds as long as a port is free. Where the Engine's ports are this
+machine's they are tested with bind(2). Elsewhere a port that accepts a connection is taken; after one that does not,
+the Engine is given the range from there on, since an outgoing connection may use that port: it picks a free one.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from manager.domain import errors
 
 EXHAUSTED = "DOCKER::SANDBOX_START_FAILED"
 RETRY_SECONDS = 10
-"""When a caller for whom no port was free is asked to come back."""
+"""`Retry-After` of a create for which no port was free."""
 ANSWER_LIMIT = 1.0
-"""Seconds for which a port of another machine is asked; one that does not answer at all may be free."""
+"""Connect timeout in seconds for a port of another machine; one that times out may be free."""
 WALK_LIMIT = 10.0
-"""Seconds spent on asking; after that the Engine is left to find out."""
+"""Seconds spent on such probes in all; after that the Engine finds out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Ports:
 
     @contextlib.asynccontextmanager
     async def held(self, host: str, inside: Sequence[int]) -> AsyncIterator[dict[int, tuple[str, str]]]:
-        """Port inside → (host, port or range) to publish it on; nobody else is given a port while the context lasts.
+        """Container port → (host, port or range) to publish it on; reserved while the context lasts.
 
         Raises Unavailable when no free port is found: one is free again when a sandbox is gone.
         """
@@ -62,7 +62,7 @@ class Ports:
         return str(port) if self._probe.exact else f"{port}-{self._ports.stop - 1}"
 
     def _take(self, host: str) -> int:
-        """On a thread: a full range of 20 000 takes some tenths of a second."""
+        """Runs on a thread: a full range of 20 000 takes some tenths of a second."""
         deadline = time.monotonic() + WALK_LIMIT
         for port in self._walk():
             with self._lock:
@@ -82,7 +82,7 @@ class Ports:
 
 
 def no_port(what: str) -> errors.Unavailable:
-    """The answer to a create for which there is no port at present."""
+    """The error for a create without a free port."""
     advice = "Try again when a sandbox is gone, or widen docker.port_range_min and docker.port_range_max."
     return errors.Unavailable(EXHAUSTED, f"{what} {advice}", retry_after=RETRY_SECONDS)
 
@@ -93,7 +93,7 @@ def probe_here() -> Probe:
 
 
 def probe_there(dials: Callable[[str], str]) -> Probe:
-    """For an Engine elsewhere; `dials` tells where a port is dialled that is published on an address."""
+    """For an Engine on another machine; `dials` maps a publish address to the address that is dialled."""
     return Probe(lambda host, port: not _is_answered(dials(host), port), exact=False)
 
 
@@ -116,7 +116,7 @@ def _is_answered(host: str, port: int) -> bool:
 
 
 def is_port_conflict(error: errors.ManagerError) -> bool:
-    """Whether the Engine refused a start because a port is taken; it says so in words only."""
+    """Whether the Engine refused a start because a port is taken; only the message tells it apart."""
     text = error.message.lower()
     return any(
         fragment in text

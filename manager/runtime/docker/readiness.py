@@ -1,4 +1,4 @@
-"""Whether a published port that we have to dial lets us in, before anybody is told that a sandbox runs."""
+"""Readiness check: a published port must accept a connection before the sandbox is reported Running."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from manager.runtime.docker.status import addresses_of
 
 UNREACHABLE = "DOCKER::SANDBOX_UNREACHABLE"
 REACH_LIMIT = 5.0
-"""Seconds for one connection to a port of the Engine's host."""
+"""Connect timeout in seconds for a port of the Engine's host."""
 LISTEN_LIMIT = 20.0
-"""Seconds for which a refusal may mean that execd does not listen yet: some Engines lead straight to the container."""
+"""Seconds for which ECONNREFUSED may mean that execd does not listen yet: some Engines forward without a proxy."""
 _PAUSE = 0.1
 
 
 async def probe_tcp(host: str, port: int) -> OSError | None:
-    """What keeps us from connecting; None when something listens there. Waits at most `REACH_LIMIT`."""
+    """The connection error, or None when the port accepts. Waits at most `REACH_LIMIT`."""
     try:
         async with asyncio.timeout(REACH_LIMIT):
             _, writer = await asyncio.open_connection(host, port)
@@ -30,9 +30,9 @@ async def probe_tcp(host: str, port: int) -> OSError | None:
 
 
 async def wait_until_reachable(calls: Calls, topology: Topology, container: str) -> None:
-    """Returns once execd's published port lets us in; raises Failed when it does not, naming the remedy.
+    """Returns once execd's published port accepts a connection; raises Failed when it does not, naming the remedy.
 
-    A container that has ended is left to its status, which says more.
+    For a container that has exited it returns: the container's status has the cause.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + LISTEN_LIMIT

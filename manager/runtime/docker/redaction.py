@@ -1,4 +1,4 @@
-"""The Engine's description of a container, fit to be shown: what may be a secret is masked, our notes are left out."""
+"""Redacts `docker inspect` of a container: secrets are masked, our labels are left out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SECRET_WORDS = ("SECRET", "TOKEN", "PASSWORD", "PASSWD", "KEY", "CREDENTIAL", "
 
 
 def masked(details: dict[str, Any]) -> dict[str, Any]:
-    """A copy without secrets: environment values by the name of their key, and none of our labels, some are tokens."""
+    """A copy without secrets: environment values are masked by name, and our labels removed, since some are tokens."""
     shown = copy.deepcopy(details)
     config = shown.get("Config") or {}
     config["Env"] = [_mask_variable(entry) for entry in config.get("Env") or ()]

@@ -1,7 +1,7 @@
-"""What the configuration asks of the Engine's host and the host does not have. Pure; asked at every connection.
+"""Preflight: configured features that the Engine's host does not support. Pure; checked at every connection.
 
-Nothing runs with less confinement than was configured: an Engine refuses a runtime that it does not know only when a
-container asks for it, and on a host without AppArmor it drops the name of a profile without a word.
+Nothing runs with less confinement than was configured: an Engine refuses an unknown OCI runtime only when a container
+uses it, and on a host without AppArmor it ignores a profile silently.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class Missing:
     host_network: str | None = None
 
     def for_all(self, profile: Profile) -> str | None:
-        """What some sandboxes cannot have."""
+        """Features that some sandboxes cannot use."""
         return self.apparmor or self._network(profile) or self.runtime
 
     def for_spec(self, spec: SandboxSpec, profile: Profile) -> str | None:
-        """What this sandbox cannot have."""
+        """What is missing for this sandbox."""
         secured = spec.secure_runtime or profile.secure_always
         return self.apparmor or self._network(profile) or (self.runtime if secured else None)
 
@@ -38,7 +38,7 @@ class Missing:
 
 
 def lacking(info: Mapping[str, Any], profile: Profile) -> Missing:
-    """What the Engine that says this of itself lacks."""
+    """The features that the Engine of this `docker info` lacks."""
     return Missing(
         runtime=_runtime(info, profile.secure_runtime),
         apparmor=_apparmor(info, profile.security),

@@ -1,12 +1,12 @@
-"""Which name servers an egress sidecar asks for the names that it lets through.
+"""The name servers to which an egress sidecar forwards the queries that its policy allows.
 
-On a network that somebody has made, sandboxes' own included, the Engine gives containers a resolver of its own,
-127.0.0.11. A sidecar must not use it: it sends what it is asked back into the namespace of the asker, where the
-sidecar catches it, and so on. So the sidecar is told the name servers behind it, by address.
+On a user-defined network, sandboxes' own included, the Engine gives containers its embedded resolver, 127.0.0.11. A
+sidecar must not use it: it forwards queries from within the namespace of the client, where the sidecar's redirect
+catches them again, in a loop. So the sidecar is configured with the upstream name servers, by address.
 
-They are, in this order: what the operator has told the sidecar (`egress.env`, or the environment of its image);
-`docker.dns`; those of this machine, if it is the Engine's and we see its files; those that the Engine offers, which
-is the only one to know when it is on another machine, in a virtual one, or when we are in a container ourselves.
+They are, in this order: those set by the operator (`egress.env`, or the environment of the sidecar's image);
+`docker.dns`; those of this machine, if it is the Engine's and its files are visible here; those that the Engine uses,
+which are known to it alone when it is on another machine or in a virtual one, or when we are in a container.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ Json = dict[str, Any]
 INVALID: Final = "SANDBOX::INVALID_PARAMETER"
 UPSTREAM: Final = "OPENSANDBOX_EGRESS_DNS_UPSTREAM"
 ENGINES_OWN: Final = "127.0.0.11"
-"""Where an Engine answers for names of containers, in the namespaces of networks that were made."""
+"""The Engine's embedded resolver on user-defined networks."""
 STUBS: Final = frozenset({"127.0.0.53", "127.0.0.54"})
-"""Addresses of systemd-resolved, which lists the name servers behind them elsewhere."""
+"""Stub addresses of systemd-resolved, which lists its upstream name servers in a file of its own."""
 HOST_FILE: Final = Path("/etc/resolv.conf")
 BEHIND_STUB: Final = Path("/run/systemd/resolve/resolv.conf")
 OF_ENGINE: Final = "the Docker Engine"
 PUBLIC: Final = frozenset({"8.8.8.8", "8.8.4.4", "2001:4860:4860::8888", "2001:4860:4860::8844"})
-"""What an Engine offers when its host has none that containers can reach."""
+"""The Engine's fallback when its host has none that containers can reach."""
 REMEMBERED: Final = 300.0
-"""Seconds for which an answer of the Engine counts: its host may have moved to another network."""
+"""Seconds for which the Engine's answer is cached: its host may have moved to another network."""
 _MOST: Final = 10
-"""As many as a sidecar takes notice of."""
+"""Most name servers that a sidecar uses."""
 
 
 @dataclass(frozen=True, slots=True)
 class Upstreams:
-    """Name servers by address; `told` says that the sidecar knows them without us, `source` where they are from."""
+    """Name servers by address; `told`: the sidecar is configured with them already, `source`: where they are from."""
 
     addresses: tuple[str, ...]
     source: str
@@ -106,7 +106,7 @@ def _host_of(entry: str) -> str:
 
 
 class Resolvers:
-    """Finds them anew for every sidecar: files are read each time, what the Engine offers is remembered for a while."""
+    """Looked up for every sidecar: files are read each time, the Engine's name servers are cached for a while."""
 
     def __init__(
         self,
@@ -157,7 +157,7 @@ class Resolvers:
     async def _of_engine(self, image_id: str) -> Upstreams:
         servers, search = parse(await self._offer(image_id))
         if PUBLIC.issuperset(servers) and self._beside():
-            # The Engine's last resort. Its host has a name server, which is not for others to pass over.
+            # The Engine's fallback. Its host has a name server, which must not be bypassed.
             raise errors.Invalid(INVALID, _none_found(_read(self.host_file)[0], str(self.host_file)))
         return self._need(servers, OF_ENGINE, search)
 
@@ -169,7 +169,7 @@ class Resolvers:
 
 
 def resolvers_for(settings: Settings, calls: Calls, seen: Topology, reach: GatewayReachable) -> Resolvers:
-    """Those that the settings describe, as we stand to the Engine."""
+    """The resolvers for these settings and this topology."""
     return Resolvers(
         calls,
         instance_of(settings),
@@ -196,9 +196,9 @@ def _read(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 async def offer(calls: Calls, instance: str, image_id: str) -> str:
-    """The resolv.conf that the Engine writes for containers outside of the networks that were made.
+    """The resolv.conf that the Engine writes for containers on its default bridge.
 
-    It writes one at each start and shows it nowhere else, so a container is started whose program does not exist.
+    It is written at each start and available nowhere else, so a container is started whose program does not exist.
     """
     name = f"sandbox-resolvers-{uuid.uuid4().hex[:12]}"
     body: Json = {

@@ -1,4 +1,4 @@
-"""What has been done so far and how to take it back: every step of a create pushes its undo before it begins."""
+"""Rollback: every step of a create pushes its undo before it begins."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Undo:
         self._stack: list[tuple[str, Callable[[], Awaitable[object]]]] = []
 
     def push(self, what: str, undo: Callable[[], Awaitable[object]]) -> None:
-        """Registers how to take back what comes next; `what` names it in the log."""
+        """Registers the undo of the next step; `what` names it in the log."""
         self._stack.append((what, undo))
 
     async def run(self) -> bool:
-        """Takes everything back, last first; a failure is logged and the rest goes on. True when all of it went."""
+        """Runs all undos, last first; a failure is logged and the rest continues. True when all succeeded."""
         clean = True
         while self._stack:
             what, undo = self._stack.pop()

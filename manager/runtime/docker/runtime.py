@@ -62,7 +62,7 @@ NOT_ALONE = (
     "credential; it needs a server on the network of the Engine's host."
 )
 STOP_GRACE = 10.0
-"""Seconds that `stop` waits for creates and deletes under way."""
+"""Seconds that `stop` waits for creates and deletes in progress."""
 
 
 class DockerRuntime:
@@ -71,7 +71,7 @@ class DockerRuntime:
     name = "docker"
 
     def __init__(self, settings: Settings, *, config: Path | None = None, leftover_grace: float = GRACE) -> None:
-        """Calls nobody; `config` is the file that the settings are from, which no sandbox gets to see.
+        """No I/O to the Engine; `config` is the configuration file, which no sandbox may mount.
 
         Raises Invalid when the configured seccomp profile cannot be read.
         """
@@ -128,12 +128,12 @@ class DockerRuntime:
     # life
 
     async def start(self, sink: EventSink) -> None:
-        """Begins watching; returns at once, whether or not the Engine answers."""
+        """Starts the watcher; returns at once, whether or not the Engine answers."""
         self._watch.start(sink)
         self._callers.start()
 
     async def stop(self) -> None:
-        """Stops watching, gives what is under way a moment to finish, and leaves the sandboxes running."""
+        """Stops the watcher, lets operations in progress finish for a moment, and leaves the sandboxes running."""
         await self._watch.stop()
         await self._callers.stop()
         if self._settled is not None:
@@ -152,7 +152,7 @@ class DockerRuntime:
         return address in self._callers
 
     async def _tidy(self) -> None:
-        """After every (re)connection: what was left half-made goes, and execd is made ready for the first create."""
+        """After every (re)connection: collects garbage and prepares execd for the first create."""
         await self._meet()
         container = await own_container(self._calls)
         self._volumes.seen_from(container)
@@ -161,7 +161,7 @@ class DockerRuntime:
         if self._topology.exposed:
             self._exposed = not await self._tools.networks.within_reach(self._profile.network_mode)
         young = await self._leftovers.remove()
-        # Once more in any case: the Engine may still be at what a server that was killed has asked of it.
+        # Once more in any case: the Engine may still be processing requests of a server that was killed.
         if self._settled is None or (young and self._settled.done()):
             self._settled = self._spawn(repeat_until_settled(self._leftovers, self._grace))
         await self._pools.disown()
@@ -171,7 +171,7 @@ class DockerRuntime:
         return self._making | self._execd.filling
 
     async def _meet(self) -> Missing:
-        """Learns what kind of Engine it is; what it lacks."""
+        """Reads `docker info`; returns the features that are missing."""
         info = await self._calls.info()
         self._reach.apart = separate_network_namespace(info)
         if not self._reach.apart:
@@ -197,7 +197,7 @@ class DockerRuntime:
             raise errors.Invalid(INVALID_PARAMETER, NOT_ALONE)
 
     def reserve(self, extensions: Mapping[str, str]) -> str | None:
-        """The id that a sandbox of the pool these extensions name will have, held for its create; None without one."""
+        """The id of a container reserved from the pool that these extensions name; None without one."""
         return self._pools.reserve(extensions)
 
     async def create(self, spec: SandboxSpec, progress: Progress) -> Sandbox:
@@ -243,7 +243,7 @@ class DockerRuntime:
         return sandbox
 
     async def _withdraw(self, task: asyncio.Task[Sandbox], sandbox_id: str) -> None:
-        """Nobody waits for this create any more: whatever it came to is removed."""
+        """The create was cancelled: its result is removed."""
         await asyncio.wait([task])
         if task.exception() is None:
             try:
@@ -302,11 +302,11 @@ class DockerRuntime:
     # pause and resume
 
     async def pause(self, sandbox_id: str) -> None:
-        """Freezes it. Raises NotFound, Conflict, Failed."""
+        """Pauses it. Raises NotFound, Conflict, Failed."""
         await self._freezer.pause(sandbox_id, await self._needed(sandbox_id))
 
     async def resume(self, sandbox_id: str) -> None:
-        """Thaws it. Raises NotFound, Conflict, Failed."""
+        """Resumes it. Raises NotFound, Conflict, Failed."""
         await self._freezer.resume(sandbox_id, await self._needed(sandbox_id))
 
     async def _details(self, sandbox_id: str) -> Json | None:
@@ -321,7 +321,7 @@ class DockerRuntime:
     # snapshots
 
     async def check_snapshot(self, sandbox_id: str) -> Sequence[str]:
-        """The paths that a commit leaves out. Raises Conflict for a sandbox all of whose writes it would miss."""
+        """The paths that a commit leaves out. Raises Conflict where a commit would contain no writes at all."""
         details = await self._needed(sandbox_id)
         check_runtime(details["HostConfig"].get("Runtime"), self._profile)
         return mounted_over(details, sandbox_id, self._profile)

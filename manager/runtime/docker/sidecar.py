@@ -1,4 +1,4 @@
-"""What a network policy becomes: whether it can be enforced here, and the body of the sidecar's create call. Pure."""
+"""Network policy → egress sidecar: whether it can be enforced here, and the body of the create call. Pure."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ REQUESTABLE = frozenset(
 UPSTREAM_CA = "/etc/ssl/certs/opensandbox-upstream-extra-ca.pem"
 """Where the sidecar finds the certificate authority of the configured proxy."""
 DEFAULT_BRIDGE = "bridge"
-"""The one network on which the Engine puts no resolver of its own into its containers."""
+"""The Engine's default bridge: the one network without the embedded resolver."""
 BEFORE_SIDECAR = f"""\
 set -e
 printf %s "$1" >/etc/resolv.conf
@@ -113,7 +113,7 @@ def policy_json(policy: NetworkPolicy) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is known of a sidecar before it is made: its API's token, its name servers, and what its image runs."""
+    """The inputs of a sidecar: its API's token, its name servers, and its image's command."""
 
     token: str = field(repr=False)
     upstreams: Upstreams
@@ -163,7 +163,7 @@ def _program(wiring: Wiring, plan: Plan) -> Json:
 
 
 def sidecar_resources(settings: EgressSettings) -> Json:
-    """What the sidecar is held to and what is left to it; nothing where nothing is configured."""
+    """The sidecar's resource limits and requests; empty where none are configured."""
     limits, requests = (
         Limits(nano_cpus=whole(values, "cpu", _NANO), memory=whole(values, "memory"))
         for values in (settings.limits, settings.requests)
@@ -172,7 +172,7 @@ def sidecar_resources(settings: EgressSettings) -> Json:
 
 
 def _read_only(source: str, target: str) -> Json:
-    # A mount, not a bind: of a file that is not there the Engine would make a directory.
+    # `Mounts`, not `Binds`: for a missing file the latter would create a directory.
     return {"Type": "bind", "Source": source, "Target": target, "ReadOnly": True}
 
 

@@ -1,4 +1,4 @@
-"""Snapshots: the file system of a sandbox as an image, cleaned of what must not come back with it."""
+"""Snapshots: the file system of a sandbox as an image, without settings that a restored sandbox must not inherit."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Snapshots:
         return image_of(snapshot_id)
 
     async def remove(self, image: str) -> None:
-        """Removes the image; none is fine. Raises Conflict while a container uses it, Failed when the Engine cannot."""
+        """Removes the image, if any. Raises Conflict while a container uses it, Failed when the Engine cannot."""
         try:
             await self._calls.remove_image(image)
         except errors.Conflict as error:
@@ -80,7 +80,7 @@ def check_runtime(runtime: str | None, profile: Profile) -> None:
 def mounted_over(details: Json, sandbox_id: str, profile: Profile) -> tuple[str, ...]:
     """The paths of a sandbox whose content is in volumes, directories of the host or memory: no commit takes it.
 
-    Without what is ours, and what the configuration mounts into every sandbox, the restored one too.
+    Without the server's own mounts and those of `docker.sandbox_binds`, which a restored sandbox has too.
     """
     everywhere = {bind.split(":")[1] for bind in profile.binds if ":" in bind}
     ours = {EXECD_MOUNT, ISOLATION_FOLDER, *everywhere}
@@ -95,7 +95,7 @@ def image_of(snapshot_id: str) -> str:
 
 
 def names_snapshot(image: str) -> bool:
-    """Whether the reference is one of ours: whose a snapshot is, is asked only where it is named as one."""
+    """Whether the reference is a snapshot's: only for those is the owner checked."""
     name = image
     for start in ("index.docker.io/", "docker.io/", "library/"):
         name = name.removeprefix(start)

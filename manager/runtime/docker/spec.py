@@ -1,4 +1,4 @@
-"""What a request becomes: the body of the Engine's container-create call. Pure, so a container flag has one place.
+"""Request → body of the Engine's container-create call. Pure; the one place for a container flag.
 
 The body is written as the Engine's API takes it, not through the SDK's helpers: they rename fields and rewrite ports.
 """
@@ -23,16 +23,16 @@ Json = dict[str, Any]
 EXECD_MOUNT = "/.opensandbox"
 """Where the volume with execd appears: a path that no image has files at, unlike /opt/opensandbox."""
 ARCHIVE_FOLDER = "/opt/opensandbox"
-"""Where execd is copied to when no volume is used: what the bootstrap script assumes if told nothing."""
+"""Where execd is copied to when no volume is used: the default of the bootstrap script."""
 
 EGRESS_ENV_PREFIX = "OPENSANDBOX_EGRESS_"
 TRANSPARENT = EGRESS_ENV_PREFIX + "MITMPROXY_TRANSPARENT"
-"""Whether the sidecar reads what the sandbox sends: both sides have to know."""
+"""The variable that tells both sides whether the sidecar intercepts TLS."""
 OWN_VARIABLES = ("OPENSANDBOX_ID", "EXECD", variables.NAME, "EXECD_INIT", TRANSPARENT)
-"""What we tell a sandbox: none of it is ever taken from an image, which may be a snapshot of another sandbox."""
+"""Variables that the server sets: never inherited from an image, which may be a snapshot of another sandbox."""
 UNPOLICED = ("NET_ADMIN", "NET_RAW")
-"""Who has one of these is not held by a policy: the first changes packet filters, and either (since Linux 5.17) puts
-the mark on packets by which the sidecar tells its own."""
+"""Capabilities that bypass a network policy: the first changes packet filters, and either (since Linux 5.17) may set
+the packet mark by which the sidecar recognises its own traffic."""
 DEFAULT_ENTRYPOINT = ("tail", "-f", "/dev/null")
 INVALID_ENTRYPOINT = "DOCKER::INVALID_ENTRYPOINT"
 CORE_SHARES, LEAST_SHARES, MOST_SHARES = 1024, 2, 262144
@@ -40,7 +40,7 @@ CORE_SHARES, LEAST_SHARES, MOST_SHARES = 1024, 2, 262144
 
 @dataclass(frozen=True, slots=True)
 class Wiring:
-    """How a container is on the network: mode as the Engine takes it, and port inside → (address, port) published.
+    """A container's network: the Engine's `NetworkMode`, and container port → (address, port) published.
 
     The port may be a range such as "40000-60000": the Engine takes one that is free.
     """
@@ -49,17 +49,17 @@ class Wiring:
     publish: Mapping[int, tuple[str, str]] = field(default_factory=dict)
 
     def exposed(self) -> Json:
-        """The published ports as the Engine wants them beside the image."""
+        """The published ports as `ExposedPorts`."""
         return {f"{port}/tcp": {} for port in self.publish}
 
     def bindings(self) -> Json:
-        """Where the Engine publishes them."""
+        """The published ports as `PortBindings`."""
         return {f"{port}/tcp": [{"HostIp": host, "HostPort": ports}] for port, (host, ports) in self.publish.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Extras:
-    """What earlier steps of a create decided: `execd_volume` None means execd is copied in before the start.
+    """Results of earlier steps of a create: `execd_volume` None means execd is copied in before the start.
 
     `envs` is where a restored sandbox has its file of variables.
     """
@@ -128,9 +128,9 @@ def entrypoint(spec: SandboxSpec) -> tuple[str, ...]:
 
 
 def environment(spec: SandboxSpec, profile: Profile, extras: Extras) -> list[str]:
-    """Configured variables, then the request's, then ours; the sidecar's stay out.
+    """Configured variables, then the request's, then the server's; not the sidecar's.
 
-    One that is None is gone from the image's too: a name without a value is how the Engine is told that.
+    None removes a variable of the image too: for the Engine, a name without `=` does that.
     """
     merged: dict[str, str | None] = {**profile.env, **spec.env}
     merged = {key: value for key, value in merged.items() if not key.startswith(EGRESS_ENV_PREFIX)}
@@ -145,7 +145,7 @@ def environment(spec: SandboxSpec, profile: Profile, extras: Extras) -> list[str
 
 
 def _transparent(spec: SandboxSpec) -> str | None:
-    """Without a sidecar the sandbox would wait for an authority that never comes, so there it is told nothing."""
+    """Without a sidecar the sandbox would wait for a certificate authority forever, so the variable is left out."""
     if spec.credential_proxy:
         return "true"
     return spec.env.get(TRANSPARENT) if spec.network_policy is not None else None
@@ -168,7 +168,7 @@ def host_config(spec: SandboxSpec, profile: Profile, extras: Extras) -> Json:
         "StorageOpt": {"size": str(limits.disk)} if limits.disk else None,
         "Binds": [*profile.binds, *extras.binds] or None,
         "Mounts": mounts or None,
-        # A container in another's network has that one's file, and the Engine refuses to be asked for both.
+        # A container in another's network namespace shares its /etc/hosts; the Engine refuses ExtraHosts there.
         "Dns": None if extras.wiring.mode.startswith("container:") else list(profile.dns) or None,
         "Runtime": profile.secure_runtime if spec.secure_runtime or profile.secure_always else None,
         **privileges(spec, profile),
@@ -177,7 +177,7 @@ def host_config(spec: SandboxSpec, profile: Profile, extras: Extras) -> Json:
 
 
 def shares(limits: Limits, requests: Limits) -> Json:
-    """What a container is held to, and what is left to it when others want all; None where nothing was said."""
+    """The resource limits and requests (CPU shares, memory reservation) of a container; None where not given."""
     return {
         "Memory": limits.memory,
         "NanoCpus": limits.nano_cpus,
@@ -187,7 +187,7 @@ def shares(limits: Limits, requests: Limits) -> Json:
 
 
 def cpu_shares(nanos: int | None) -> int | None:
-    """The weight of so many billionths of a core when cores are scarce: 1024 for each, as Kubernetes has it."""
+    """CPU shares for so many billionths of a core: 1024 per core, as in Kubernetes."""
     return None if nanos is None else min(max(nanos * CORE_SHARES // 10**9, LEAST_SHARES), MOST_SHARES)
 
 
@@ -197,6 +197,8 @@ def privileges(spec: SandboxSpec, profile: Profile) -> Json:
     if spec.network_policy is not None:
         drop += [name for name in UNPOLICED if name not in drop]
     if isolated(spec):
-        check_isolation(spec, profile)  # said at the request already; no way to a container leads past here
+        check_isolation(
+            spec, profile
+        )  # refused at the request already; checked again since every container is built here
         return isolation_privileges(profile, drop)
     return {"CapDrop": drop or None, "SecurityOpt": list(profile.security) or None}

@@ -1,4 +1,4 @@
-"""What the Engine says about a container, as a sandbox. Pure; the one place that knows the Engine's field names."""
+"""`docker inspect` of a container → sandbox. Pure; the one place that knows the Engine's field names."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 
 @dataclass(frozen=True, slots=True)
 class DialView:
-    """How we see the Engine's networks: `engine_host` is where published ports are dialled, `reaches(gateway)` says
+    """How the Engine's networks are dialled: `engine_host` is where published ports are, `reaches(gateway)` says
     whether containers behind that gateway address can be dialled directly.
 
-    `private` says that `engine_host` means something to us alone, as the way out of a container's own network does.
+    `private`: `engine_host` is valid for this process alone, such as the default gateway of its container's network.
     """
 
     engine_host: str
@@ -58,7 +58,7 @@ def sandbox_from(details: Json, sidecar: Json | None, sight: DialView, facts: Fa
 
 
 def lifecycle_uid(details: Json, sidecar: Json | None = None) -> str:
-    """Changes whenever the processes behind the addresses do: another container, or the same one started again."""
+    """The lifecycle uid: changes with the processes behind the addresses (another container, or a restarted one)."""
     own = f"{details['Id'][:24]}@{details['State'].get('StartedAt', '')}"
     return f"{own}+{lifecycle_uid(sidecar)}" if sidecar else own
 
@@ -77,7 +77,7 @@ def network_owner(details: Json) -> str | None:
 
 
 def _fate(details: Json, sidecar: Json | None) -> str | None:
-    """What has become of the sidecar whose network a running sandbox was started in; None if it is still that."""
+    """Why the sidecar no longer provides the network that a running sandbox was started in; None if it does."""
     if sidecar is None:
         return "was removed"
     if not sidecar["State"].get("Running"):
@@ -172,7 +172,7 @@ def _published(network: Json, sight: DialView) -> dict[int, tuple[str, int]]:
 
 
 def fingerprint(entry: Json) -> tuple[object, ...]:
-    """What of a list entry changes when the container does: equal fingerprints need no inspect."""
+    """The fields of a list entry that change with the container: equal fingerprints need no inspect."""
     return entry["Id"], entry["State"], _attached(entry)
 
 

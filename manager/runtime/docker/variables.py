@@ -1,8 +1,8 @@
-"""Where the file is whose variables execd gives to every command (EXECD_ENVS). Pure.
+"""The path of the environment file that execd reads for every command (EXECD_ENVS). Pure.
 
-Whoever runs in the sandbox adds lines to it, so it is writable for every user of the image, and in the container's own
-file system, so that a snapshot keeps it. It is nowhere that people and agents look for files of theirs. A restored
-sandbox goes on with the file where its source had it: what was written there still counts.
+Programs in the sandbox append to it, so it is writable for every user of the image, and in the container's own file
+system, so that a snapshot keeps it. It is not in a folder that people and agents use. A restored sandbox keeps the path
+of its source, and so the variables written there.
 """
 
 from __future__ import annotations

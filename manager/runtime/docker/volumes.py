@@ -30,13 +30,13 @@ INSPECT_FAILED = "VOLUME::PVC_INSPECT_FAILED"
 CREATE_FAILED = "VOLUME::HOST_PATH_CREATE_FAILED"
 NOT_LOCAL = "VOLUME::PVC_SUBPATH_UNSUPPORTED_DRIVER"
 SUBPATH_API = (1, 45)
-"""Since this version of its API (Docker 26) the Engine itself mounts a part of a volume."""
+"""Since this API version (Docker 26) the Engine itself mounts a subpath of a volume."""
 BAD_SUB_PATH = "VOLUME::INVALID_SUB_PATH"
 
 
 @dataclass(frozen=True, slots=True)
 class Mounted:
-    """The mounts of one container, the volumes that are removed with it, and what is held until it has started."""
+    """The mounts of one container, the volumes that are removed with it, and the paths pinned until it has started."""
 
     mounts: tuple[Json, ...] = ()
     owned: tuple[str, ...] = ()
@@ -55,7 +55,7 @@ class Volumes:
         self.pins = Pins()
 
     def seen_from(self, container: Json | None) -> None:
-        """We run in this container of the Engine's: its paths are not the host's, its volumes are nobody else's."""
+        """Sets the container that this process runs in: its paths are not the host's, its volumes are never mounted."""
         if container is None:
             return
         own = [mount for mount in container.get("Mounts") or () if mount.get("Type") == "volume"]
@@ -66,12 +66,12 @@ class Volumes:
         self.buckets.local = False
 
     def protect(self, *places: str) -> None:
-        """These places of the host are never mounted, nor what holds them."""
+        """These paths of the host are never mounted, nor a parent of them."""
         new = [place for place in places if place not in self._rules.protected]
         self._rules = replace(self._rules, protected=(*self._rules.protected, *new))
 
     def check(self, volumes: Sequence[VolumeMount]) -> None:
-        """Raises Invalid for what can be known without asking the Engine."""
+        """Raises Invalid for what can be checked without the Engine."""
         check_mounts(volumes)
         for volume in volumes:
             if isinstance(volume.source, HostVolume):
@@ -83,7 +83,7 @@ class Volumes:
                 raise errors.Invalid(BAD_CLAIM, message)
 
     async def prepare(self, spec: SandboxSpec, undo: Undo) -> Mounted:
-        """Makes what is missing; what was made is pushed to `undo`. Raises Invalid or Failed."""
+        """Creates missing volumes and directories, with their undo. Raises Invalid or Failed."""
         mounts: list[Json] = []
         owned: list[str] = []
         for volume in spec.volumes:
@@ -96,11 +96,11 @@ class Volumes:
         return Mounted(tuple(mounts), tuple(owned), tuple(str(mount["Source"]) for mount in mounts))
 
     def started(self, mounted: Mounted) -> None:
-        """The Engine has mounted what it was told to: nothing needs to be held for it."""
+        """Releases the pinned paths once the Engine has mounted them."""
         self.pins.let_go(mounted.held)
 
     def _held(self, volume: VolumeMount, path: str, undo: Undo) -> str:
-        """Where the Engine finds what is at this real path now, whatever becomes of the path."""
+        """A pinned path under which the Engine finds what is at this real path now."""
         if not self._rules.local:
             return path
         try:
@@ -119,7 +119,7 @@ class Volumes:
         return place
 
     async def release(self, names: Sequence[str]) -> None:
-        """Removes volumes that went with a sandbox; one that somebody else mounts stays."""
+        """Removes the volumes of a sandbox; one that another container mounts stays."""
         for name in names:
             volume = await self._calls.inspect_volume(name)
             if volume is None or not self._is_ours(volume):
@@ -204,9 +204,9 @@ class Volumes:
             raise errors.Failed(INSPECT_FAILED, query_error(error, f"volume '{name}'").message) from error
 
     def _part(self, volume: VolumeMount, found: Json, undo: Undo) -> Json:
-        """A bind of a folder inside a local volume, for Engines that mount no part of a volume themselves.
+        """A bind mount of a folder inside a local volume, for Engines without `Subpath`.
 
-        What another driver or mount options put there is not below the volume's directory on the host's own disk.
+        With another driver or mount options the content is not below the volume's directory on the host.
         """
         if not is_folder(found):
             what = "with mount options" if found.get("Driver") == "local" else f"of driver '{found.get('Driver')}'"
@@ -251,7 +251,7 @@ def bound_directory(volume: Json) -> str | None:
 
 
 def _warn_of_idle_settings(volume: VolumeMount, source: NamedVolume) -> None:
-    """A request written for a cluster works here too; that a size is none here should not go unsaid."""
+    """A request written for Kubernetes works here too; fields without effect on Docker are logged."""
     given = {"storageClass": source.storage_class, "storage": source.storage, "accessModes": source.access_modes}
     idle = [name for name, value in given.items() if value]
     if idle:
