@@ -37,6 +37,8 @@ _BARE_LF = re.compile(rb"(?<!\r)\n|\r(?!\n)(?=.)", re.DOTALL)
 _PLAIN_SIZE = 8
 """Digits of a size line that is worth remembering: with an extension it may be long, and different each time."""
 _REMEMBERED_SIZES = 4096
+_REMEMBERED_HOST = 128
+_REMEMBERED_HOSTS = 4096
 
 MAX_CHUNK_LINE = 256
 FEW_CHUNKS = 64
@@ -46,7 +48,21 @@ MAX_CHUNKS = 256
 MAX_TRAILER_BYTES = 16384
 MAX_TRAILERS = 256
 
-is_host = _HOST.fullmatch
+
+class _Hosts(dict[bytes, bool]):
+    """Values of Host → whether they are valid; learned once per spelling, since every new head brings one."""
+
+    def __missing__(self, host: bytes) -> bool:
+        valid = _HOST.fullmatch(host) is not None
+        if len(host) <= _REMEMBERED_HOST:
+            if len(self) >= _REMEMBERED_HOSTS:
+                self.clear()
+            self[host] = valid
+        return valid
+
+
+known_hosts = _Hosts()
+is_host = known_hosts.__getitem__
 
 
 def refuse_partial(data: bytes | bytearray, seen: int = 0) -> None:

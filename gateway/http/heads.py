@@ -33,7 +33,10 @@ SILENT = _Silent()
 
 def joined(lines: list[bytes], drop: list[int]) -> bytes:
     """The lines but for those in `drop`, as they stand on the wire."""
-    if 0 < len(drop) <= _FEW:
+    if len(drop) == 1:
+        lines = lines.copy()  # which is `Connection` nearly always
+        del lines[drop[0]]
+    elif 0 < len(drop) <= _FEW:
         lines = lines.copy()
         for index in sorted(set(drop), reverse=True):
             del lines[index]

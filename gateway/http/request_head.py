@@ -290,7 +290,7 @@ def _classify(request: RequestHead) -> None:
     if request._credentials:
         _note_routing(request)
     # HTTP/1.0 has no Host (probes of old load balancers send none); everything else has exactly one.
-    if (hosts or request.minor) and (hosts != 1 or framing.is_host(request.host) is None):
+    if (hosts or request.minor) and (hosts != 1 or not framing.is_host(request.host)):
         raise BadRequest("there must be one valid Host")
     if lengths or codings:
         request.length = framing.body_length(lengths, codings, request.minor) or 0

@@ -21,6 +21,7 @@ from gateway.http.framing import (
     chunk,
     content_length,
     is_host,
+    known_hosts,
     last_chunk,
     refuse_partial,
 )
@@ -281,6 +282,15 @@ NAME_BYTES = b"-_.:" + string.ascii_letters.encode() + string.digits.encode()
 def test_hosts(host: bytes) -> None:
     """Names, addresses and ports."""
     assert is_host(host)
+
+
+def test_hosts_remembered() -> None:
+    """A spelling that came before is answered from memory, of which hosts that are all different take little."""
+    for number in range(10_000):
+        assert is_host(b"host-%d" % number) is not is_host(b"host..%d" % number)
+    assert 0 < len(known_hosts) <= 4096
+    assert is_host(b"a." * 1000)
+    assert b"a." * 1000 not in known_hosts
 
 
 @pytest.mark.parametrize("byte", sorted(set(range(256)) - set(NAME_BYTES)))
