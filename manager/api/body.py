@@ -11,7 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
-from manager.domain.codes import INVALID_PARAMETER
+from manager.domain.codes import BODY_TOO_LARGE, INVALID_PARAMETER
 from manager.domain.errors import Invalid, TooLarge
 
 MAX_BODY_BYTES = 1024 * 1024
@@ -28,20 +28,18 @@ _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*(?:"|\\?\Z)', re.DOTALL)
 _SLICE = 1000
 """Strings that are looked at before others have their turn."""
 
-_TOO_LARGE = "SERVER::BODY_TOO_LARGE"
-
 
 async def read_json(request: web.Request) -> Any:
     """The body as a value. Raises Invalid, TooLarge."""
     _check_type(request)
     if (request.content_length or 0) > MAX_BODY_BYTES:
-        raise TooLarge(_TOO_LARGE, f"the body is larger than {MAX_BODY_BYTES} bytes")
+        raise TooLarge(BODY_TOO_LARGE, f"the body is larger than {MAX_BODY_BYTES} bytes")
     if "Expect" in request.headers:
         await _ask_for_body(request)
     try:
         raw = await request.read()
     except web.HTTPRequestEntityTooLarge as error:
-        raise TooLarge(_TOO_LARGE, f"the body is larger than {MAX_BODY_BYTES} bytes") from error
+        raise TooLarge(BODY_TOO_LARGE, f"the body is larger than {MAX_BODY_BYTES} bytes") from error
     if not raw.strip():
         raise Invalid(INVALID_PARAMETER, "body: a JSON body is required, got none")
     await _check_count(raw)

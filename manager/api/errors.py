@@ -10,8 +10,6 @@ from aiohttp import web
 from manager.api.schemas.server import ErrorView
 from manager.domain import errors
 
-UNKNOWN_ERROR = "GENERAL::UNKNOWN_ERROR"
-
 STATUSES: dict[type[errors.ManagerError], int] = {
     errors.Invalid: 400,
     errors.Unauthorized: 401,

@@ -15,9 +15,10 @@ from manager import logs
 from manager.api import cors
 from manager.api.auth import FROM_SANDBOX, READING, check_origin, check_scope, identify, presented_key
 from manager.api.call import CALLER, KEY, SERVICES, SUBJECT
-from manager.api.errors import UNKNOWN_ERROR, answer, envelope, status_of
+from manager.api.errors import answer, envelope, status_of
 from manager.api.hosts import PROBES, OwnHosts
 from manager.api.routes import OPEN_PATHS
+from manager.domain.codes import GENERAL_METHOD_NOT_ALLOWED, GENERAL_NOT_FOUND, UNKNOWN_ERROR
 from manager.domain.errors import Forbidden, ManagerError
 from manager.services.wiring import Services
 
@@ -38,7 +39,7 @@ _LONGEST_LIST = 2048
 """Characters of `If-None-Match` that are read; a tag has 26."""
 _LOOKING = READING | {"OPTIONS"}
 
-_ROUTER_CODES = {404: "GENERAL::NOT_FOUND", 405: "GENERAL::METHOD_NOT_ALLOWED"}
+_ROUTER_CODES = {404: GENERAL_NOT_FOUND, 405: GENERAL_METHOD_NOT_ALLOWED}
 
 
 @web.middleware

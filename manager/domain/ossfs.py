@@ -8,6 +8,14 @@ from __future__ import annotations
 
 import re
 
+from manager.domain.codes import (
+    VOLUME_INVALID_OSSFS_BUCKET,
+    VOLUME_INVALID_OSSFS_CREDENTIALS,
+    VOLUME_INVALID_OSSFS_ENDPOINT,
+    VOLUME_INVALID_OSSFS_OPTION,
+    VOLUME_INVALID_OSSFS_VERSION,
+    VOLUME_INVALID_SUB_PATH,
+)
 from manager.domain.errors import Invalid
 from manager.domain.sandbox import BucketVolume, VolumeMount
 
@@ -34,30 +42,28 @@ def check_bucket(volume: VolumeMount, source: BucketVolume) -> None:
     place = f"volumes[{volume.name}].ossfs"
     if source.version not in VERSIONS:
         raise Invalid(
-            "VOLUME::INVALID_OSSFS_VERSION",
+            VOLUME_INVALID_OSSFS_VERSION,
             f"{place}.version: '{source.version[:20]}' is none of {', '.join(VERSIONS)}.",
         )
     if _BUCKET.fullmatch(source.bucket) is None:
         raise Invalid(
-            "VOLUME::INVALID_OSSFS_BUCKET", f"{place}.bucket: '{source.bucket[:64]}' is not the name of a bucket."
+            VOLUME_INVALID_OSSFS_BUCKET, f"{place}.bucket: '{source.bucket[:64]}' is not the name of a bucket."
         )
     if _ENDPOINT.fullmatch(source.endpoint) is None:
         words = "must be a host such as oss-cn-hangzhou.aliyuncs.com, with https:// and a port if need be"
-        raise Invalid("VOLUME::INVALID_OSSFS_ENDPOINT", f"{place}.endpoint: {words}.")
+        raise Invalid(VOLUME_INVALID_OSSFS_ENDPOINT, f"{place}.endpoint: {words}.")
     for name, value in (("accessKeyId", source.access_key_id), ("accessKeySecret", source.access_key_secret)):
         if _CREDENTIAL.fullmatch(value) is None:
             raise Invalid(
-                "VOLUME::INVALID_OSSFS_CREDENTIALS",
+                VOLUME_INVALID_OSSFS_CREDENTIALS,
                 f"{place}.{name}: is empty, too long, or holds what no such key has.",
             )
     for option in source.options:
         found = _OPTION.fullmatch(option)
         if found is None or found[1] not in OPTIONS:
-            raise Invalid(
-                "VOLUME::INVALID_OSSFS_OPTION", f"{place}.options: '{option[:64]}' is not for requests to set."
-            )
+            raise Invalid(VOLUME_INVALID_OSSFS_OPTION, f"{place}.options: '{option[:64]}' is not for requests to set.")
     if volume.sub_path is not None and _PREFIX.fullmatch(volume.sub_path) is None:
-        raise Invalid("VOLUME::INVALID_SUB_PATH", f"volumes[{volume.name}].subPath: must not hold control characters.")
+        raise Invalid(VOLUME_INVALID_SUB_PATH, f"volumes[{volume.name}].subPath: must not hold control characters.")
 
 
 def url_of(source: BucketVolume) -> str:

@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
+from manager.domain.codes import INVALID_PARAMETER
 from manager.domain.errors import Invalid
 
-INVALID = "SANDBOX::INVALID_PARAMETER"
 LIMITS, REQUESTS = "resourceLimits", "resourceRequests"
 """The two fields that hold amounts, as messages name them."""
 UNASKED: Mapping[str, str] = {"cpu": "1", "memory": "2Gi"}
@@ -69,13 +69,15 @@ def parse_requests(requests: Mapping[str, str], limits: Limits) -> Limits:
     _check_least(f"{REQUESTS}.memory", requests.get("memory", ""), asked.memory, LEAST_MEMORY, "6Mi")
     for key, amount, most in (("cpu", asked.nano_cpus, limits.nano_cpus), ("memory", asked.memory, limits.memory)):
         if amount is not None and most is not None and amount > most:
-            raise Invalid(INVALID, f"{REQUESTS}.{key}: '{requests[key]}' is more than {LIMITS}.{key} allows.")
+            raise Invalid(INVALID_PARAMETER, f"{REQUESTS}.{key}: '{requests[key]}' is more than {LIMITS}.{key} allows.")
     if asked.gpus is not None and asked.gpus != limits.gpus:
         name = _given(requests, GPU_NAMES)
-        raise Invalid(INVALID, f"{REQUESTS}.{name}: must be what {LIMITS}.gpu says; a device is given whole or not.")
+        raise Invalid(
+            INVALID_PARAMETER, f"{REQUESTS}.{name}: must be what {LIMITS}.gpu says; a device is given whole or not."
+        )
     if asked.disk is not None:
         name = _given(requests, DISK_NAMES)
-        raise Invalid(INVALID, f"{REQUESTS}.{name}: no disk can be set aside for a sandbox; leave it out.")
+        raise Invalid(INVALID_PARAMETER, f"{REQUESTS}.{name}: no disk can be set aside for a sandbox; leave it out.")
     return asked
 
 
@@ -83,7 +85,7 @@ def _parse(amounts: Mapping[str, str], field: str) -> Limits:
     for key in amounts:
         if key not in ("cpu", "memory", *GPU_NAMES, *DISK_NAMES):
             known = f"cpu, memory, {GPU_NAMES[0]} and {DISK_NAMES[0]}"
-            raise Invalid(INVALID, f"{field}: {key[:64]!r} is not known; what can be limited is {known}.")
+            raise Invalid(INVALID_PARAMETER, f"{field}: {key[:64]!r} is not known; what can be limited is {known}.")
     return Limits(
         nano_cpus=_amount(amounts, ("cpu",), cpu_nanos, field),
         memory=_amount(amounts, ("memory",), byte_count, field),
@@ -102,7 +104,7 @@ def _amount(
     """The amount under one of several names. Raises Invalid where two of them differ."""
     found = {name: parse(amounts[name], f"{field}.{name}") for name in names if name in amounts}
     if len(set(found.values())) > 1:
-        raise Invalid(INVALID, f"{field}: {' and '.join(found)} are the same and say different things.")
+        raise Invalid(INVALID_PARAMETER, f"{field}: {' and '.join(found)} are the same and say different things.")
     return next(iter(found.values()), None)
 
 
@@ -134,7 +136,7 @@ def gpu_count(text: str, name: str) -> int:
     if stripped == "all":
         return ALL_GPUS
     if not (stripped.isascii() and stripped.isdigit() and len(stripped) < _DIGITS and 0 < int(stripped) <= _INT64):
-        raise Invalid(INVALID, f"Invalid {name}: '{text[:40]}'; must be a positive device count or 'all'.")
+        raise Invalid(INVALID_PARAMETER, f"Invalid {name}: '{text[:40]}'; must be a positive device count or 'all'.")
     return int(stripped)
 
 
@@ -146,8 +148,8 @@ def _positive(name: str, text: str, amount: Decimal) -> int:
 
 def _check_least(name: str, text: str, amount: int | None, least: int, shown: str) -> None:
     if amount is not None and amount < least:
-        raise Invalid(INVALID, f"{name}: '{text}' is too little to be held; the least is {shown}.")
+        raise Invalid(INVALID_PARAMETER, f"{name}: '{text}' is too little to be held; the least is {shown}.")
 
 
 def _invalid(name: str, text: str) -> Invalid:
-    return Invalid(INVALID, f"Invalid {name}: '{text}'; must resolve to a positive resource limit.")
+    return Invalid(INVALID_PARAMETER, f"Invalid {name}: '{text}'; must resolve to a positive resource limit.")

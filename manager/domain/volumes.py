@@ -6,6 +6,15 @@ import posixpath
 import re
 from collections.abc import Iterable, Sequence
 
+from manager.domain.codes import (
+    VOLUME_DUPLICATE_NAME,
+    VOLUME_HOST_PATH_NOT_ALLOWED,
+    VOLUME_INVALID_HOST_PATH,
+    VOLUME_INVALID_MOUNT_PATH,
+    VOLUME_INVALID_NAME,
+    VOLUME_INVALID_PVC_NAME,
+    VOLUME_INVALID_SUB_PATH,
+)
 from manager.domain.errors import Invalid
 from manager.domain.ossfs import check_bucket
 from manager.domain.sandbox import BucketVolume, HostVolume, NamedVolume, VolumeMount
@@ -39,9 +48,9 @@ def check_mounts(volumes: Sequence[VolumeMount]) -> None:
 def _check_name(name: str, seen: set[str]) -> None:
     if _NAME.fullmatch(name) is None:
         message = f"volumes: '{name[:64]}' is not a name: lower-case letters, digits and '-', at most 63 characters."
-        raise Invalid("VOLUME::INVALID_NAME", message)
+        raise Invalid(VOLUME_INVALID_NAME, message)
     if name in seen:
-        raise Invalid("VOLUME::DUPLICATE_NAME", f"volumes: the name '{name}' is used twice.")
+        raise Invalid(VOLUME_DUPLICATE_NAME, f"volumes: the name '{name}' is used twice.")
     seen.add(name)
 
 
@@ -51,14 +60,14 @@ def _check_mount_path(volume: VolumeMount, seen: set[str]) -> None:
     # A path that begins with two slashes stays as it is when it is normalised, and would be none of those below.
     if not volume.mount_path.startswith("/") or path.startswith("//") or path == "/" or ".." in parts:
         message = f"volumes[{volume.name}].mountPath: '{_short(volume.mount_path)}' must be absolute and below '/'."
-        raise Invalid("VOLUME::INVALID_MOUNT_PATH", message)
+        raise Invalid(VOLUME_INVALID_MOUNT_PATH, message)
     if len(path.encode()) > LONGEST_PATH or any(len(part.encode()) > LONGEST_PART for part in parts):
         message = f"volumes[{volume.name}].mountPath: '{_short(path)}' is longer than a path can be."
-        raise Invalid("VOLUME::INVALID_MOUNT_PATH", message)
+        raise Invalid(VOLUME_INVALID_MOUNT_PATH, message)
     if any(within(path, reserved) for reserved in RESERVED_MOUNTS):
-        raise Invalid("VOLUME::INVALID_MOUNT_PATH", f"volumes[{volume.name}].mountPath: '{path}' is reserved.")
+        raise Invalid(VOLUME_INVALID_MOUNT_PATH, f"volumes[{volume.name}].mountPath: '{path}' is reserved.")
     if path in seen:
-        raise Invalid("VOLUME::INVALID_MOUNT_PATH", f"volumes[{volume.name}].mountPath: '{path}' is used twice.")
+        raise Invalid(VOLUME_INVALID_MOUNT_PATH, f"volumes[{volume.name}].mountPath: '{path}' is used twice.")
     seen.add(path)
 
 
@@ -71,12 +80,12 @@ def check_sub_path(volume: VolumeMount) -> None:
     sub = volume.sub_path
     if sub is not None and (sub.startswith("/") or ".." in sub.split("/") or "\0" in sub or "\\" in sub):
         message = f"volumes[{volume.name}].subPath: '{sub}' must be relative and must not contain '..'."
-        raise Invalid("VOLUME::INVALID_SUB_PATH", message)
+        raise Invalid(VOLUME_INVALID_SUB_PATH, message)
 
 
 def _check_claim(name: str, claim: str) -> None:
     if _CLAIM.fullmatch(claim) is None or claim.startswith(RESERVED_CLAIMS):
-        raise Invalid("VOLUME::INVALID_PVC_NAME", f"volumes[{name}].pvc.claimName: '{claim}' cannot be used.")
+        raise Invalid(VOLUME_INVALID_PVC_NAME, f"volumes[{name}].pvc.claimName: '{claim}' cannot be used.")
 
 
 def check_host_text(name: str, source: HostVolume) -> None:
@@ -84,7 +93,7 @@ def check_host_text(name: str, source: HostVolume) -> None:
     path = source.path
     if not path.startswith("/") or "\0" in path or posixpath.normpath(path) != path or path.startswith("//"):
         message = f"volumes[{name}].host.path: '{path}' must be absolute, without '//', '.', '..' or a final '/'."
-        raise Invalid("VOLUME::INVALID_HOST_PATH", message)
+        raise Invalid(VOLUME_INVALID_HOST_PATH, message)
 
 
 def check_host_place(name: str, path: str, allowed: Sequence[str], protected: Iterable[str]) -> None:
@@ -95,10 +104,10 @@ def check_host_place(name: str, path: str, allowed: Sequence[str], protected: It
     """
     if any(within(place, path) or within(path, place) for place in protected):
         message = f"volumes[{name}].host.path: '{path}' holds what belongs to the Engine or to this server."
-        raise Invalid("VOLUME::HOST_PATH_NOT_ALLOWED", message)
+        raise Invalid(VOLUME_HOST_PATH_NOT_ALLOWED, message)
     if allowed and not any(within(path, prefix) for prefix in allowed):
         message = f"Host path '{path}' is not under any allowed prefix. Allowed prefixes: {sorted(allowed)}"
-        raise Invalid("VOLUME::HOST_PATH_NOT_ALLOWED", message)
+        raise Invalid(VOLUME_HOST_PATH_NOT_ALLOWED, message)
 
 
 def within(path: str, folder: str) -> bool:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
+from manager.domain.codes import CAPACITY_REACHED
 from manager.domain.errors import TooMany
 from manager.services.api_keys import ApiKeys
 from manager.services.inventory import Change, Inventory
-
-REACHED = "SERVER::CAPACITY_REACHED"
 
 
 class Capacity:
@@ -32,10 +31,10 @@ class Capacity:
             full = f"server.max_sandboxes: {self.most} sandboxes exist; delete one first"
             if key is not None and key.own_only:
                 full = "server.max_sandboxes: the server has as many sandboxes as it may have; try again later"
-            raise TooMany(REACHED, full, retry_after=5)
+            raise TooMany(CAPACITY_REACHED, full, retry_after=5)
         if key is not None and key.max_sandboxes is not None and self._counts[caller] >= key.max_sandboxes:
             message = f"{key.max_sandboxes} sandboxes made with the API key {caller!r} exist; delete one first"
-            raise TooMany(REACHED, message, retry_after=5)
+            raise TooMany(CAPACITY_REACHED, message, retry_after=5)
 
     def on_change(self, change: Change) -> None:
         """Counts a sandbox, and no longer when it is gone or turns out to be the record of a failed create."""

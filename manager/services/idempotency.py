@@ -10,6 +10,7 @@ import logging
 from dataclasses import dataclass
 from datetime import timedelta
 
+from manager.domain.codes import IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_KEY_SPENT
 from manager.domain.errors import Conflict, NotFound, Unavailable
 from manager.domain.records import KeyRecord
 from manager.domain.sandbox import Sandbox, SandboxState
@@ -20,8 +21,6 @@ from manager.services.sandboxes import Sandboxes
 KEPT = timedelta(hours=24)
 """How long a key is remembered."""
 
-REUSED = "SANDBOX::IDEMPOTENCY_KEY_REUSED"
-SPENT = "SANDBOX::IDEMPOTENCY_KEY_SPENT"
 
 _logger = logging.getLogger(__name__)
 
@@ -51,13 +50,15 @@ class IdempotentCreates:
         if held is None:
             return None
         if held.request != use.request:
-            raise Conflict(REUSED, "Idempotency-Key: was used with another request; a new request needs a new key")
+            raise Conflict(
+                IDEMPOTENCY_KEY_REUSED, "Idempotency-Key: was used with another request; a new request needs a new key"
+            )
         sandbox = await self._find(held.sandbox_id)
         if sandbox is not None and not _has_failed(sandbox):
             return sandbox
         if held.made:
             message = f"Idempotency-Key: sandbox {held.sandbox_id}, made with it, is gone; use a new key"
-            raise Conflict(SPENT, message)
+            raise Conflict(IDEMPOTENCY_KEY_SPENT, message)
         # Its create failed, or an earlier process died before the sandbox was there.
         await self._records.idempotency.release(use.owner, use.key, held.sandbox_id)
         return await self.claim(use, sandbox_id)

@@ -12,7 +12,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from manager.domain import extensions
-from manager.domain.codes import INVALID_PARAMETER
+from manager.domain.codes import (
+    INVALID_PARAMETER,
+    SNAPSHOT_INVALID_RESTORE_CONFIG,
+    SNAPSHOT_INVALID_SOURCE_STATE,
+    SNAPSHOT_INVALID_STATE,
+    SNAPSHOT_NOT_FOUND,
+    SNAPSHOT_NOT_READY,
+    SNAPSHOT_RUNTIME_PREFLIGHT_FAILED,
+)
 from manager.domain.errors import Conflict, Invalid, ManagerError, NotFound, TimedOut
 from manager.domain.ids import new_id
 from manager.domain.lifecycle import Event
@@ -26,13 +34,6 @@ from manager.services.filters import Page, Paging, page_of
 from manager.services.locks import KeyedLocks
 from manager.services.sandboxes import Sandboxes
 from manager.services.tasks import Tasks
-
-NOT_FOUND = "SNAPSHOT::NOT_FOUND"
-NOT_READY = "SNAPSHOT::NOT_READY"
-INVALID_STATE = "SNAPSHOT::INVALID_STATE"
-INVALID_SOURCE_STATE = "SNAPSHOT::INVALID_SOURCE_STATE"
-INCOMPLETE = "SNAPSHOT::RUNTIME_PREFLIGHT_FAILED"
-INVALID_RESTORE = "SNAPSHOT::INVALID_RESTORE_CONFIG"
 
 _NOTHING: Mapping[str, str] = {}
 _logger = logging.getLogger(__name__)
@@ -87,7 +88,7 @@ class Snapshots:
         """The snapshot, as far as the viewer sees it; raises NotFound."""
         snapshot = self._known.get(snapshot_id)
         if snapshot is None or not sees(viewer, snapshot.owner):
-            raise NotFound(NOT_FOUND, f"Snapshot {snapshot_id[:64]} not found.")
+            raise NotFound(SNAPSHOT_NOT_FOUND, f"Snapshot {snapshot_id[:64]} not found.")
         return snapshot
 
     def list(self, wanted: SnapshotFilter, paging: Paging) -> Page[Snapshot]:
@@ -99,9 +100,9 @@ class Snapshots:
         """The image to restore from; raises NotFound, Conflict while there is none."""
         snapshot = self.get(snapshot_id, viewer)
         if snapshot.state is not SnapshotState.READY:
-            raise Conflict(NOT_READY, f"Snapshot {snapshot_id} is {snapshot.state.value}, not Ready.")
+            raise Conflict(SNAPSHOT_NOT_READY, f"Snapshot {snapshot_id} is {snapshot.state.value}, not Ready.")
         if not snapshot.image:
-            raise Conflict(INVALID_RESTORE, f"Snapshot {snapshot_id} has no image to restore from.")
+            raise Conflict(SNAPSHOT_INVALID_RESTORE_CONFIG, f"Snapshot {snapshot_id} has no image to restore from.")
         return snapshot.image
 
     async def create(
@@ -118,13 +119,13 @@ class Snapshots:
         sandbox = await self._sandboxes.get(sandbox_id)
         if sandbox.status.state is not SandboxState.RUNNING:
             raise Conflict(
-                INVALID_SOURCE_STATE,
+                SNAPSHOT_INVALID_SOURCE_STATE,
                 f"Snapshot can only be created from a Running sandbox. Sandbox {sandbox_id} is "
                 f"{sandbox.status.state.value}.",
             )
         lost = left_out(await self._runtime.check_snapshot(sandbox_id))
         if lost and extensions.strict_snapshots(asked, sandbox.extensions):
-            raise Conflict(INCOMPLETE, f"The snapshot would not keep everything. {lost}")
+            raise Conflict(SNAPSHOT_RUNTIME_PREFLIGHT_FAILED, f"The snapshot would not keep everything. {lost}")
         now, snapshot_id = self._clock(), new_id()
         snapshot = Snapshot(
             id=snapshot_id,
@@ -150,7 +151,7 @@ class Snapshots:
             snapshot = self.get(snapshot_id)
             if SnapshotState.DELETING not in SNAPSHOT_MOVES[snapshot.state]:
                 raise Conflict(
-                    INVALID_STATE, f"Snapshot {snapshot_id} is {snapshot.state.value} and cannot be deleted."
+                    SNAPSHOT_INVALID_STATE, f"Snapshot {snapshot_id} is {snapshot.state.value} and cannot be deleted."
                 )
             try:
                 await self._write(snapshot, SnapshotState.DELETING, "snapshot_deleting", "Deletion is under way.")

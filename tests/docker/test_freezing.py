@@ -8,8 +8,9 @@ from typing import cast
 import pytest
 
 from manager.domain import errors
+from manager.runtime.docker.codes import ENGINE_ERROR, SANDBOX_PAUSE_FAILED
 from manager.runtime.docker.engine.client import Calls
-from manager.runtime.docker.pause import FREEZE_TRIES, PAUSE_FAILED, Freezer
+from manager.runtime.docker.pause import FREEZE_TRIES, Freezer
 
 RUNNING = {
     "Id": "c0ffee",
@@ -47,7 +48,7 @@ class LateEngine:
     async def pause(self, ref: str) -> None:
         """Finds out."""
         if ref != RUNNING["Id"]:
-            raise errors.Conflict("DOCKER::ENGINE_ERROR", f"Container {ref} is not running")
+            raise errors.Conflict(ENGINE_ERROR, f"Container {ref} is not running")
 
     async def unpause(self, ref: str) -> None:
         """Finds out, too."""
@@ -81,4 +82,4 @@ async def test_a_freeze_that_never_comes_is_told() -> None:
     host = BusyHost(FREEZE_TRIES)
     with pytest.raises(errors.Failed, match=SAID) as raised:
         await Freezer(cast(Calls, host)).pause("a", RUNNING)
-    assert (raised.value.code, host.asked) == (PAUSE_FAILED, FREEZE_TRIES)
+    assert (raised.value.code, host.asked) == (SANDBOX_PAUSE_FAILED, FREEZE_TRIES)

@@ -12,10 +12,8 @@ from aiohttp import web
 from manager.api.call import Call, NoBody, NoQuery
 from manager.api.schemas.pool import PoolRequest, PoolUpdate
 from manager.api.schemas.template import TemplateQuery, TemplateRequest
+from manager.domain.codes import POOL_NOT_SUPPORTED, TEMPLATES_NOT_SUPPORTED
 from manager.domain.errors import Unsupported
-
-POOLS = "KUBERNETES::POOL_NOT_SUPPORTED"
-TEMPLATES = "FSB::API_NOT_SUPPORTED"
 
 
 async def pools(call: Call[NoQuery, NoBody]) -> web.Response:
@@ -49,8 +47,8 @@ async def list_templates(call: Call[TemplateQuery, NoBody]) -> web.Response:
 
 
 def _no_pools(call: Call[Any, Any]) -> NoReturn:
-    raise Unsupported(POOLS, "Pool management requires the kubernetes runtime.")
+    raise Unsupported(POOL_NOT_SUPPORTED, "Pool management requires the kubernetes runtime.")
 
 
 def _no_templates(call: Call[Any, Any]) -> NoReturn:
-    raise Unsupported(TEMPLATES, "Template management requires the kubernetes runtime.")
+    raise Unsupported(TEMPLATES_NOT_SUPPORTED, "Template management requires the kubernetes runtime.")

@@ -10,6 +10,7 @@ from aiohttp import web
 from manager.api.call import DOCUMENT, PAGE, SCRAPE, Call, NoBody, NoQuery, json_answer
 from manager.api.reference import SECURITY_POLICY
 from manager.api.schemas.server import Health, MetricsEvent, Readiness, Version
+from manager.domain.codes import GENERAL_NOT_FOUND
 from manager.domain.errors import NotFound
 
 DISTRIBUTION = "opensandbox-gateway"
@@ -57,7 +58,7 @@ async def metrics(call: Call[NoQuery, NoBody]) -> web.Response:
     """Shows every metric in the text format of Prometheus."""
     scrape = call.request.app.get(SCRAPE)
     if scrape is None:
-        raise NotFound("GENERAL::NOT_FOUND", "This server renders no metrics here.")
+        raise NotFound(GENERAL_NOT_FOUND, "This server renders no metrics here.")
     return web.Response(body=scrape(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
 

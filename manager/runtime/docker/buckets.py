@@ -19,6 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from manager.domain import errors
+from manager.domain.codes import (
+    API_NOT_SUPPORTED,
+    VOLUME_INVALID_OSSFS_MOUNT_ROOT,
+    VOLUME_OSSFS_MOUNT_FAILED,
+    VOLUME_OSSFS_UNMOUNT_FAILED,
+)
 from manager.domain.ossfs import url_of
 from manager.domain.sandbox import BucketVolume, VolumeMount
 from manager.runtime.docker.rollback import Undo
@@ -26,10 +32,6 @@ from manager.runtime.docker.rollback import Undo
 log = logging.getLogger(__name__)
 Json = dict[str, Any]
 
-BAD_ROOT = "VOLUME::INVALID_OSSFS_MOUNT_ROOT"
-MOUNT_FAILED = "VOLUME::OSSFS_MOUNT_FAILED"
-UNMOUNT_FAILED = "VOLUME::OSSFS_UNMOUNT_FAILED"
-NOT_OFFERED = "SANDBOX::API_NOT_SUPPORTED"
 LIMIT = 30.0
 """Timeout in seconds of one mount, and of one attempt to unmount."""
 LOOK_EVERY = 0.05
@@ -52,7 +54,7 @@ class Buckets:
         """Raises Invalid where the Engine would not see a mount of this process."""
         if not self.local:
             message = f"volumes[{volume.name}].ossfs: needs a server beside the Engine, in no container."
-            raise errors.Invalid(NOT_OFFERED, message)
+            raise errors.Invalid(API_NOT_SUPPORTED, message)
 
     async def mount(self, sandbox_id: str, volume: VolumeMount, source: BucketVolume, undo: Undo) -> Json:
         """The mounted bucket as a mount of the container. Raises Failed."""
@@ -62,7 +64,7 @@ class Buckets:
             os.makedirs(path, mode=0o700)
         except OSError as error:
             message = f"storage.ossfs_mount_root: {self.folder} cannot be used: {error.strerror}."
-            raise errors.Failed(BAD_ROOT, message) from error
+            raise errors.Failed(VOLUME_INVALID_OSSFS_MOUNT_ROOT, message) from error
         with tempfile.TemporaryDirectory(prefix="opensandbox-ossfs-") as private:
             secrets = os.path.join(private, "secrets")
             argv, text = mount_command(source, volume.sub_path, path, secrets)
@@ -73,10 +75,10 @@ class Buckets:
                     await _until_mounted(path)
             except TimeoutError:
                 message = f"volumes[{volume.name}]: the bucket was not mounted within {LIMIT:.0f} seconds."
-                raise errors.Failed(MOUNT_FAILED, message) from None
+                raise errors.Failed(VOLUME_OSSFS_MOUNT_FAILED, message) from None
             except _ProgramFailed as failure:
                 message = f"volumes[{volume.name}]: {_without(failure.said, source)}"
-                raise errors.Failed(MOUNT_FAILED, message) from failure
+                raise errors.Failed(VOLUME_OSSFS_MOUNT_FAILED, message) from failure
         return {"Type": "bind", "Source": path, "Target": volume.mount_path, "ReadOnly": volume.read_only}
 
     async def release(self, sandbox_id: str) -> None:
@@ -91,7 +93,7 @@ class Buckets:
                 os.rmdir(os.path.join(folder, name))
             os.rmdir(folder)
         except OSError as error:
-            log.warning("%s: %s stays: %s", UNMOUNT_FAILED, folder, error.strerror)
+            log.warning("%s: %s stays: %s", VOLUME_OSSFS_UNMOUNT_FAILED, folder, error.strerror)
         with contextlib.suppress(OSError):  # other sandboxes have buckets
             os.rmdir(self.folder)
 

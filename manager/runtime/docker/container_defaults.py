@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from manager.domain import errors
+from manager.runtime.docker.codes import INVALID_SECURITY_PROFILE
 from manager.runtime.docker.host.instance_id import instance_of
 from manager.settings.model import Settings
-
-BAD_PROFILE = "DOCKER::INVALID_SECURITY_PROFILE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +83,13 @@ def _seccomp(value: str) -> str:
     try:
         profile = json.loads(text)
     except ValueError as error:
-        raise errors.Invalid(BAD_PROFILE, f"docker.seccomp_profile: {name} is not JSON: {error}") from error
+        raise errors.Invalid(
+            INVALID_SECURITY_PROFILE, f"docker.seccomp_profile: {name} is not JSON: {error}"
+        ) from error
     if not isinstance(profile, dict) or "defaultAction" not in profile:
-        raise errors.Invalid(BAD_PROFILE, f"docker.seccomp_profile: {name} is not a JSON object with a defaultAction")
+        raise errors.Invalid(
+            INVALID_SECURITY_PROFILE, f"docker.seccomp_profile: {name} is not a JSON object with a defaultAction"
+        )
     return text
 
 
@@ -94,7 +97,9 @@ def _read(path: str) -> str:
     try:
         return Path(path).expanduser().read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise errors.Invalid(BAD_PROFILE, f"docker.seccomp_profile: {path} cannot be read: {error}") from error
+        raise errors.Invalid(
+            INVALID_SECURITY_PROFILE, f"docker.seccomp_profile: {path} cannot be read: {error}"
+        ) from error
 
 
 _DEFAULT_RUNTIMES = {

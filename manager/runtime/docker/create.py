@@ -9,14 +9,20 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from manager.domain import errors
+from manager.domain.codes import (
+    API_NOT_SUPPORTED,
+    INVALID_PARAMETER,
+    SNAPSHOT_INVALID_RESTORE_CONFIG,
+    SNAPSHOT_NOT_FOUND,
+)
 from manager.domain.quantities import parse_limits, parse_requests
 from manager.domain.sandbox import EXECD_PORT, HTTP_PORT, SandboxSpec
 from manager.runtime.base import Progress
+from manager.runtime.docker.codes import CREATE_ABANDONED, ENGINE_ERROR, SANDBOX_UNREACHABLE
 from manager.runtime.docker.container_defaults import Profile
 from manager.runtime.docker.egress import PORTS as EGRESS_PORTS
 from manager.runtime.docker.egress import Egress, Sidecar
 from manager.runtime.docker.engine.client import Calls
-from manager.runtime.docker.engine.connection import REFUSED
 from manager.runtime.docker.error_mapping import REFUSALS, copy_error, start_error
 from manager.runtime.docker.execd import Execd, Kit, archive_at
 from manager.runtime.docker.host.topology import Topology
@@ -25,7 +31,7 @@ from manager.runtime.docker.images import Images, matches, platform_of
 from manager.runtime.docker.isolation import check_isolation
 from manager.runtime.docker.networks import Choice, Networks
 from manager.runtime.docker.ports import Ports, is_port_conflict
-from manager.runtime.docker.readiness import UNREACHABLE, wait_until_reachable
+from manager.runtime.docker.readiness import wait_until_reachable
 from manager.runtime.docker.rollback import Undo
 from manager.runtime.docker.sidecar import shared_volume, sidecar_name
 from manager.runtime.docker.snapshots import names_snapshot
@@ -46,10 +52,6 @@ log = logging.getLogger(__name__)
 Json = dict[str, Any]
 T = TypeVar("T")
 
-INVALID = "SANDBOX::INVALID_PARAMETER"
-API_NOT_SUPPORTED = "SANDBOX::API_NOT_SUPPORTED"
-OTHER_PLATFORM = "SNAPSHOT::INVALID_RESTORE_CONFIG"
-SNAPSHOT_GONE = "SNAPSHOT::NOT_FOUND"
 PORT_ATTEMPTS = 8
 """Attempts to create the container with other ports before the range counts as exhausted."""
 PUBLISHED = (EXECD_PORT, HTTP_PORT)
@@ -79,9 +81,9 @@ class Tools:
 def check(spec: SandboxSpec, profile: Profile, volumes: Volumes, egress: Egress) -> None:
     """Raises Invalid, Forbidden or Unsupported for what spec and configuration alone rule out. No I/O."""
     if not spec.image:
-        raise errors.Invalid(INVALID, "image: a sandbox needs an image.")
+        raise errors.Invalid(INVALID_PARAMETER, "image: a sandbox needs an image.")
     if spec.snapshot_id is None and names_snapshot(spec.image):
-        raise errors.Invalid(INVALID, "image.uri: names a snapshot; restore one by snapshotId.")
+        raise errors.Invalid(INVALID_PARAMETER, "image.uri: names a snapshot; restore one by snapshotId.")
     if spec.platform is not None and spec.platform.os != "linux":
         raise errors.Invalid(API_NOT_SUPPORTED, f"platform.os: '{spec.platform.os}' is not supported.")
     entrypoint(spec)
@@ -90,10 +92,10 @@ def check(spec: SandboxSpec, profile: Profile, volumes: Volumes, egress: Egress)
     egress.check(spec)
     if spec.secure_runtime and profile.secure_runtime is None:
         message = "secureRuntime: no secure runtime is configured; set [secure_runtime] type, or leave it out."
-        raise errors.Invalid(INVALID, message)
+        raise errors.Invalid(INVALID_PARAMETER, message)
     if spec.secure_token and (profile.publish_on is not None or profile.network_mode == "host"):
         message = "secureAccess: needs ingress mode 'gateway' and a sandbox network other than 'host'"
-        raise errors.Invalid(INVALID, f"{message}, or there are ways in that ask for no credential.")
+        raise errors.Invalid(INVALID_PARAMETER, f"{message}, or there are ways in that ask for no credential.")
     check_isolation(spec, profile)
 
 
@@ -121,14 +123,14 @@ class Creation:
         except BaseException as error:
             if not await self._undo.run():
                 doom(self._spec.id)
-            if isinstance(error, REFUSALS) and error.code == REFUSED:
+            if isinstance(error, REFUSALS) and error.code == ENGINE_ERROR:
                 raise start_error(error) from error
             raise
         return container_id
 
     def _go_on(self) -> None:
         if self._abandoned:
-            raise Abandoned("DOCKER::CREATE_ABANDONED", f"The create of sandbox {self._spec.id} was cancelled.")
+            raise Abandoned(CREATE_ABANDONED, f"The create of sandbox {self._spec.id} was cancelled.")
 
     async def _steps(self) -> str:
         spec, tools = self._spec, self._tools
@@ -212,10 +214,12 @@ class Creation:
         if spec.snapshot_id is not None:
             kept = await tools.calls.inspect_image(image)
             if kept is None:
-                raise errors.NotFound(SNAPSHOT_GONE, f"The image of snapshot {spec.snapshot_id} is no longer there.")
+                raise errors.NotFound(
+                    SNAPSHOT_NOT_FOUND, f"The image of snapshot {spec.snapshot_id} is no longer there."
+                )
             if not matches(kept, spec.platform):
                 message = f"platform: snapshot {spec.snapshot_id} is of a sandbox for {platform_of(kept)}."
-                raise errors.Conflict(OTHER_PLATFORM, f"{message} Leave the field out.")
+                raise errors.Conflict(SNAPSHOT_INVALID_RESTORE_CONFIG, f"{message} Leave the field out.")
             return image, place_of_snapshot((kept.get("Config") or {}).get("Labels") or {})
         await tools.images.ensure(image, platform=spec.platform, auth=spec.image_auth, progress=self._progress)
         return image, ""
@@ -229,7 +233,7 @@ class Creation:
             return asked
         problem = seen.obstacle(asked)
         if problem is not None:
-            raise errors.Failed(UNREACHABLE, f"No sandbox could be reached: {problem}.")
+            raise errors.Failed(SANDBOX_UNREACHABLE, f"No sandbox could be reached: {problem}.")
         return asked or seen.publish_for_us(choice.gateway)
 
     async def _with_ports(

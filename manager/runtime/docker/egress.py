@@ -19,9 +19,10 @@ from manager.domain import errors
 from manager.domain.sandbox import EGRESS_PORT, EXECD_PORT, HTTP_PORT, SandboxSpec
 from manager.runtime.base import Progress
 from manager.runtime.docker import labels
+from manager.runtime.docker.codes import SANDBOX_START_FAILED
 from manager.runtime.docker.container_defaults import Profile
 from manager.runtime.docker.engine.client import Calls
-from manager.runtime.docker.error_mapping import START_FAILED, sidecar_ended, sidecar_error
+from manager.runtime.docker.error_mapping import sidecar_ended, sidecar_error
 from manager.runtime.docker.images import Images
 from manager.runtime.docker.resolvers import Resolvers
 from manager.runtime.docker.rollback import Undo
@@ -101,7 +102,7 @@ class Egress:
         try:
             return await self._images.ensure(image, platform=None, auth=None, progress=progress)
         except (errors.Invalid, errors.NotFound, errors.Forbidden) as error:
-            raise errors.Failed(START_FAILED, f"egress.image: {error.message}") from error
+            raise errors.Failed(SANDBOX_START_FAILED, f"egress.image: {error.message}") from error
 
     async def _make_volume(self, spec: SandboxSpec, undo: Undo) -> None:
         name = shared_volume(spec.id)
@@ -139,7 +140,7 @@ class Egress:
                     await asyncio.sleep(_POLL)
         except TimeoutError:
             message = f"Egress sidecar did not become ready within {limit:g}s for sandbox {sandbox_id}."
-            raise errors.Failed(START_FAILED, message) from None
+            raise errors.Failed(SANDBOX_START_FAILED, message) from None
 
     async def _ready(self, session: aiohttp.ClientSession, container_id: str, token: str) -> bool:
         details = await self._calls.inspect_container(container_id)

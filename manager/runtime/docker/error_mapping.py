@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from manager.domain import errors
-from manager.domain.quantities import INVALID
-from manager.runtime.docker.images import DISK_FULL, said
+from manager.domain.codes import INTERNAL_ERROR, INVALID_PARAMETER, VOLUME_INVALID_MOUNT_PATH, VOLUME_INVALID_SUB_PATH
+from manager.runtime.docker.codes import (
+    ENGINE_DISK_FULL,
+    SANDBOX_BOOTSTRAP_INSTALL_FAILED,
+    SANDBOX_QUERY_FAILED,
+    SANDBOX_START_FAILED,
+)
+from manager.runtime.docker.images import said
 from manager.runtime.docker.ports import is_port_conflict, no_port
 
-START_FAILED = "DOCKER::SANDBOX_START_FAILED"
-COPY_FAILED = "DOCKER::SANDBOX_BOOTSTRAP_INSTALL_FAILED"
-QUERY_FAILED = "DOCKER::SANDBOX_QUERY_FAILED"
-VOLUME_FAILED = "SANDBOX::INTERNAL_ERROR"
 REFUSALS = (
     errors.Failed,
     errors.Invalid,
@@ -50,20 +52,20 @@ NO_SUCH_ADDRESS = (
 
 def start_error(error: errors.ManagerError) -> errors.ManagerError:
     """Maps a failed create or start of a container; a failed copy of execd has its own error already."""
-    if error.code in (COPY_FAILED, DISK_FULL):
+    if error.code in (SANDBOX_BOOTSTRAP_INSTALL_FAILED, ENGINE_DISK_FULL):
         return error
     text = said(error)
     if full := _disk_full(text):
         return full
     for fragment, field, instead in _LIMITS:
         if fragment in text.lower():
-            return errors.Invalid(INVALID, f"{field}: the Engine cannot give this: {instead or text}")
+            return errors.Invalid(INVALID_PARAMETER, f"{field}: the Engine cannot give this: {instead or text}")
     if any(fragment in text.lower() for fragment in _NO_SUCH_PART):
         message = "volumes: a subPath is not in its volume; make it from a sandbox that mounts the whole volume."
-        return errors.Invalid("VOLUME::INVALID_SUB_PATH", message)
+        return errors.Invalid(VOLUME_INVALID_SUB_PATH, message)
     if any(fragment in text.lower() for fragment in _MOUNTS):
         message = "volumes: the image has a file where one of them is to be mounted, and only a directory gives way"
-        return errors.Invalid("VOLUME::INVALID_MOUNT_PATH", f"{message}: {text}")
+        return errors.Invalid(VOLUME_INVALID_MOUNT_PATH, f"{message}: {text}")
     hint = ""
     if "bootstrap.sh" in text or "/bin/sh" in text:
         hint = " The image needs /bin/sh."
@@ -71,14 +73,14 @@ def start_error(error: errors.ManagerError) -> errors.ManagerError:
         hint = f" {NO_SUCH_ADDRESS}"
     if is_port_conflict(error):
         return no_port(f"The Engine found no free host port: {text}")
-    return errors.Failed(START_FAILED, f"Failed to create or start container: {text}{hint}")
+    return errors.Failed(SANDBOX_START_FAILED, f"Failed to create or start container: {text}{hint}")
 
 
 def copy_error(error: errors.ManagerError) -> errors.ManagerError:
     """execd could not be copied into a container that takes it as a copy."""
     text = said(error)
     message = f"Failed to copy execd into the container: {text} The image must leave /opt/opensandbox to it."
-    return _disk_full(text) or errors.Failed(COPY_FAILED, message)
+    return _disk_full(text) or errors.Failed(SANDBOX_BOOTSTRAP_INSTALL_FAILED, message)
 
 
 def sidecar_error(error: errors.ManagerError) -> errors.ManagerError:
@@ -87,27 +89,29 @@ def sidecar_error(error: errors.ManagerError) -> errors.ManagerError:
     if is_port_conflict(error):
         return no_port(f"The Engine found no free host port: {text}")
     hint = f" {NO_TOOLS}" if "/bin/sh" in text else ""
-    return _disk_full(text) or errors.Failed(START_FAILED, f"Egress sidecar container failed to start: {text}{hint}")
+    return _disk_full(text) or errors.Failed(
+        SANDBOX_START_FAILED, f"Egress sidecar container failed to start: {text}{hint}"
+    )
 
 
 def sidecar_ended(code: int | None) -> errors.ManagerError:
     """A sidecar that has ended before it was ready."""
     hint = f" {NO_TOOLS}" if code == COMMAND_NOT_FOUND else ""
-    return errors.Failed(START_FAILED, f"Egress sidecar container ended with code {code}.{hint}")
+    return errors.Failed(SANDBOX_START_FAILED, f"Egress sidecar container ended with code {code}.{hint}")
 
 
 def volume_error(error: errors.ManagerError, name: str) -> errors.ManagerError:
     """A refused create of a named volume."""
     text = said(error)
-    return _disk_full(text) or errors.Failed(VOLUME_FAILED, f"Volume '{name}' could not be made: {text}")
+    return _disk_full(text) or errors.Failed(INTERNAL_ERROR, f"Volume '{name}' could not be made: {text}")
 
 
 def query_error(error: errors.ManagerError, what: str) -> errors.ManagerError:
     """The Engine answered a question with an error of its own."""
-    return errors.Failed(QUERY_FAILED, f"The Docker Engine could not tell about {what}: {said(error)}")
+    return errors.Failed(SANDBOX_QUERY_FAILED, f"The Docker Engine could not tell about {what}: {said(error)}")
 
 
 def _disk_full(text: str) -> errors.ManagerError | None:
     if "no space left" not in text.lower():
         return None
-    return errors.Failed(DISK_FULL, f"The Engine's disk is full; free space on it. ({text})")
+    return errors.Failed(ENGINE_DISK_FULL, f"The Engine's disk is full; free space on it. ({text})")

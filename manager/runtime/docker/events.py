@@ -17,6 +17,7 @@ from typing import Any
 from manager.domain import errors
 from manager.domain.sandbox import Sandbox
 from manager.runtime.base import Appeared, Departed, Departure, EventSink, OutOfSync, Synced
+from manager.runtime.docker.codes import EVENTS_ENDED
 from manager.runtime.docker.container_cache import ContainerCache
 from manager.runtime.docker.engine.client import Calls
 from manager.runtime.docker.engine.stream import Feed
@@ -118,7 +119,7 @@ class Watch:
             for task in self._looks.values():
                 task.cancel()
             self._looks.clear()
-        raise errors.Unavailable("DOCKER::EVENTS_ENDED", "The event stream of the Docker Engine ended.")
+        raise errors.Unavailable(EVENTS_ENDED, "The event stream of the Docker Engine ended.")
 
     async def _pulse(self, feed: Feed[Json]) -> None:
         """Closes the stream when the Engine does not answer pings."""

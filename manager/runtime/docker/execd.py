@@ -20,6 +20,7 @@ from typing import Any
 from manager.domain import errors
 from manager.domain.sandbox import Platform
 from manager.runtime.base import Progress
+from manager.runtime.docker.codes import SANDBOX_EXECD_DISTRIBUTION_FAILED, SANDBOX_EXECD_START_FAILED
 from manager.runtime.docker.engine.client import Calls
 from manager.runtime.docker.error_mapping import REFUSALS
 from manager.runtime.docker.images import Images, said
@@ -27,8 +28,6 @@ from manager.runtime.docker.labels import EXECD_VOLUME, HELPER, INSTANCE, read_t
 from manager.runtime.docker.spec import ARCHIVE_FOLDER, EXECD_MOUNT
 
 log = logging.getLogger(__name__)
-DISTRIBUTION_FAILED = "DOCKER::SANDBOX_EXECD_DISTRIBUTION_FAILED"
-START_FAILED = "DOCKER::SANDBOX_EXECD_START_FAILED"
 NEEDED = ("/execd", "/bootstrap.sh")
 WELCOME = (
     "/usr/local/bin/bwrap",
@@ -84,7 +83,7 @@ class Execd:
         try:
             return await self._images.ensure(self._image, platform=platform, auth=None, progress=progress)
         except (errors.Invalid, errors.NotFound, errors.Forbidden) as error:
-            raise errors.Failed(DISTRIBUTION_FAILED, f"runtime.execd_image: {error.message}") from error
+            raise errors.Failed(SANDBOX_EXECD_DISTRIBUTION_FAILED, f"runtime.execd_image: {error.message}") from error
 
     async def collect(self) -> None:
         """Removes volumes whose execd image is no longer on the Engine and that no container uses."""
@@ -155,7 +154,7 @@ class Execd:
             await self._calls.create_container(name, body)
         except (errors.Failed, errors.Invalid, errors.NotFound) as error:
             message = f"The container that execd is taken from could not be made: {error.message}"
-            raise errors.Unavailable(START_FAILED, message) from error
+            raise errors.Unavailable(SANDBOX_EXECD_START_FAILED, message) from error
         return None
 
     async def _gather(self, helper: str) -> bytes:
@@ -165,12 +164,12 @@ class Execd:
                 archive = await self._calls.get_archive(helper, path)
             except REFUSALS as error:
                 message = f"execd could not be taken out of {self._image}: {said(error)}"
-                raise errors.Failed(DISTRIBUTION_FAILED, message) from error
+                raise errors.Failed(SANDBOX_EXECD_DISTRIBUTION_FAILED, message) from error
             if archive is not None:
                 files[path.rpartition("/")[2]] = unpack(archive)
             elif path in NEEDED:
                 message = f"The image {self._image} has no {path}; set runtime.execd_image to an execd image."
-                raise errors.Failed(DISTRIBUTION_FAILED, message)
+                raise errors.Failed(SANDBOX_EXECD_DISTRIBUTION_FAILED, message)
         return pack(files)
 
 
@@ -181,7 +180,7 @@ def unpack(archive: bytes) -> tuple[bytes, int]:
             data = tar.extractfile(member) if member.isfile() else None
             if data is not None:
                 return data.read(), member.mode
-    raise errors.Failed(DISTRIBUTION_FAILED, "The execd image has a folder where a program should be.")
+    raise errors.Failed(SANDBOX_EXECD_DISTRIBUTION_FAILED, "The execd image has a folder where a program should be.")
 
 
 def pack(files: dict[str, tuple[bytes, int]], folder: str = "") -> bytes:

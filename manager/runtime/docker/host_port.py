@@ -12,11 +12,10 @@ from collections.abc import AsyncIterator
 
 from manager.domain import errors
 from manager.domain.sandbox import EXECD_PORT
+from manager.runtime.docker.codes import HOST_PORT_IN_USE
 from manager.runtime.docker.engine.client import Calls
 from manager.runtime.docker.readiness import probe_tcp
 from manager.runtime.docker.spec import container_name
-
-PORT_TAKEN = "DOCKER::HOST_PORT_IN_USE"
 
 
 class HostPort:
@@ -56,4 +55,4 @@ class HostPort:
 
 def _taken(by: str) -> errors.Conflict:
     message = f"docker.network_mode = 'host': port {EXECD_PORT} of the Engine's host is taken, {by}"
-    return errors.Conflict(PORT_TAKEN, f"{message}. Delete that first, or use network_mode = 'bridge'.")
+    return errors.Conflict(HOST_PORT_IN_USE, f"{message}. Delete that first, or use network_mode = 'bridge'.")

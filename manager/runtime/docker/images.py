@@ -12,18 +12,20 @@ from manager.domain import errors
 from manager.domain.progress import SHARE, Share
 from manager.domain.sandbox import Platform, RegistryAuth
 from manager.runtime.base import Progress
+from manager.runtime.docker.codes import (
+    ENGINE_DISK_FULL,
+    INVALID_IMAGE,
+    SANDBOX_IMAGE_NOT_FOUND,
+    SANDBOX_IMAGE_PULL_FAILED,
+    SANDBOX_IMAGE_PULL_TIMEOUT,
+    SANDBOX_IMAGE_PULL_UNAUTHORIZED,
+    SANDBOX_REGISTRY_UNREACHABLE,
+)
 from manager.runtime.docker.engine.client import Calls
 
 log = logging.getLogger(__name__)
 Json = dict[str, Any]
 
-PULL_FAILED = "DOCKER::SANDBOX_IMAGE_PULL_FAILED"
-BAD_REFERENCE = "DOCKER::INVALID_IMAGE"
-NOT_FOUND = "DOCKER::SANDBOX_IMAGE_NOT_FOUND"
-UNAUTHORIZED = "DOCKER::SANDBOX_IMAGE_PULL_UNAUTHORIZED"
-UNREACHABLE = "DOCKER::SANDBOX_REGISTRY_UNREACHABLE"
-TIMED_OUT = "DOCKER::SANDBOX_IMAGE_PULL_TIMEOUT"
-DISK_FULL = "DOCKER::ENGINE_DISK_FULL"
 PROGRESS_EVERY = 0.5
 """Seconds between two progress reports of a pull."""
 _MEBIBYTE = 1024 * 1024
@@ -84,9 +86,11 @@ class Images:
         await self._pull_once(image, platform, auth or self._registries.get(registry_of(image)), progress)
         pulled = await self._calls.inspect_image(image)
         if pulled is None:
-            raise errors.Failed(PULL_FAILED, f"Image {image} was pulled and is not there; pull it by hand to see why.")
+            raise errors.Failed(
+                SANDBOX_IMAGE_PULL_FAILED, f"Image {image} was pulled and is not there; pull it by hand to see why."
+            )
         if not matches(pulled, platform):
-            raise errors.NotFound(NOT_FOUND, f"Image {image} does not exist for {_platform(platform)}.")
+            raise errors.NotFound(SANDBOX_IMAGE_NOT_FOUND, f"Image {image} does not exist for {_platform(platform)}.")
         return pulled
 
     async def _pull_once(
@@ -105,7 +109,7 @@ class Images:
                 await asyncio.shield(pull.task)
         except TimeoutError:
             message = f"The pull of {image} is not done after {self._limit:.0f} seconds; try again, it goes on."
-            raise errors.TimedOut(TIMED_OUT, message) from None
+            raise errors.TimedOut(SANDBOX_IMAGE_PULL_TIMEOUT, message) from None
         finally:
             pull.listeners.remove(progress)
 
@@ -139,7 +143,7 @@ class _Pull:
     def _line(self, record: Json) -> None:
         """On a thread: errors of a pull come as records of a stream that began with 200."""
         if record.get("error"):
-            raise errors.Failed(PULL_FAILED, str(record["error"]))
+            raise errors.Failed(SANDBOX_IMAGE_PULL_FAILED, str(record["error"]))
         self._layers.take(record)
 
     def _look(self) -> None:
@@ -223,13 +227,13 @@ _Kind = type[errors.ManagerError]
 _TEXTS: tuple[tuple[_Kind, str, str, tuple[str, ...]], ...] = (
     (
         errors.Failed,
-        DISK_FULL,
+        ENGINE_DISK_FULL,
         "The Engine's disk is full, image {image} could not be pulled; free space on it.",
         ("no space left", "disk quota"),
     ),
     (
         errors.Forbidden,
-        UNAUTHORIZED,
+        SANDBOX_IMAGE_PULL_UNAUTHORIZED,
         "The registry does not let us pull {image}: it does not exist there, or needs other credentials.",
         (
             "unauthorized",
@@ -242,25 +246,25 @@ _TEXTS: tuple[tuple[_Kind, str, str, tuple[str, ...]], ...] = (
     ),
     (
         errors.NotFound,
-        NOT_FOUND,
+        SANDBOX_IMAGE_NOT_FOUND,
         "Image {image} does not exist.",
         ("manifest unknown", "not found", "no matching manifest", "name unknown", "does not exist"),
     ),
     (
         errors.Invalid,
-        BAD_REFERENCE,
+        INVALID_IMAGE,
         "{image} is not the name of an image.",
         ("invalid reference format", "invalid repository name", "repository name must", "is a reserved name"),
     ),
     (
         errors.TimedOut,
-        TIMED_OUT,
+        SANDBOX_IMAGE_PULL_TIMEOUT,
         "The registry of {image} did not answer in time.",
         ("timeout", "timed out", "deadline exceeded"),
     ),
     (
         errors.Unavailable,
-        UNREACHABLE,
+        SANDBOX_REGISTRY_UNREACHABLE,
         "The registry of {image} cannot be reached from the Engine.",
         (
             "connection refused",
@@ -294,7 +298,9 @@ def _hide_own(path: re.Match[str]) -> str:
 def pull_error(image: str, error: errors.ManagerError) -> errors.ManagerError:
     """Maps a failed pull to an error for the caller."""
     if isinstance(error, errors.TimedOut):
-        return errors.TimedOut(TIMED_OUT, f"The pull of {image} hung and was given up; check its registry, try again.")
+        return errors.TimedOut(
+            SANDBOX_IMAGE_PULL_TIMEOUT, f"The pull of {image} hung and was given up; check its registry, try again."
+        )
     if isinstance(error, errors.Unavailable):
         return error
     cause = said(error, image)
@@ -302,4 +308,4 @@ def pull_error(image: str, error: errors.ManagerError) -> errors.ManagerError:
     for kind, code, message, fragments in _TEXTS:
         if any(fragment in lowered for fragment in fragments):
             return kind(code, f"{message.format(image=image)} ({cause})")
-    return errors.Failed(PULL_FAILED, f"Failed to pull image {image}: {cause}")
+    return errors.Failed(SANDBOX_IMAGE_PULL_FAILED, f"Failed to pull image {image}: {cause}")

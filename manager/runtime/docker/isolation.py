@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from manager.domain import errors
+from manager.domain.codes import INVALID_PARAMETER
 from manager.domain.sandbox import SandboxSpec
+from manager.runtime.docker.codes import ISOLATION_NOT_ALLOWED
 from manager.runtime.docker.container_defaults import Profile
 
 Json = dict[str, Any]
@@ -29,7 +31,6 @@ Json = dict[str, Any]
 ISOLATION_EXTENSION = "bootstrap.execd.isolation"
 ISOLATION_FOLDER = "/var/lib/execd/isolation"
 """Where execd keeps what overlays write: on a tmpfs, since an overlay does not lie upon the container's own."""
-NOT_ALLOWED = "DOCKER::ISOLATION_NOT_ALLOWED"
 _SECCOMP = Path(__file__).with_name("isolation_seccomp.json")
 _FORBIDS_MOUNTS = "apparmor=docker-default"
 
@@ -45,14 +46,12 @@ def check_isolation(spec: SandboxSpec, profile: Profile) -> None:
         return
     if not profile.allow_isolation:
         raise errors.Forbidden(
-            NOT_ALLOWED,
+            ISOLATION_NOT_ALLOWED,
             f"extensions.{ISOLATION_EXTENSION}: isolation needs rights over the Engine's host that this server does "
             "not give. Leave the extension out, or have the operator set docker.allow_isolation = true.",
         )
     if profile.network_mode.startswith("container:"):
-        raise errors.Invalid(
-            "SANDBOX::INVALID_PARAMETER", "extensions: isolation cannot share another container's namespaces."
-        )
+        raise errors.Invalid(INVALID_PARAMETER, "extensions: isolation cannot share another container's namespaces.")
 
 
 def isolation_privileges(profile: Profile, drop: list[str]) -> Json:

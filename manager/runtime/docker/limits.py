@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from manager.domain.codes import INVALID_PARAMETER
 from manager.domain.errors import Invalid
-from manager.domain.quantities import DISK_NAMES, INVALID, LIMITS, REQUESTS, UNASKED
+from manager.domain.quantities import DISK_NAMES, LIMITS, REQUESTS, UNASKED
 from manager.domain.sandbox import SandboxSpec
 
 CONTROLLERS: Mapping[str, str] = {"cpu": "CpuCfsQuota", "memory": "MemoryLimit"}
@@ -64,8 +65,8 @@ def check_held(spec: SandboxSpec, can: Holding) -> None:
     asked = spec.resource_limits if dict(spec.resource_limits) != UNASKED else {}
     for name in asked:
         if name in can.unheld:
-            raise Invalid(INVALID, f"{LIMITS}.{name}: cannot be held here: {can.unheld[name]}. Leave it out.")
+            raise Invalid(INVALID_PARAMETER, f"{LIMITS}.{name}: cannot be held here: {can.unheld[name]}. Leave it out.")
     for name in spec.resource_requests:
         if name in can.unheld or (name == "cpu" and not can.shares):
             why = can.unheld.get(name, "the kernel of the Docker Engine has no shares of the CPU that it may use")
-            raise Invalid(INVALID, f"{REQUESTS}.{name}: cannot be held here: {why}. Leave it out.")
+            raise Invalid(INVALID_PARAMETER, f"{REQUESTS}.{name}: cannot be held here: {why}. Leave it out.")

@@ -9,12 +9,12 @@ import logging
 from dataclasses import dataclass
 
 from manager.domain import errors
+from manager.domain.codes import INVALID_PARAMETER
 from manager.runtime.docker.engine.client import Calls, Json
 from manager.runtime.docker.labels import NETWORK
 from manager.runtime.docker.status import DialView
 
 log = logging.getLogger(__name__)
-NO_SUCH_NETWORK = "SANDBOX::INVALID_PARAMETER"
 SHARED_MODES = ("host", "none")
 """Network modes without a Docker network: no inspect, no published ports."""
 
@@ -55,7 +55,7 @@ class Networks:
         network = await self._calls.inspect_network(wanted)
         if network is None:
             advice = f"Create it first with 'docker network create {wanted}'."
-            raise errors.Invalid(NO_SUCH_NETWORK, f"Docker network '{wanted}' does not exist. {advice}")
+            raise errors.Invalid(INVALID_PARAMETER, f"Docker network '{wanted}' does not exist. {advice}")
         return self._choice(wanted, network)
 
     async def within_reach(self, wanted: str) -> bool:
@@ -78,7 +78,7 @@ class Networks:
                 return self._choice(self._own_name, network)
         shared = await self._calls.inspect_network("bridge")
         if shared is None:
-            raise errors.Invalid(NO_SUCH_NETWORK, "The Engine has no bridge: set docker.network_mode.")
+            raise errors.Invalid(INVALID_PARAMETER, "The Engine has no bridge: set docker.network_mode.")
         return self._choice("bridge", shared)
 
     async def _look(self, name: str) -> Json | None:

@@ -10,15 +10,17 @@ from typing import Any
 
 from manager.domain import errors
 from manager.domain.sandbox import SandboxState
+from manager.runtime.docker.codes import (
+    SANDBOX_NOT_PAUSED,
+    SANDBOX_NOT_RUNNING,
+    SANDBOX_PAUSE_FAILED,
+    SANDBOX_RESUME_FAILED,
+)
 from manager.runtime.docker.engine.client import Calls
 from manager.runtime.docker.status import network_owner, status_of
 
 Json = dict[str, Any]
 
-NOT_RUNNING = "DOCKER::SANDBOX_NOT_RUNNING"
-NOT_PAUSED = "DOCKER::SANDBOX_NOT_PAUSED"
-PAUSE_FAILED = "DOCKER::SANDBOX_PAUSE_FAILED"
-RESUME_FAILED = "DOCKER::SANDBOX_RESUME_FAILED"
 _ON_THIS_KERNEL = (None, "", "runc", "io.containerd.runc.v2", "io.containerd.runtime.v1.linux")
 """Runtimes whose sandboxes are processes of the host."""
 FREEZE_TRIES = 3
@@ -35,13 +37,17 @@ class Freezer:
     async def pause(self, sandbox_id: str, details: Json) -> None:
         """Sandbox first, then its sidecar. Raises Conflict (not running), Failed."""
         if status_of(details).state is not SandboxState.RUNNING:
-            raise errors.Conflict(NOT_RUNNING, f"Sandbox {sandbox_id} is not running.")
+            raise errors.Conflict(SANDBOX_NOT_RUNNING, f"Sandbox {sandbox_id} is not running.")
         try:
             await self._freeze(details["Id"])
         except errors.Conflict as error:
-            raise errors.Conflict(NOT_RUNNING, f"Failed to pause sandbox {sandbox_id}: {error.message}") from error
+            raise errors.Conflict(
+                SANDBOX_NOT_RUNNING, f"Failed to pause sandbox {sandbox_id}: {error.message}"
+            ) from error
         except (errors.Failed, errors.NotFound) as error:
-            raise errors.Failed(PAUSE_FAILED, f"Failed to pause sandbox {sandbox_id}: {error.message}") from error
+            raise errors.Failed(
+                SANDBOX_PAUSE_FAILED, f"Failed to pause sandbox {sandbox_id}: {error.message}"
+            ) from error
         owner = network_owner(details)
         if owner is None:
             return
@@ -50,7 +56,7 @@ class Freezer:
         except errors.ManagerError as error:
             with contextlib.suppress(errors.ManagerError):
                 await self._calls.unpause(details["Id"])
-            raise _of_sidecar(error, PAUSE_FAILED, f"pause sandbox {sandbox_id}") from error
+            raise _of_sidecar(error, SANDBOX_PAUSE_FAILED, f"pause sandbox {sandbox_id}") from error
 
     async def thaw_for_removal(self, details: Json) -> None:
         """Unpauses a container before its removal where a paused one cannot be killed.
@@ -65,14 +71,14 @@ class Freezer:
     async def resume(self, sandbox_id: str, details: Json) -> None:
         """Sidecar first: the policy is in force before the sandbox's first packet. Raises Conflict, Failed."""
         if status_of(details).state is not SandboxState.PAUSED:
-            raise errors.Conflict(NOT_PAUSED, f"Sandbox {sandbox_id} is not paused.")
+            raise errors.Conflict(SANDBOX_NOT_PAUSED, f"Sandbox {sandbox_id} is not paused.")
         owner = network_owner(details)
         thawed = False
         if owner is not None:
             try:
                 thawed = await self._thaw_sidecar(owner)
             except errors.ManagerError as error:
-                raise _of_sidecar(error, RESUME_FAILED, f"resume sandbox {sandbox_id}") from error
+                raise _of_sidecar(error, SANDBOX_RESUME_FAILED, f"resume sandbox {sandbox_id}") from error
         try:
             await self._calls.unpause(details["Id"])
         except errors.ManagerError as error:
@@ -126,5 +132,5 @@ def _of_sidecar(error: errors.ManagerError, code: str, what: str) -> errors.Mana
 def _of_sandbox(error: errors.ManagerError, sandbox_id: str) -> errors.ManagerError:
     message = f"Failed to resume sandbox {sandbox_id}: {error.message}"
     if isinstance(error, errors.Conflict):
-        return errors.Conflict(NOT_PAUSED, message)
-    return errors.Failed(RESUME_FAILED, message) if isinstance(error, _REFUSALS) else error
+        return errors.Conflict(SANDBOX_NOT_PAUSED, message)
+    return errors.Failed(SANDBOX_RESUME_FAILED, message) if isinstance(error, _REFUSALS) else error

@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from manager.domain import errors
+from manager.domain.codes import INVALID_PARAMETER
 from manager.domain.quantities import parse_limits
 from manager.domain.sandbox import SandboxSpec
 from manager.runtime.docker import labels
@@ -32,7 +33,6 @@ from manager.settings.docker import PoolSettings
 
 log = logging.getLogger(__name__)
 POOL_REF = "poolRef"
-INVALID = "SANDBOX::INVALID_PARAMETER"
 RESERVED_FOR = 30.0
 """Seconds for which a reserved id waits for its create."""
 LOOK_EVERY = 30.0
@@ -69,7 +69,9 @@ def pool_spec(spec: SandboxSpec, name: str, pool: PoolSettings) -> SandboxSpec:
     }
     for key, differs in differing.items():
         if differs:
-            raise errors.Invalid(INVALID, f"{key}: differs from pool '{name}'; leave it out, or leave out poolRef.")
+            raise errors.Invalid(
+                INVALID_PARAMETER, f"{key}: differs from pool '{name}'; leave it out, or leave out poolRef."
+            )
     return replace(
         spec, image=pool.image, entrypoint=tuple(pool.entrypoint), resource_limits=dict(pool.resource_limits)
     )
@@ -103,7 +105,9 @@ class Pools:
         name = spec.extensions.get(POOL_REF)
         if name is not None and name not in self._stocks:
             known = ", ".join(sorted(self._stocks)) or "none"
-            raise errors.Invalid(INVALID, f"extensions.poolRef: there is no pool '{name}' (configured: {known}).")
+            raise errors.Invalid(
+                INVALID_PARAMETER, f"extensions.poolRef: there is no pool '{name}' (configured: {known})."
+            )
         return name
 
     def completed(self, spec: SandboxSpec) -> SandboxSpec:

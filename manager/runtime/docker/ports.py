@@ -17,8 +17,8 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from manager.domain import errors
+from manager.runtime.docker.codes import SANDBOX_START_FAILED
 
-EXHAUSTED = "DOCKER::SANDBOX_START_FAILED"
 RETRY_SECONDS = 10
 """`Retry-After` of a create for which no port was free."""
 ANSWER_LIMIT = 1.0
@@ -84,7 +84,7 @@ class Ports:
 def no_port(what: str) -> errors.Unavailable:
     """The error for a create without a free port."""
     advice = "Try again when a sandbox is gone, or widen docker.port_range_min and docker.port_range_max."
-    return errors.Unavailable(EXHAUSTED, f"{what} {advice}", retry_after=RETRY_SECONDS)
+    return errors.Unavailable(SANDBOX_START_FAILED, f"{what} {advice}", retry_after=RETRY_SECONDS)
 
 
 def probe_here() -> Probe:

@@ -6,11 +6,11 @@ import asyncio
 
 from manager.domain import errors
 from manager.domain.sandbox import EXECD_PORT
+from manager.runtime.docker.codes import SANDBOX_UNREACHABLE
 from manager.runtime.docker.engine.client import Calls
 from manager.runtime.docker.host.topology import Topology
 from manager.runtime.docker.status import addresses_of
 
-UNREACHABLE = "DOCKER::SANDBOX_UNREACHABLE"
 REACH_LIMIT = 5.0
 """Connect timeout in seconds for a port of the Engine's host."""
 LISTEN_LIMIT = 20.0
@@ -47,7 +47,7 @@ async def wait_until_reachable(calls: Calls, topology: Topology, container: str)
         if problem is None:
             return
         if not isinstance(problem, ConnectionRefusedError) or loop.time() > deadline:
-            raise errors.Failed(UNREACHABLE, _advice(topology, *published)) from problem
+            raise errors.Failed(SANDBOX_UNREACHABLE, _advice(topology, *published)) from problem
         await asyncio.sleep(_PAUSE)
 
 

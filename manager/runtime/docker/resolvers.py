@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from manager.domain import errors
+from manager.domain.codes import INVALID_PARAMETER
 from manager.runtime.docker.engine.client import Calls
 from manager.runtime.docker.error_mapping import REFUSALS
 from manager.runtime.docker.execd import unpack
@@ -33,7 +34,6 @@ from manager.settings.model import Settings
 log = logging.getLogger(__name__)
 Json = dict[str, Any]
 
-INVALID: Final = "SANDBOX::INVALID_PARAMETER"
 UPSTREAM: Final = "OPENSANDBOX_EGRESS_DNS_UPSTREAM"
 ENGINES_OWN: Final = "127.0.0.11"
 """The Engine's embedded resolver on user-defined networks."""
@@ -143,7 +143,7 @@ class Resolvers:
     def _need(self, servers: tuple[str, ...], source: str, search: tuple[str, ...] = ()) -> Upstreams:
         found = usable(servers, ipv6=self._ipv6)
         if not found:
-            raise errors.Invalid(INVALID, _none_found(servers, source))
+            raise errors.Invalid(INVALID_PARAMETER, _none_found(servers, source))
         return Upstreams(found, source, search=search)
 
     def _of_host(self) -> Upstreams | None:
@@ -158,7 +158,7 @@ class Resolvers:
         servers, search = parse(await self._offer(image_id))
         if PUBLIC.issuperset(servers) and self._beside():
             # The Engine's fallback. Its host has a name server, which must not be bypassed.
-            raise errors.Invalid(INVALID, _none_found(_read(self.host_file)[0], str(self.host_file)))
+            raise errors.Invalid(INVALID_PARAMETER, _none_found(_read(self.host_file)[0], str(self.host_file)))
         return self._need(servers, OF_ENGINE, search)
 
     async def _offer(self, image_id: str) -> str:

@@ -10,18 +10,20 @@ from pathlib import Path
 from typing import TypeVar
 
 from manager.domain import errors
+from manager.domain.codes import INVALID_PARAMETER
 from manager.domain.sandbox import RegistryAuth, Sandbox, SandboxSpec
 from manager.domain.snapshot import Snapshot
 from manager.runtime.base import EventSink, LogQuery, Output, Progress
 from manager.runtime.docker.buckets import Buckets
 from manager.runtime.docker.callers import Callers, addresses_of_host, gateways_with_sandboxes
+from manager.runtime.docker.codes import SANDBOX_DELETE_FAILED, SANDBOX_NOT_FOUND, SANDBOX_START_FAILED
 from manager.runtime.docker.container_cache import ContainerCache
 from manager.runtime.docker.container_defaults import profile
 from manager.runtime.docker.create import Creation, Tools, check
 from manager.runtime.docker.egress import Egress
 from manager.runtime.docker.engine.client import Calls, Json
 from manager.runtime.docker.engine.connection import Engine
-from manager.runtime.docker.error_mapping import START_FAILED, query_error
+from manager.runtime.docker.error_mapping import query_error
 from manager.runtime.docker.events import Watch
 from manager.runtime.docker.execd import Execd
 from manager.runtime.docker.garbage import GRACE, GarbageCollector, repeat_until_settled
@@ -54,9 +56,6 @@ from manager.settings.model import Settings
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-NOT_FOUND = "DOCKER::SANDBOX_NOT_FOUND"
-DELETE_FAILED = "DOCKER::SANDBOX_DELETE_FAILED"
-INVALID_PARAMETER = "SANDBOX::INVALID_PARAMETER"
 NOT_ALONE = (
     "secureAccess: this server reaches sandboxes only through published ports, which others reach too and without a "
     "credential; it needs a server on the network of the Engine's host."
@@ -205,7 +204,7 @@ class DockerRuntime:
         self.check(spec)
         lacks = self._lacks or await self._meet()
         if missing := lacks.for_spec(spec, self._pools.tools(spec).profile):
-            raise errors.Unavailable(START_FAILED, f"{missing}.")
+            raise errors.Unavailable(SANDBOX_START_FAILED, f"{missing}.")
         spec = self._pools.completed(spec)
         check_held(spec, self._holding)
         if await self._pools.claim(spec):
@@ -239,7 +238,7 @@ class DockerRuntime:
     async def _observed(self, sandbox_id: str) -> Sandbox:
         sandbox = await self._cache.one(sandbox_id)
         if sandbox is None:
-            raise errors.Failed(START_FAILED, "The sandbox was removed by somebody else while it started.")
+            raise errors.Failed(SANDBOX_START_FAILED, "The sandbox was removed by somebody else while it started.")
         return sandbox
 
     async def _withdraw(self, task: asyncio.Task[Sandbox], sandbox_id: str) -> None:
@@ -273,7 +272,7 @@ class DockerRuntime:
             self._cache.claims.pop(sandbox_id, None)
         except (errors.Failed, errors.Conflict) as error:
             message = f"Failed to delete sandbox {sandbox_id}: {error.message}"
-            raise errors.Failed(DELETE_FAILED, message) from error
+            raise errors.Failed(SANDBOX_DELETE_FAILED, message) from error
         return True
 
     # looking
@@ -315,7 +314,7 @@ class DockerRuntime:
     async def _needed(self, sandbox_id: str) -> Json:
         details = await self._details(sandbox_id)
         if details is None or self._cache.is_stock(sandbox_id, details["Config"]["Labels"]):
-            raise errors.NotFound(NOT_FOUND, f"Sandbox {sandbox_id} not found.")
+            raise errors.NotFound(SANDBOX_NOT_FOUND, f"Sandbox {sandbox_id} not found.")
         return details
 
     # snapshots

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from manager.domain import errors
+from manager.domain.codes import INVALID_PARAMETER
 from manager.domain.quantities import Limits
 from manager.domain.sandbox import NetworkPolicy, SandboxSpec
 from manager.runtime.docker import labels
@@ -19,7 +20,6 @@ from manager.settings.sandboxes import EgressSettings
 
 Json = dict[str, Any]
 
-INVALID = "SANDBOX::INVALID_PARAMETER"
 SSL_INSECURE = EGRESS_ENV_PREFIX + "MITMPROXY_SSL_INSECURE"
 REQUESTABLE = frozenset(
     EGRESS_ENV_PREFIX + name
@@ -71,18 +71,18 @@ def check_policy(spec: SandboxSpec, profile: Profile, settings: EgressSettings) 
     """Raises Invalid when a policy is asked for that cannot be enforced here."""
     if spec.network_policy is None:
         if spec.credential_proxy:
-            raise errors.Invalid(INVALID, "credentialProxy.enabled requires networkPolicy.")
+            raise errors.Invalid(INVALID_PARAMETER, "credentialProxy.enabled requires networkPolicy.")
         return
     if profile.network_mode == "host" or profile.network_mode.startswith("container:"):
         message = f"networkPolicy is not supported when docker network_mode={profile.network_mode}."
-        raise errors.Invalid(INVALID, message)
+        raise errors.Invalid(INVALID_PARAMETER, message)
     if settings.image is None:
-        raise errors.Invalid(INVALID, "networkPolicy needs egress.image to be configured.")
+        raise errors.Invalid(INVALID_PARAMETER, "networkPolicy needs egress.image to be configured.")
     if profile.secure_kind == "gvisor" and (spec.secure_runtime or profile.secure_always):
         message = "networkPolicy: gVisor lacks what the egress sidecar redirects lookups with; use a kata runtime."
-        raise errors.Invalid(INVALID, message)
+        raise errors.Invalid(INVALID_PARAMETER, message)
     if spec.credential_proxy and settings.mode != "dns+nft":
-        raise errors.Invalid(INVALID, "credentialProxy.enabled requires egress.mode = 'dns+nft'.")
+        raise errors.Invalid(INVALID_PARAMETER, "credentialProxy.enabled requires egress.mode = 'dns+nft'.")
     _check_environment(spec, behind_proxy=settings.upstream_proxy.url is not None)
 
 
@@ -90,13 +90,13 @@ def _check_environment(spec: SandboxSpec, *, behind_proxy: bool) -> None:
     """What a request may tell the sidecar depends on who sees the traffic in the clear."""
     for key in spec.env:
         if key.startswith(EGRESS_ENV_PREFIX) and key not in REQUESTABLE:
-            raise errors.Invalid(INVALID, f"env: '{key}' is not for requests to set.")
+            raise errors.Invalid(INVALID_PARAMETER, f"env: '{key}' is not for requests to set.")
     if _asks_for(spec, SSL_INSECURE) and (spec.credential_proxy or behind_proxy):
         reason = "credentialProxy" if spec.credential_proxy else "the configured egress.upstream_proxy"
-        raise errors.Invalid(INVALID, f"env: '{SSL_INSECURE}' cannot be combined with {reason}.")
+        raise errors.Invalid(INVALID_PARAMETER, f"env: '{SSL_INSECURE}' cannot be combined with {reason}.")
     if behind_proxy and not spec.credential_proxy and not _asks_for(spec, TRANSPARENT):
         message = "networkPolicy: the configured egress.upstream_proxy needs traffic that the sidecar can read"
-        raise errors.Invalid(INVALID, f"{message}; set credentialProxy.enabled, or env {TRANSPARENT}=true.")
+        raise errors.Invalid(INVALID_PARAMETER, f"{message}; set credentialProxy.enabled, or env {TRANSPARENT}=true.")
 
 
 def _asks_for(spec: SandboxSpec, key: str) -> bool:

@@ -6,7 +6,14 @@ import json
 from typing import Any
 
 from manager.domain import errors
+from manager.domain.codes import (
+    SNAPSHOT_DELETE_CONFLICT,
+    SNAPSHOT_INVALID_SOURCE_STATE,
+    SNAPSHOT_RUNTIME_CREATE_FAILED,
+    SNAPSHOT_UNSUPPORTED_RUNTIME,
+)
 from manager.domain.sandbox import SandboxState
+from manager.runtime.docker.codes import SANDBOX_NOT_FOUND, SNAPSHOT_IMAGE_REMOVE_FAILED
 from manager.runtime.docker.container_cache import ContainerCache
 from manager.runtime.docker.container_defaults import Profile, secure_runtime_name
 from manager.runtime.docker.engine.client import Calls
@@ -21,11 +28,6 @@ from manager.runtime.docker.variables import place_in
 Json = dict[str, Any]
 
 REPOSITORY = "opensandbox-snapshots"
-CREATE_FAILED = "SNAPSHOT::RUNTIME_CREATE_FAILED"
-DELETE_CONFLICT = "SNAPSHOT::DELETE_CONFLICT"
-REMOVE_FAILED = "DOCKER::SNAPSHOT_IMAGE_REMOVE_FAILED"
-UNSUPPORTED_RUNTIME = "SNAPSHOT::UNSUPPORTED_RUNTIME"
-INVALID_SOURCE = "SNAPSHOT::INVALID_SOURCE_STATE"
 
 
 class Snapshots:
@@ -39,15 +41,17 @@ class Snapshots:
         """The image reference. Raises NotFound, Conflict (not running), Failed, TimedOut."""
         details = await self._cache.details(sandbox_id)
         if details is None:
-            raise errors.NotFound("DOCKER::SANDBOX_NOT_FOUND", f"Sandbox {sandbox_id} not found.")
+            raise errors.NotFound(SANDBOX_NOT_FOUND, f"Sandbox {sandbox_id} not found.")
         if status_of(details).state is not SandboxState.RUNNING:
-            raise errors.Conflict(INVALID_SOURCE, "Snapshot can only be created from a Running sandbox.")
+            raise errors.Conflict(SNAPSHOT_INVALID_SOURCE_STATE, "Snapshot can only be created from a Running sandbox.")
         config = details["Config"]
         lines = changes(config.get("Cmd") or [], self._cache.instance, place_in(config.get("Env") or []))
         try:
             await self._calls.commit(details["Id"], REPOSITORY, snapshot_id, lines)
         except (errors.Failed, errors.Conflict, errors.NotFound) as error:
-            raise errors.Failed(CREATE_FAILED, f"Failed to commit sandbox {sandbox_id}: {error.message}") from error
+            raise errors.Failed(
+                SNAPSHOT_RUNTIME_CREATE_FAILED, f"Failed to commit sandbox {sandbox_id}: {error.message}"
+            ) from error
         return image_of(snapshot_id)
 
     async def remove(self, image: str) -> None:
@@ -56,10 +60,10 @@ class Snapshots:
             await self._calls.remove_image(image)
         except errors.Conflict as error:
             message = "A sandbox still uses this snapshot; delete the sandbox first."
-            raise errors.Conflict(DELETE_CONFLICT, message) from error
+            raise errors.Conflict(SNAPSHOT_DELETE_CONFLICT, message) from error
         except errors.Failed as error:
             message = f"The image of the snapshot could not be removed: {said(error)}"
-            raise errors.Failed(REMOVE_FAILED, message) from error
+            raise errors.Failed(SNAPSHOT_IMAGE_REMOVE_FAILED, message) from error
 
     async def exists(self, image: str) -> bool:
         """Whether the image is on the Engine."""
@@ -74,7 +78,7 @@ def check_runtime(runtime: str | None, profile: Profile) -> None:
     configured = profile.secure_runtime if profile.secure_kind == "gvisor" else None
     if runtime is not None and runtime in (secure_runtime_name("gvisor", None), configured):
         message = "Snapshots of sandboxes on gVisor are not possible: it keeps what they write where no commit sees it."
-        raise errors.Conflict(UNSUPPORTED_RUNTIME, message)
+        raise errors.Conflict(SNAPSHOT_UNSUPPORTED_RUNTIME, message)
 
 
 def mounted_over(details: Json, sandbox_id: str, profile: Profile) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from manager.domain import errors
 from manager.domain.quantities import Limits, parse_limits, parse_requests
 from manager.domain.sandbox import SandboxSpec
 from manager.runtime.docker import variables
+from manager.runtime.docker.codes import INVALID_ENTRYPOINT
 from manager.runtime.docker.container_defaults import Profile
 from manager.runtime.docker.isolation import check_isolation, isolated, isolation_privileges
 from manager.runtime.docker.labels import sandbox_labels
@@ -34,7 +35,6 @@ UNPOLICED = ("NET_ADMIN", "NET_RAW")
 """Capabilities that bypass a network policy: the first changes packet filters, and either (since Linux 5.17) may set
 the packet mark by which the sidecar recognises its own traffic."""
 DEFAULT_ENTRYPOINT = ("tail", "-f", "/dev/null")
-INVALID_ENTRYPOINT = "DOCKER::INVALID_ENTRYPOINT"
 CORE_SHARES, LEAST_SHARES, MOST_SHARES = 1024, 2, 262144
 
 

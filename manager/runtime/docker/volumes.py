@@ -11,6 +11,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from manager.domain import errors
+from manager.domain.codes import (
+    VOLUME_HOST_PATH_CREATE_FAILED,
+    VOLUME_HOST_PATH_NOT_ALLOWED,
+    VOLUME_INVALID_PVC_NAME,
+    VOLUME_INVALID_SUB_PATH,
+    VOLUME_PVC_INSPECT_FAILED,
+    VOLUME_PVC_NOT_FOUND,
+    VOLUME_PVC_SUBPATH_UNSUPPORTED_DRIVER,
+)
 from manager.domain.sandbox import BucketVolume, HostVolume, NamedVolume, SandboxSpec, VolumeMount
 from manager.domain.volumes import check_mounts, within
 from manager.runtime.docker.buckets import Buckets
@@ -24,14 +33,8 @@ from manager.runtime.docker.rollback import Undo
 log = logging.getLogger(__name__)
 Json = dict[str, Any]
 
-NOT_FOUND = "VOLUME::PVC_NOT_FOUND"
-BAD_CLAIM = "VOLUME::INVALID_PVC_NAME"
-INSPECT_FAILED = "VOLUME::PVC_INSPECT_FAILED"
-CREATE_FAILED = "VOLUME::HOST_PATH_CREATE_FAILED"
-NOT_LOCAL = "VOLUME::PVC_SUBPATH_UNSUPPORTED_DRIVER"
 SUBPATH_API = (1, 45)
 """Since this API version (Docker 26) the Engine itself mounts a subpath of a volume."""
-BAD_SUB_PATH = "VOLUME::INVALID_SUB_PATH"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ class Volumes:
                 self.buckets.check(volume)
             elif volume.source.claim_name in self._own:
                 message = f"volumes[{volume.name}]: '{volume.source.claim_name}' is a volume of this server's own."
-                raise errors.Invalid(BAD_CLAIM, message)
+                raise errors.Invalid(VOLUME_INVALID_PVC_NAME, message)
 
     async def prepare(self, spec: SandboxSpec, undo: Undo) -> Mounted:
         """Creates missing volumes and directories, with their undo. Raises Invalid or Failed."""
@@ -107,10 +110,10 @@ class Volumes:
             place = self.pins.hold(path)
         except Moved as error:
             message = f"volumes[{volume.name}]: '{path}' became a link while it was looked at."
-            raise errors.Invalid("VOLUME::HOST_PATH_NOT_ALLOWED", message) from error
+            raise errors.Invalid(VOLUME_HOST_PATH_NOT_ALLOWED, message) from error
         except OSError as error:
             message = f"volumes[{volume.name}]: directory {path} could not be held: {error.strerror}."
-            raise errors.Failed(CREATE_FAILED, message) from error
+            raise errors.Failed(VOLUME_HOST_PATH_CREATE_FAILED, message) from error
 
         async def let_go() -> None:
             self.pins.let_go([place])
@@ -147,7 +150,7 @@ class Volumes:
                 _make_directory(path, undo)
             except OSError as error:
                 message = f"volumes[{volume.name}]: directory {path} could not be made: {error.strerror}."
-                raise errors.Failed(CREATE_FAILED, message) from error
+                raise errors.Failed(VOLUME_HOST_PATH_CREATE_FAILED, message) from error
         held = self._held(volume, path, undo)
         return {"Type": "bind", "Source": held, "Target": volume.mount_path, "ReadOnly": volume.read_only}
 
@@ -160,7 +163,7 @@ class Volumes:
         if found is None:
             if not source.create_if_not_exists:
                 message = f"volumes[{volume.name}]: volume '{source.claim_name}' does not exist."
-                raise errors.Invalid(NOT_FOUND, f"{message} Create it, or set createIfNotExists.")
+                raise errors.Invalid(VOLUME_PVC_NOT_FOUND, f"{message} Create it, or set createIfNotExists.")
             _warn_of_idle_settings(volume, source)
             found = await self._make(sandbox_id, source, undo)
             if source.delete_on_termination:
@@ -194,14 +197,14 @@ class Volumes:
             raise volume_error(error, name) from error
         made = await self._look_at(name)
         if made is None:
-            raise errors.Failed(INSPECT_FAILED, f"Volume '{name}' was made and is not there.")
+            raise errors.Failed(VOLUME_PVC_INSPECT_FAILED, f"Volume '{name}' was made and is not there.")
         return made
 
     async def _look_at(self, name: str) -> Json | None:
         try:
             return await self._calls.inspect_volume(name)
         except REFUSALS as error:
-            raise errors.Failed(INSPECT_FAILED, query_error(error, f"volume '{name}'").message) from error
+            raise errors.Failed(VOLUME_PVC_INSPECT_FAILED, query_error(error, f"volume '{name}'").message) from error
 
     def _part(self, volume: VolumeMount, found: Json, undo: Undo) -> Json:
         """A bind mount of a folder inside a local volume, for Engines without `Subpath`.
@@ -213,7 +216,10 @@ class Volumes:
             message = (
                 f"volumes[{volume.name}].subPath: volume '{found.get('Name')}' is one {what}, of which this Engine"
             )
-            raise errors.Invalid(NOT_LOCAL, f"{message} mounts no part; Docker 26 does. Mount the whole, or update it.")
+            raise errors.Invalid(
+                VOLUME_PVC_SUBPATH_UNSUPPORTED_DRIVER,
+                f"{message} mounts no part; Docker 26 does. Mount the whole, or update it.",
+            )
         path = self._held(volume, self._folder(volume, found, undo), undo)
         return {"Type": "bind", "Source": path, "Target": volume.mount_path, "ReadOnly": volume.read_only}
 
@@ -225,7 +231,7 @@ class Volumes:
             path = real_path(volume.name, path)
             if not within(path, os.path.realpath(base)):
                 message = f"volumes[{volume.name}].subPath: '{volume.sub_path}' leads out of its volume."
-                raise errors.Invalid(BAD_SUB_PATH, message)
+                raise errors.Invalid(VOLUME_INVALID_SUB_PATH, message)
             with contextlib.suppress(OSError):
                 _make_directory(path, undo)
         return path

@@ -26,15 +26,12 @@ from docker.types import CancellableStream
 from docker.utils import kwargs_from_env
 
 from manager.domain import errors
+from manager.runtime.docker.codes import ENGINE_ERROR, ENGINE_TIMEOUT, ENGINE_UNAVAILABLE, TOO_MANY_STREAMS
 from manager.runtime.docker.engine.ssh_tunnel import Tunnel, knock
 from manager.runtime.docker.engine.stream import Feed, Source
 from manager.runtime.docker.engine.threads import Workers
 
 T = TypeVar("T")
-UNAVAILABLE = "DOCKER::ENGINE_UNAVAILABLE"
-TIMED_OUT = "DOCKER::ENGINE_TIMEOUT"
-REFUSED = "DOCKER::ENGINE_ERROR"
-TOO_MANY = "DOCKER::TOO_MANY_STREAMS"
 LOCAL_HOST = "unix:///var/run/docker.sock"
 HEALTH_TIMEOUT = 5.0
 """Seconds within which a living Engine answers a ping, also under load."""
@@ -104,14 +101,14 @@ class Engine:
     async def call(self, work: Callable[[Any], T], lane: Lane = Lane.SHORT) -> T:
         """What `work` returns when given the lane's SDK client. Raises the kinds of `manager.domain.errors` only."""
         if self._closed:
-            raise errors.Unavailable(UNAVAILABLE, "The server is shutting down.")
+            raise errors.Unavailable(ENGINE_UNAVAILABLE, "The server is shutting down.")
         return await self._workers[lane].run(functools.partial(self._work, work, lane))
 
     async def stream(self, open_stream: Callable[[Any], CancellableStream[T]], *, buffer: int = 256) -> Feed[T]:
         """A stream of the Engine as an asynchronous iterator, open when this returns. Raises TooMany at the limit."""
         workers = self._workers[Lane.STREAM]
         if workers.busy >= workers.size:
-            raise errors.TooMany(TOO_MANY, f"{workers.size} streams are open; close one and try again")
+            raise errors.TooMany(TOO_MANY_STREAMS, f"{workers.size} streams are open; close one and try again")
         opener = functools.partial(self._work, lambda client: _Stream(open_stream(client)), Lane.STREAM)
         feed: Feed[T] = Feed(opener, self.translate, buffer)
         await feed.open(workers)
@@ -166,9 +163,9 @@ class Engine:
         if isinstance(error, docker.errors.APIError) and error.response is not None:
             return _refusal(error.response.status_code, str(error.explanation or error))
         if isinstance(error, _TIMEOUTS) or _timed_out(error):
-            return errors.TimedOut(TIMED_OUT, f"The Docker Engine at {self.address.url} did not answer in time.")
+            return errors.TimedOut(ENGINE_TIMEOUT, f"The Docker Engine at {self.address.url} did not answer in time.")
         if isinstance(error, _FAILURES):
-            return errors.Unavailable(UNAVAILABLE, self._unreachable(error), retry_after=5)
+            return errors.Unavailable(ENGINE_UNAVAILABLE, self._unreachable(error), retry_after=5)
         return error
 
     def _unreachable(self, error: BaseException) -> str:
@@ -284,7 +281,7 @@ _KINDS: Mapping[int, type[errors.ManagerError]] = {
 
 
 def _refusal(status: int, explanation: str) -> errors.ManagerError:
-    return _KINDS.get(status, errors.Failed)(REFUSED, explanation.strip())
+    return _KINDS.get(status, errors.Failed)(ENGINE_ERROR, explanation.strip())
 
 
 def _root(error: BaseException) -> BaseException:

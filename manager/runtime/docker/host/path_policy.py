@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from manager.domain import errors
+from manager.domain.codes import VOLUME_HOST_PATH_NOT_ALLOWED
 from manager.domain.volumes import check_host_place, within
 from manager.runtime.docker.engine.connection import Engine
 from manager.settings.model import Settings
@@ -60,7 +61,7 @@ class HostRules:
         check_host_place(name, real, allowed, [os.path.realpath(place) for place in protected])
         if is_another_name(real, protected) or self._lies_beside_a_secret(real):
             message = f"volumes[{name}].host.path: '{path}' shows what belongs to the Engine or to this server."
-            raise errors.Invalid("VOLUME::HOST_PATH_NOT_ALLOWED", message)
+            raise errors.Invalid(VOLUME_HOST_PATH_NOT_ALLOWED, message)
         return real
 
     def check_device(self, name: str, device: str, also: Sequence[str] = ()) -> None:
@@ -88,7 +89,7 @@ def real_path(name: str, path: str) -> str:
         return os.path.realpath(path)
     except OSError as error:  # what was a link a moment ago is none any more
         message = f"volumes[{name}]: '{path}' changes while it is looked at."
-        raise errors.Invalid("VOLUME::HOST_PATH_NOT_ALLOWED", message) from error
+        raise errors.Invalid(VOLUME_HOST_PATH_NOT_ALLOWED, message) from error
 
 
 def is_another_name(path: str, places: Iterable[str]) -> bool:
