@@ -1,4 +1,4 @@
-"""Settings → the data plane: how this process assembles its gateway, and what worker processes are told to do alike."""
+"""Settings → `GatewayOptions`: one record for this process's gateway and for its workers."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Where log lines go and what they look like; the id of the request at hand is in every line.
+"""Log handlers and formats; every line carries the id of the current request.
 
-Lines are plain unless a terminal watches. The access log is a logger of its own whose lines are JSON already.
+Lines are plain text unless standard output is a terminal. The access log is a logger of its own with JSON lines.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Prometheus text, made when somebody scrapes: the data plane's counters and what the services know.
+"""Prometheus text, rendered at each scrape: the data plane's counters and those of the services.
 
-The number of time series is bounded by what is written here: no label is chosen by a client, and none is a sandbox.
+The number of time series is bounded by this file: no label value comes from a client, and none is a sandbox.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _FIRST_BUCKET, _LAST_BUCKET = 6, 36
 
 
 class LoopLag:
-    """How late the loop runs what is due: the longest delay since the last scrape, in seconds."""
+    """The event loop's lag: the longest delay of a callback since the last scrape, in seconds."""
 
     def __init__(self) -> None:
         self._worst = 0.0
 
     async def run(self) -> None:
-        """Watches until cancelled."""
+        """Measures until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             due = loop.time() + LAG_SECONDS
@@ -41,7 +41,7 @@ class LoopLag:
             self._worst = max(self._worst, loop.time() - due)
 
     def take(self) -> float:
-        """The worst since the last call."""
+        """The longest lag since the last call."""
         worst, self._worst = self._worst, 0.0
         return worst
 
@@ -98,7 +98,7 @@ class _Manager(Collector):
 def registry(
     read: Callable[[], Counters], table: RouteTable, services: Services, lag: LoopLag, draining: Callable[[], bool]
 ) -> CollectorRegistry:
-    """Everything there is to scrape; `read` gives the data plane's counters of all processes."""
+    """All metrics; `read` returns the data plane's counters summed over all processes."""
     made = CollectorRegistry()
     made.register(_Plane(read, table, draining))
     made.register(_Manager(services, lag))
@@ -113,7 +113,7 @@ def render(made: CollectorRegistry) -> bytes:
 
 
 def metrics_app(made: CollectorRegistry) -> web.Application:
-    """Nothing but `/metrics`, for a port that only scrapers reach."""
+    """An application that serves only `/metrics`, for a port of its own."""
 
     async def scrape(_: web.Request) -> web.Response:
         return web.Response(body=render(made), headers={"Content-Type": CONTENT_TYPE})

@@ -57,14 +57,14 @@ def run(settings: Settings, config_path: Path) -> int:
 
 
 def bind_alone(host: str, port: int, *, shared: bool) -> list[socket.socket]:
-    """Sockets bound to an address that nobody else has; `shared` lets worker processes have it too.
+    """Sockets bound to an address that no other program uses; `shared` lets worker processes bind it too.
 
     Raises OSError when it is taken.
     """
     sockets = bind(host, port)
     if not shared:
         return sockets
-    # A shared port could be taken twice unnoticed, so it is taken alone first: a second server hears that it is in use.
+    # With SO_REUSEPORT a second server would bind too, so the port is bound without it first: EADDRINUSE shows.
     for sock in sockets:
         sock.close()
     return bind(host, port, reuse_port=True)
@@ -109,7 +109,7 @@ async def _serve(settings: Settings, sockets: Sequence[socket.socket], config: P
 
 def _on_signal(stopping: asyncio.Event) -> None:
     if stopping.is_set():
-        # Whoever asks twice does not want to wait. Sandboxes are untouched; the next start adopts them.
+        # A second signal skips the grace period. Sandboxes are untouched; the next start adopts them.
         os._exit(130)
     stopping.set()
 
@@ -173,7 +173,7 @@ def _certificate(settings: Settings) -> Certificate | None:
 
 
 class Reload:
-    """What may change while the server runs: keys, log level, certificates."""
+    """The configuration that a running server reloads: keys, log level, certificates."""
 
     def __init__(
         self,
@@ -207,7 +207,7 @@ class Reload:
         log.info("reloaded keys and log level from %s", self._config_path)
 
     def certificate(self) -> None:
-        """Takes the certificate files up again when they have changed."""
+        """Reloads the certificate files when they have changed."""
         if self._certificate is None:
             return
         try:
@@ -218,7 +218,7 @@ class Reload:
             log.error("the TLS certificate cannot be used, the old one stays: %s", error)  # noqa: TRY400
 
     async def watch_certificate(self) -> None:
-        """Looks for new certificate files until cancelled: whoever renews them need not tell us."""
+        """Checks for new certificate files until cancelled: renewing them needs no signal."""
         while self._certificate is not None:
             await asyncio.sleep(CERTIFICATE_SECONDS)
             self.certificate()

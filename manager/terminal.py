@@ -1,4 +1,4 @@
-"""Log lines on a terminal, with one bar below them for the long work that is under way."""
+"""Log lines on a terminal, with one progress bar below them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from manager.domain.progress import SHARE, Share
 from manager.settings.text import printable
 
 CLEAR: Final = "\r\x1b[K"
-"""To the beginning of the line, which is emptied: whatever comes next takes the bar's place."""
+"""Carriage return and erase line (ECMA-48): the next output replaces the bar."""
 BAR_WIDTH: Final = 30
 _MEBIBYTE: Final = 1024 * 1024
 _NARROW: Final = 80
@@ -20,7 +20,7 @@ _NARROW: Final = 80
 
 
 class TerminalHandler(logging.StreamHandler[TextIO]):
-    """Writes lines; records of progress are no lines but redraw the bar, which stays the last thing on the screen."""
+    """Writes log lines; progress records redraw the bar instead, which stays below the last line."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
@@ -37,7 +37,7 @@ class TerminalHandler(logging.StreamHandler[TextIO]):
                 self._shares.pop(share.what, None)
             self.stream.write(CLEAR + self.format(record) + self.terminator)
             self._draw()
-        except Exception:  # as every handler of the library: a log line never brings the program down
+        except Exception:  # as every handler of `logging`: an error in a log line never ends the program
             self.handleError(record)
 
     def _draw(self) -> None:
@@ -47,12 +47,12 @@ class TerminalHandler(logging.StreamHandler[TextIO]):
 
 
 def watches(stream: TextIO) -> bool:
-    """Whether a terminal that can redraw a line shows what is written."""
+    """Whether the stream is a terminal that can redraw a line."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def bar(shares: Iterable[Share], columns: int) -> str:
-    """One line of less than `columns` characters for all that is under way, counted together."""
+    """One line of less than `columns` characters for all work in progress, added up."""
     works = list(shares)
     what = printable(works[0].what) if len(works) == 1 else f"{len(works)} images"
     done, total = (sum(getattr(work, part) for work in works) for part in ("done", "total"))

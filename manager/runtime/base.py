@@ -1,7 +1,7 @@
 """What a runtime offers: one small Protocol with value types and events. Docker and Kubernetes implement it.
 
 Calls are coroutines on the loop and block it for less than 5 ms; whatever a runtime cannot do raises
-`manager.domain.errors.Unsupported`, which the API turns into a status in one place. Foreign exceptions never leave.
+`manager.domain.errors.Unsupported`, which the API turns into a status in one place. An SDK's exceptions never leave it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Synced:
 
 @dataclass(frozen=True, slots=True)
 class OutOfSync:
-    """The event stream broke; until the next `Synced` nothing here is to be trusted. `reason` is for people."""
+    """The event stream broke; until the next `Synced` the listener's view is stale. `reason` is for people."""
 
     reason: str
 
@@ -57,7 +57,7 @@ EventSink = Callable[[RuntimeEvent], None]
 """Called on the loop, in order; must not block."""
 
 Progress = Callable[[str], None]
-"""Told of long work in one line for people, such as "pulling python:3.11: 34 of 51 MB"; called on the loop."""
+"""Progress callback: one human-readable line per update, such as "pulling python:3.11: 34 of 51 MB"; on the loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class LogQuery:
 
 
 class Output(Protocol):
-    """What a sandbox writes, piece by piece; whoever opened it closes it, also at its end. `close` may come twice."""
+    """The output of a sandbox in chunks; the caller closes it, also at its end. `close` may be called twice."""
 
     def __aiter__(self) -> AsyncIterator[bytes]: ...
 
@@ -85,30 +85,30 @@ class Runtime(Protocol):
     name: str
 
     async def start(self, sink: EventSink) -> None:
-        """Begins watching and delivers `Synced` when it first stands; returns at once, also when nothing answers.
+        """Starts watching and delivers `Synced` once connected; returns at once, also when the runtime does not answer.
 
-        A runtime that does not answer is tried again for ever with a capped backoff.
+        It is retried for ever with a capped backoff.
         """
 
     async def stop(self) -> None:
-        """Stops watching and closes what it holds. Sandboxes go on running."""
+        """Stops watching and closes all connections. Sandboxes keep running."""
 
     def degraded(self) -> str | None:
-        """Why the runtime cannot be relied on at present, in words for an operator; None when it can."""
+        """Why the runtime is degraded at present, for an operator; None when it is healthy."""
 
     def is_sandbox_address(self, address: str) -> bool:
-        """Whether calls from this address may come out of a sandbox, also of another server's; no I/O."""
+        """Whether calls from this address may come from inside a sandbox, also of another server's; no I/O."""
 
     def check(self, spec: SandboxSpec) -> None:
-        """Refuses what can be known to fail from the spec and the configuration alone; no I/O, nothing is created.
+        """Refuses what would fail by the spec and the configuration alone; no I/O, nothing is created.
 
         Raises Invalid or Unsupported, naming the field of the request.
         """
 
     def reserve(self, extensions: Mapping[str, str]) -> str | None:
-        """The id of a sandbox in stock that these extensions ask for, held for a create that follows soon; no I/O.
+        """The id of a pooled sandbox that these extensions ask for, reserved for a create that follows soon; no I/O.
 
-        None when they ask for none or none is left: then the create makes one under an id of the caller's.
+        None when they ask for none or none is left: then the caller chooses the id.
         """
 
     async def create(self, spec: SandboxSpec, progress: Progress) -> Sandbox:
@@ -127,10 +127,10 @@ class Runtime(Protocol):
         """Stops and removes it with everything that belongs to it; False when there was none."""
 
     async def pause(self, sandbox_id: str) -> None:
-        """Freezes it. Raises NotFound, Conflict (not running), Failed."""
+        """Pauses it. Raises NotFound, Conflict (not running), Failed."""
 
     async def resume(self, sandbox_id: str) -> None:
-        """Thaws it. Raises NotFound, Conflict (not paused), Failed."""
+        """Resumes it. Raises NotFound, Conflict (not paused), Failed."""
 
     def snapshot_image(self, snapshot_id: str) -> str:
         """The reference of the image that `snapshot` makes; pure."""
@@ -138,7 +138,7 @@ class Runtime(Protocol):
     async def check_snapshot(self, sandbox_id: str) -> Sequence[str]:
         """The paths of which `snapshot` keeps nothing, since something is mounted there.
 
-        Raises Conflict when what this sandbox writes is nowhere that `snapshot` could keep it from, NotFound, Failed.
+        Raises Conflict when none of the sandbox's writes would be in a snapshot, NotFound, Failed.
         """
 
     async def snapshot(self, sandbox_id: str, snapshot_id: str) -> str:

@@ -23,7 +23,7 @@ from manager.services.limits import rules_in
 from manager.settings.model import Settings
 
 DEFAULT_ENTRYPOINT = ("tail", "-f", "/dev/null")
-"""What a sandbox restored from a snapshot runs when the request does not say."""
+"""The default entrypoint of a sandbox restored from a snapshot."""
 
 _SYSTEMS = ("linux", "windows")
 _ARCHITECTURES = ("amd64", "arm64")
@@ -64,7 +64,7 @@ def _check_unsupported(request: CreateRequest) -> None:
 
 
 def _is_pooled(request: CreateRequest, settings: Settings) -> bool:
-    """Whether the sandbox comes from a pool, which says what it runs; raises Invalid for a pool there is not."""
+    """Whether the sandbox comes from a warm pool, which sets its entrypoint; raises Invalid for an unknown pool."""
     name = request.extensions.get(extensions.POOL_REF)
     if name is None:
         return False

@@ -53,7 +53,7 @@ class ApiKeys:
         return self._by_name.get(name)
 
     def still_valid(self, key: ApiKey | None) -> bool:
-        """Whether whoever came with this key, or with none, would be let in as the same today."""
+        """Whether a caller authenticated by this key, or anonymous, would still get the same identity now."""
         return not self._keys if key is None else self._by_name.get(key.name) == key
 
 

@@ -24,7 +24,7 @@ class Capacity:
     def check(self, caller: str) -> None:
         """Raises TooMany when the server, or the key named `caller`, has no room for another sandbox.
 
-        The room is taken when the inventory is told of the sandbox, which must follow without a pause.
+        The caller must add the sandbox to the inventory, which counts it, without awaiting anything in between.
         """
         key = self._keys.named(caller)
         if self.most is not None and self._inventory.existing() >= self.most:
@@ -37,7 +37,7 @@ class Capacity:
             raise TooMany(CAPACITY_REACHED, message, retry_after=5)
 
     def on_change(self, change: Change) -> None:
-        """Counts a sandbox, and no longer when it is gone or turns out to be the record of a failed create."""
+        """Counts a sandbox until it is gone or becomes the record of a failed create."""
         after = change.after
         exists = after is not None and not self._inventory.is_failure(change.sandbox_id)
         if exists and after is not None and change.sandbox_id not in self._owners:

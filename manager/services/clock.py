@@ -1,4 +1,4 @@
-"""What time it is. Services take the clock as an argument, so that tests move time instead of waiting for it."""
+"""The wall clock. Services take it as an argument, so that tests move time instead of waiting for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plain counts of what the services have done; rendered only when somebody scrapes."""
+"""Counters of the services; rendered only at a scrape."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Creating a sandbox: admission, then the runtime, then the route; every failure leaves nothing but its record.
 
-The work goes on when the caller has left, since a half-made sandbox helps nobody: its outcome is in the inventory.
+The work continues when the caller disconnects, since a half-made sandbox is of no use; its outcome is in the inventory.
 """
 
 from __future__ import annotations
@@ -66,15 +66,15 @@ class Creation:
         self._work: dict[str, asyncio.Task[Sandbox]] = {}
         self._expected: set[str] = set()
         self.draining = False
-        """Set when the server stops: nothing new is begun."""
+        """Set at shutdown: new creates are refused."""
 
     async def create(
         self, request: CreateRequest, key: KeyUse | None = None, caller: str = "", viewer: str | None = None
     ) -> Sandbox:
         """Creates and returns it once it runs and its route is live.
 
-        With a key that was used before, returns the sandbox that was made then. Raises what `Runtime.create` does,
-        Invalid, Conflict and TooMany. `caller` is the name of the API key, `viewer` too where it sees its own only.
+        With an idempotency key that was used before, returns the sandbox created then. Raises what `Runtime.create`
+        does, Invalid, Conflict and TooMany. `caller` is the name of the API key, `viewer` too if its scope is "own".
         """
         pending = await self.begin(request, key, caller, viewer)
         work = self._work.get(pending.id)
@@ -114,7 +114,7 @@ class Creation:
         return pending
 
     async def _until_written(self, written: asyncio.Event, work: asyncio.Task[Sandbox]) -> None:
-        """Waits until the id may be told; raises what has kept it from being written down."""
+        """Waits until the failure record is stored; raises what kept it from being stored."""
         waiting = asyncio.ensure_future(written.wait())
         await asyncio.wait((waiting, work), return_when=asyncio.FIRST_COMPLETED)
         if not written.is_set():
@@ -130,7 +130,7 @@ class Creation:
             raise
 
     async def _expect(self, pending: Sandbox) -> None:
-        """Writes down how the creation has failed if nobody writes down anything else."""
+        """Stores the failure record that holds if this process dies before the creation ends."""
         interrupted = ManagerError(self._codes.internal, "The server stopped while the sandbox was being created.")
         await self._records.failures.put(self._failure(pending, interrupted))
         self._expected.add(pending.id)
@@ -197,9 +197,9 @@ class Creation:
         return replace(sandbox, entrypoint=spec.entrypoint or sandbox.entrypoint)
 
     async def _record(self, pending: Sandbox, error: ManagerError, key: KeyUse | None) -> None:
-        """Keeps a failed creation for its caller to see, except one who hears at once that it cannot be made at all.
+        """Stores the record of a failed creation, except where the caller gets the error as the response.
 
-        Its key is free again: the caller may try the same create once more.
+        Its idempotency key is released: the caller may repeat the create.
         """
         self._tallies.creates_failed += 1
         if key is not None:
@@ -221,7 +221,7 @@ class Creation:
             _logger.warning("the failure of sandbox %s is remembered only until a restart: %s", pending.id, lost)
 
     async def _forget_failure(self, sandbox_id: str) -> None:
-        """Takes back what `_expect` has written."""
+        """Deletes the record that `_expect` has stored."""
         if sandbox_id in self._expected:
             self._expected.discard(sandbox_id)
             try:
@@ -230,7 +230,7 @@ class Creation:
                 _logger.warning("the store still calls sandbox %s failed, which it is not: %s", sandbox_id, error)
 
     async def _end_doom(self, sandbox_id: str) -> None:
-        """Nothing exists any more of what was deleted while it was being made."""
+        """Ends the pending delete of a sandbox that was deleted during its creation."""
         self._inventory.abandoned(sandbox_id)
         self._inventory.removed(sandbox_id, Ending.DELETED)
         await self._records.pending_deletes.forget(sandbox_id)

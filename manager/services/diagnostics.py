@@ -1,4 +1,4 @@
-"""What people ask when a sandbox misbehaves: its output, what happened to it, what the runtime says of it, as text."""
+"""Diagnostics of a sandbox as text: its output, its events, and the runtime's description of it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def parse_since(text: str, now: datetime) -> datetime:
 
 
 class Diagnostics:
-    """Reads what the runtime and the journal know of one sandbox."""
+    """Reads one sandbox's diagnostics from the runtime and the journal."""
 
     def __init__(self, runtime: Runtime, sandboxes: Sandboxes, journal: Journal) -> None:
         self._runtime = runtime
@@ -71,7 +71,7 @@ class Diagnostics:
         return await self._runtime.logs(sandbox_id, LogQuery(tail=tail, follow=True))
 
     async def events(self, sandbox_id: str, limit: int) -> Text:
-        """What happened to it, oldest first. Raises NotFound, Unavailable."""
+        """Its events, oldest first. Raises NotFound, Unavailable."""
         sandbox = await self._sandboxes.get(sandbox_id)
         state = _state_of(await self._runtime.inspect(sandbox_id))
         lines = [*_head(sandbox), *(f"{key}: {value}" for key, value in _times(state)), *_incidents(state)]

@@ -1,4 +1,4 @@
-"""One line in the log for each sandbox that ends without anybody having asked this server: when, and why."""
+"""Logs each sandbox that exits or is removed without a request to this server, with the cause."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _OVER = frozenset({SandboxState.FAILED, SandboxState.TERMINATED})
 
 
 def on_change(change: Change) -> None:
-    """Tells of a sandbox that has died, with the runtime's cause, or that somebody else has removed."""
+    """Logs a sandbox that has exited, with the runtime's cause, or was removed outside of this server."""
     before, after = change.before, change.after
     if before is None:
         return  # dead when it was found, as it may have been for long, or the record of a failed create

@@ -40,16 +40,16 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """How the caller reached us: the Host it asked, and whether it used the paths under `/v1`."""
+    """How the caller reached the API: the `Host` of its request, and whether it used the paths under `/v1`."""
 
     host: str
     versioned: bool
 
 
 def direct_address(sandbox: Sandbox, port: int, host: str) -> str | None:
-    """Where the port is reached without us: published › relayed by execd; None when nothing leads there.
+    """The address of the port without the gateway: published › relayed by execd; None when there is none.
 
-    `host` is the public one; an Engine that is elsewhere is reached at its own.
+    `host` is the public one; an Engine on another machine is reached at its own.
     """
     addresses = sandbox.addresses
 
@@ -72,7 +72,7 @@ def direct_address(sandbox: Sandbox, port: int, host: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Signing:
-    """How an address is to be signed: until `expires` in epoch seconds, and whether only for some requests.
+    """Parameters of a signed address: `expires` in epoch seconds, and the requests it is limited to.
 
     The long form cannot be guessed and may be bound to methods and to paths under one prefix.
     """
@@ -84,7 +84,7 @@ class Signing:
 
 
 class Endpoints:
-    """Writes endpoints in the form the configuration asks for."""
+    """Builds endpoints in the configured address form."""
 
     def __init__(self, settings: Settings, runtime_name: str, sandboxes: Sandboxes, clock: Clock) -> None:
         self._settings = settings
@@ -144,7 +144,7 @@ class Endpoints:
         )
 
     def _host_for(self, sandbox: Sandbox, caller: Caller) -> str:
-        """Our own address is a container's where we see the Engine's host by a private one: the caller knows better."""
+        """Where this process is in a container, its own address is of no use to the caller: the `Host` it used is."""
         asked = bare_host(caller.host)
         if self._configured_host is None and asked and sandbox.addresses.private_host:
             return asked

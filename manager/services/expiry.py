@@ -1,10 +1,9 @@
-"""Ending sandboxes when their time is over: one heap of deadlines, one sleeper.
+"""Deletes sandboxes when they expire: one heap of deadlines, one sleeping task.
 
-Deadlines are moments of the wall clock, as callers were told them: nothing ends while the clock shows an earlier time,
-and everything ends once it shows a later one, however the clock got there. So the sleeper never sleeps long, which
-notices a clock that is set forward within seconds, and a clock that is set back takes with it the pauses that were
-worked out from its wrong time. Deadlines that are already over when the server starts are dealt with at once, since
-every sandbox that is adopted comes through here.
+Deadlines are wall-clock times, as the API returns them: no sandbox expires while the clock shows an earlier time, and
+each does once it shows a later one, however the clock got there. So the task never sleeps long and notices a clock
+that is set forward within seconds; when the clock is set back, retry times computed from the wrong time are dropped.
+Deadlines that have passed when the server starts are handled at once, since every adopted sandbox is registered here.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ from manager.services.inventory import Change, Inventory
 from manager.services.tasks import Tasks
 
 RETRY = timedelta(seconds=30)
-"""When a deletion that failed is tried again."""
+"""Seconds until a failed deletion is retried."""
 
 LONGEST_SLEEP = 5.0
-"""Seconds after which the clock is looked at again whatever it said before."""
+"""Longest sleep in seconds before the clock is read again."""
 
 _AT_ONCE = 8
 
@@ -42,9 +41,9 @@ class Expiry:
         self._tasks = tasks
         self._clock = clock
         self._heap: list[tuple[datetime, str]] = []
-        self._due: dict[str, datetime] = {}  # entries of the heap that differ from this are void
+        self._due: dict[str, datetime] = {}  # entries of the heap that differ from this are stale
         self._not_before: dict[str, datetime] = {}  # an attempt that fails is not repeated at once
-        self._seen = clock()  # what the clock said when it was last looked at
+        self._seen = clock()  # the clock when it was last read
         self._changed = asyncio.Event()
         self._room = asyncio.Semaphore(_AT_ONCE)
 
@@ -53,7 +52,7 @@ class Expiry:
         self._follow(change.sandbox_id)
 
     def check(self) -> list[asyncio.Task[None]]:
-        """Begins to end everything whose time is over; returns the work."""
+        """Starts deleting every expired sandbox; returns the tasks."""
         now, work = self._clock(), []
         if now < self._seen:
             self._begin_anew()
@@ -91,7 +90,7 @@ class Expiry:
             self._schedule(sandbox_id, when)
 
     def _begin_anew(self) -> None:
-        """The clock was set back: a second attempt must not wait until it shows its former time again."""
+        """The clock was set back: a retry must not wait until it shows its former time again."""
         waiting = list(self._not_before)
         self._not_before.clear()
         for sandbox_id in waiting:
@@ -100,7 +99,7 @@ class Expiry:
     def _schedule(self, sandbox_id: str, when: datetime) -> None:
         self._due[sandbox_id] = when
         heapq.heappush(self._heap, (when, sandbox_id))
-        # Renewals leave void entries behind; they must not pile up for sandboxes that are renewed for ever.
+        # Renewals leave stale entries in the heap; they must not accumulate for sandboxes that are renewed for ever.
         if len(self._heap) > 2 * len(self._due) + 64:
             self._heap = [(when, sandbox_id) for sandbox_id, when in self._due.items()]
             heapq.heapify(self._heap)

@@ -73,14 +73,14 @@ def parse_metadata(text: str) -> dict[str, str]:
 
 
 SLICE = 200
-"""How many items are looked at before others get their turn."""
+"""Items that are filtered before control returns to the event loop."""
 
 
 async def page_in_slices(ids: Sequence[str], get: Callable[[str], T | None], wanted: Callable[[T], bool] | None,
                          paging: Paging) -> Page[T]:  # fmt: skip
     """One page of what `get` knows of these ids; `wanted` None means all of them.
 
-    Thousands of items are gone through without keeping anybody waiting for more than a slice of them.
+    Thousands of items are filtered in slices, so that the event loop is never blocked for longer than one.
     """
     if wanted is None:
         first = (paging.page - 1) * paging.size

@@ -1,7 +1,7 @@
-"""Creates that may be sent twice: a key stands for the sandbox it made, also after a restart.
+"""Idempotent creates: a key maps to the sandbox it created, also after a restart.
 
-The key is on the disk before the sandbox is begun, so no crash can make two. A key whose create failed, or never came
-about because the server died, is free again.
+The key is on the disk before the creation starts, so no crash can create two. A key whose create failed, or was lost
+because the server died, is free again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class KeyUse:
-    """A key as it came: whose it is, and the digest of the request it came with."""
+    """An idempotency key of a request: its owner, and the digest of the request body."""
 
     owner: str
     key: str
@@ -43,7 +43,7 @@ class IdempotentCreates:
         self._clock = clock
 
     async def claim(self, use: KeyUse, sandbox_id: str) -> Sandbox | None:
-        """Takes the key for this sandbox, or returns the one that was made with it. Raises Conflict, Unavailable."""
+        """Claims the key for this sandbox, or returns the one created with it before. Raises Conflict, Unavailable."""
         now = self._clock()
         record = KeyRecord(use.owner, use.key, use.request, sandbox_id, now + KEPT)
         held = await self._records.idempotency.claim(record, now)

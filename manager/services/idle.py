@@ -1,8 +1,8 @@
-"""Sandboxes that sleep when nobody uses them and wake when somebody does, where their owner asked for it.
+"""Pauses idle sandboxes and resumes them on request, where `access.pause.after.idle.seconds` is set.
 
-Idle means: no request or tunnel open, and none has moved a byte for so many seconds. What cannot be known, such as
-what happened before this server started, counts as use. Waking is one resume for all who ask, and it goes on when
-they have left.
+Idle means: no request or tunnel open, and none has moved a byte for so many seconds. Unknown time, such as that before
+this server started, counts as use. One resume serves all waiting requests, and it continues when their clients
+disconnect.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _logger = logging.getLogger(__name__)
 
 
 class IdlePause:
-    """The sandboxes that asked to sleep when idle."""
+    """The sandboxes that are paused when idle."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class IdlePause:
         self._waking: dict[str, asyncio.Task[bool]] = {}
 
     def on_change(self, change: Change) -> None:
-        """Follows who has asked for it, and since when each has been running."""
+        """Tracks which sandboxes opted in, and since when each has been running."""
         after = change.after
         seconds = None if after is None else extensions.idle_seconds(after.extensions)
         if after is None or seconds is None:
@@ -66,7 +66,7 @@ class IdlePause:
             await self.sweep()
 
     async def sweep(self) -> None:
-        """Pauses everything that has been idle for as long as it asked."""
+        """Pauses every sandbox that has been idle for its configured time."""
         now = self._steady()
         idle = [sandbox_id for sandbox_id, seconds in self._asked.items() if self._idle_for(sandbox_id, now) >= seconds]
         for sandbox_id in idle:
@@ -77,7 +77,7 @@ class IdlePause:
                 _logger.info("cannot pause sandbox %s, which nobody uses: %s", sandbox_id, error.message)
 
     async def wake(self, sandbox_id: str) -> bool:
-        """Lets a paused sandbox that asked for it go on; whether it runs now. Does not raise."""
+        """Resumes a paused sandbox that opted in; whether it runs now. Does not raise."""
         work = self._waking.get(sandbox_id)
         if work is None:
             if sandbox_id not in self._asked:

@@ -1,1 +1,1 @@
-"""What the runtime cannot keep, in one SQLite file."""
+"""The records that the runtime cannot keep, in one SQLite file."""

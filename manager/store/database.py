@@ -1,7 +1,7 @@
-"""The database file: one thread owns the connection, callers hand it short jobs and await their results.
+"""The database file: one thread owns the connection, callers submit short jobs and await their results.
 
-Jobs that wait together share one commit, hence one fsync: each runs in its own savepoint, so that one that fails takes
-nothing with it, and none is reported as done before the commit has reached the disk.
+Jobs that are queued together share one commit, hence one fsync: each runs in its own savepoint, so that a failing one
+affects no other, and none is reported as done before the commit has reached the disk.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ T = TypeVar("T")
 Job = Callable[[sqlite3.Connection], T]
 
 BUSY_SECONDS = 5.0
-"""How long a job waits for another process that holds the file."""
+"""How long a job waits for a lock of another process on the file."""
 
 _BATCH = 64
 _STOP = None
@@ -43,11 +43,11 @@ class _Pending:
     error: Exception | None = field(default=None)
 
     def deliver(self) -> None:
-        """Tells the waiting caller, from the writer's thread."""
+        """Resolves the caller's future, from the writer's thread."""
         try:
             self.loop.call_soon_threadsafe(self._settle)
         except RuntimeError:
-            return  # the loop is closed: nobody waits any more
+            return  # the loop is closed: the future has no waiter
 
     def _settle(self) -> None:
         if self.future.done():
@@ -98,7 +98,7 @@ class Database:
         await self.run(job)
 
     async def close(self) -> None:
-        """Finishes what was handed in and closes the file; calling it again does nothing."""
+        """Finishes all submitted jobs and closes the file; calling it again does nothing."""
         if self._closed:
             return
         self._closed = True
@@ -142,7 +142,7 @@ class Database:
             connection.execute("SAVEPOINT job")
             try:
                 pending.outcome = pending.job(connection)
-            except Exception as error:  # whatever a job raises belongs to its caller, not to its neighbours
+            except Exception as error:  # an exception of one job goes to its caller, not to the others
                 if isinstance(error, sqlite3.OperationalError):
                     raise
                 pending.error = error
@@ -159,9 +159,9 @@ class Database:
 
 
 def _lock(path: Path) -> int:
-    """Takes the file for this process; the kernel gives it back however the process ends.
+    """Locks the file for this process; the kernel releases the lock however the process ends.
 
-    Two servers on one file would each throw away what the other keeps of sandboxes it does not know.
+    Two servers on one file would each delete the other's records as those of unknown sandboxes.
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(path.with_name(path.name + ".lock"), os.O_CREAT | os.O_RDWR, 0o600)
@@ -175,7 +175,7 @@ def _lock(path: Path) -> int:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    # The file holds what callers wrote about their sandboxes: nobody else on the machine needs to read it.
+    # The file contains callers' data: other users of the machine may not read it.
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA journal_mode=WAL")

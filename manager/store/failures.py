@@ -1,4 +1,4 @@
-"""Failed creations, kept for a while so that whoever asks for the id hears why. Nothing else of them exists."""
+"""Failed creations, kept for a while so that a request for the id gets the cause. Nothing else of them exists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Limits that were changed after the create: the whole of them per sandbox, which replaces what its runtime says."""
+"""Limits that were changed after the create: the full set per sandbox, which replaces the one in the runtime."""
 
 from __future__ import annotations
 

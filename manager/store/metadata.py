@@ -1,4 +1,4 @@
-"""Patched metadata: the whole of it per sandbox, which replaces what its runtime says."""
+"""Patched metadata: the full set per sandbox, which replaces the one in the runtime."""
 
 from __future__ import annotations
 

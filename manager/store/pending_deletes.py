@@ -1,4 +1,4 @@
-"""Sandboxes whose deletion was promised while they were still being made: deleted as soon as they appear."""
+"""Pending deletes: sandboxes deleted during their creation, whose containers are removed as soon as they appear."""
 
 from __future__ import annotations
 
