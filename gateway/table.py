@@ -66,8 +66,8 @@ class Removal(enum.Enum):
 class Live(Protocol):
     """Something open on a route: an exchange or a tunnel."""
 
-    key: bytes | None
-    """The id of the key whose signature let it in, if one did."""
+    keys: tuple[bytes, ...]
+    """What let it in and may be taken back: ids of keys that have signed its address, keys of our API."""
     bytes_in: int
     """Bytes of the client's so far; the route counts them when it ends."""
     bytes_out: int
@@ -157,9 +157,9 @@ class SandboxRoute:
         """What the owner has limited."""
         return None if self.quota is None else self.quota.rules
 
-    def revoke_keys(self, key_ids: frozenset[bytes]) -> None:
-        """Ends what was let in by a signature of one of these keys."""
-        for one in [live for live in self.live if live.key in key_ids]:
+    def revoke_keys(self, keys: frozenset[bytes]) -> None:
+        """Ends what was let in by one of these keys."""
+        for one in [live for live in self.live if not keys.isdisjoint(live.keys)]:
             one.revoke(Removal.REVOKED)
 
     def describe_as(self, other: SandboxRoute) -> None:

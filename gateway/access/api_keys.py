@@ -58,7 +58,7 @@ class ApiKeys:
     `viewers` are the names of keys that see only what was made with them.
     """
 
-    __slots__ = ("_entering", "_keys", "_lines", "_viewers")
+    __slots__ = ("_entering", "_keys", "_lines", "_opens", "_viewers")
 
     def __init__(
         self,
@@ -67,7 +67,8 @@ class ApiKeys:
         viewers: Mapping[bytes, str] | None = None,
     ) -> None:
         self._keys = tuple(keys)
-        self._entering = KeyIndex((key, key) for key in (self._keys if entering is None else entering))
+        self._opens = frozenset(self._keys if entering is None else entering)
+        self._entering = KeyIndex((key, key) for key in self._opens)
         self._viewers = dict(viewers or {})
         values = b"|".join(re.escape(key) for key in self._keys)
         self._lines = re.compile(rb"(?m)^[^:\r\n]+:[ \t]*(?:[^ \t\r\n]+[ \t]+)?(?:%b)[ \t]*\r\n" % values)
@@ -86,6 +87,10 @@ class ApiKeys:
             if value is not None:
                 found = self._entering.find(value) or found
         return found
+
+    def revoked(self, other: ApiKeys) -> frozenset[bytes]:
+        """The keys that open less, or nothing, once `other` stands in the place of these."""
+        return frozenset(key for key in self._opens if key not in other._opens or self.viewer(key) != other.viewer(key))
 
     def viewer(self, key: bytes) -> str | None:
         """The name of a key that sees only what was made with it; None for one that sees everything."""

@@ -88,6 +88,7 @@ class RequestHead:
         "method",
         "minor",
         "origin",
+        "own_key",
         "replayable",
         "request_id",
         "routed",
@@ -131,6 +132,8 @@ class RequestHead:
         self.has_our_cookies = False
         self.key: bytes | None = None
         """The id of the key whose signature let it in, if one did."""
+        self.own_key = b""
+        """The key of our API that opened the proxy path to it, where one was asked for."""
         self.may_be_framed = False
         """Whether a cookie let it in and nobody knows whether a frame of another page shows what is answered."""
         self.request_id: bytes | None = None

@@ -190,7 +190,8 @@ def _leave_signature(address: Route, request: RequestHead, scheme: bytes, now: f
 def check_key(plane: ServerState, request: RequestHead, client: Sender) -> str | None:
     """The name of the key that the request holds, where that key sees only what was made with it; None for another.
 
-    Raises ApiKeyRequired unless it holds a key of our API that may change things, and TooManyGuesses.
+    The key is noted in the request. Raises ApiKeyRequired unless it holds a key of our API that may change things, and
+    TooManyGuesses.
     """
     sent = [request.find(b"open-sandbox-api-key"), bearer(request.authorization)]
     if not any(sent):
@@ -202,6 +203,7 @@ def check_key(plane: ServerState, request: RequestHead, client: Sender) -> str |
         raise TooManyGuesses(retry_after=math.ceil(wait))
     if key is None:
         raise ApiKeyRequired
+    request.own_key = key
     return plane.own_keys.viewer(key)
 
 

@@ -124,7 +124,7 @@ class Exchange:
         "_upstream",
         "bytes_in",
         "bytes_out",
-        "key",
+        "keys",
         "moved",
         "request_sent",
         "state",
@@ -169,7 +169,7 @@ class Exchange:
         self.bytes_out = 0
         self.moved = 0.0
         """When a body byte last moved either way, by the coarse clock."""
-        self.key: bytes | None = None
+        self.keys: tuple[bytes, ...] = ()
         """The id of the key whose signature let the request in, if one did."""
         self.request_sent = False
         self.state = _IDLE
@@ -193,7 +193,7 @@ class Exchange:
                 request.form = FORM_API
             request.routed = True
         self._address = address
-        self.key = None
+        self.keys = ()
         self._outgoing.id_count = 0
         if address is not None:
             route = plane.table.get(address.id)
@@ -211,8 +211,7 @@ class Exchange:
         return effective_scheme(client.scheme, trusted=client.trusted, sent=request.forwarded)
 
     def _miss(self, address: Route, request: RequestHead, body: bytes) -> None:
-        plane = self._plane
-        viewer = None
+        plane, viewer = self._plane, None
         if plane.options.proxy_needs_key and address.form is admission.PROXY:
             viewer = admission.check_key(plane, request, self._client)  # who has none hears nothing of what exists
         if plane.table.synced:
@@ -248,6 +247,7 @@ class Exchange:
         if plane.options.proxy_needs_key and address.form is admission.PROXY:
             # Before anything that is told of the sandbox: to whose key does not see it, it does not exist.
             viewer = admission.check_key(plane, request, self._client)
+            self.keys = (request.own_key,)
             if viewer is not None and route.owner != viewer:
                 raise SandboxNotFound
         if route.access is not None or address.unsigned is not None:
@@ -255,7 +255,7 @@ class Exchange:
             self._address = address = admission.admit(
                 plane, route, address, request, scheme, trusted=self._client.trusted
             )
-            self.key = request.key
+            self.keys += () if request.key is None else (request.key,)
         keep_prefix = False
         if address.prefix:
             kept = route.keep_prefix
@@ -427,7 +427,7 @@ class Exchange:
         elif request.minor == 0:
             added += b"Connection: keep-alive\r\n"
         address = self._address
-        if self.key is not None and address is not None:
+        if self.keys and address is not None:
             added += admission.guard(address, request, response)
         if request.origin is not None and address is not None and self._route is not None:
             added += cors.sandbox_answer(self._plane, self._route, address, request.origin, response)
@@ -501,7 +501,7 @@ class Exchange:
             websocket=websocket,
             renews=not request.skips_renewal,
             quota=self._quota,
-            key=self.key,
+            keys=self.keys,
         )
         upstream.sink = tunnel
         self._status = 101

@@ -31,7 +31,7 @@ class PacedExchange(Exchange):
         self._started = self.moved = self._plane.clock()
         self.bytes_in = len(body)
         self.request_sent = complete
-        self.key = None
+        self.keys = ()
         self._outgoing.id_count = 0
 
 

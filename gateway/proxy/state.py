@@ -114,8 +114,14 @@ class ServerState:
         self.ids = RequestIds()
 
     def take_keys(self, keys: ApiKeys) -> None:
-        """These are the keys of our API from now on, also for connections whose next request is like their last."""
-        self.own_keys = keys
+        """These are the keys of our API from now on, also for connections whose next request is like their last.
+
+        What a key has let in that is no longer one of them, or sees less, ends.
+        """
+        revoked, self.own_keys = self.own_keys.revoked(keys), keys
+        if revoked:
+            for route in self.table:
+                route.revoke_keys(revoked)
         for client in self.clients:
             client.forget()
 

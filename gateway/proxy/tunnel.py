@@ -150,7 +150,7 @@ class Tunnel:
         "bytes_in",
         "bytes_out",
         "closed",
-        "key",
+        "keys",
         "moved",
         "request_sent",
     )
@@ -165,10 +165,9 @@ class Tunnel:
         websocket: bool,
         renews: bool = True,
         quota: Quota | None = None,
-        key: bytes | None = None,
+        keys: tuple[bytes, ...] = (),
     ) -> None:
-        self.key = key
-        """The id of the key whose signature let the client in, if one did."""
+        self.keys = keys
         self._plane = plane
         self._client = client
         self._upstream = upstream

@@ -7,11 +7,13 @@ import re
 import pytest
 
 from gateway.access.api_keys import GUESSES, ApiKeys
+from gateway.proxy.tunnel import close_frame
 from gateway.table import Removal
 from tests.gateway.harness import World
 
 PROXY = b"GET /sandboxes/abc/proxy/80/x HTTP/1.1\r\nHost: x\r\n%b\r\n"
 SOCKET = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 HEADER = b"GET /x HTTP/1.1\r\nHost: x\r\nOpenSandbox-Ingress-To: abc-80\r\n\r\n"
 GOOD = [
     b"OPEN-SANDBOX-API-KEY: k1\r\n",
@@ -116,3 +118,25 @@ def test_guessing_is_slowed_down() -> None:
     assert ask(world, UNKNOWN % GOOD[1]) == b"429"
     assert ask(world, UNKNOWN % GOOD[0]) == b"404"
     assert ask(world, UNKNOWN % b"") == b"401"
+
+
+@pytest.mark.parametrize(
+    ("kept", "viewers", "ends"),
+    [([b"k2"], {}, True), ([b"k1", b"k2"], {b"k1": "ann"}, True), ([b"k1", b"k2"], {}, False), ([b"k1"], {}, False)],
+    ids=["taken back", "sees less", "stays", "another is taken back"],
+)
+@pytest.mark.parametrize("upgrade", [b"", SOCKET], ids=["answer", "websocket"])
+def test_what_a_key_has_let_in_ends_with_it(
+    kept: list[bytes], viewers: dict[bytes, str], upgrade: bytes, *, ends: bool
+) -> None:
+    """WebSockets and answers under way, as with the key of a signed address."""
+    world = locked()
+    client = world.connect()
+    client.arrive(PROXY % (OWN + upgrade))
+    world.dialled[0].arrive(SWITCHED if upgrade else b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsome")
+    client.take()
+    world.plane.take_keys(ApiKeys([b"k1", b"k2", b"look"], kept, viewers))
+    if upgrade:
+        assert client.take() == (close_frame(1001, b"access revoked") if ends else b"")
+    else:
+        assert client.closing is ends

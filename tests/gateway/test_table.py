@@ -13,7 +13,7 @@ class Open:
     """Something open on a route, which remembers why it was ended."""
 
     def __init__(self) -> None:
-        self.key: bytes | None = None
+        self.keys: tuple[bytes, ...] = ()
         self.reasons: list[Removal] = []
 
     def revoke(self, reason: Removal) -> None:
