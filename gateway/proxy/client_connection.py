@@ -642,7 +642,7 @@ class ClientConnection(asyncio.Protocol):
             self.transport.abort()
 
     def _expire_stream(self, now: float, moved: float) -> None:
-        idle = self._plane.stream_idle
+        idle = self._plane.stream_idle if self._tunnel is None else self._tunnel.patience
         if now >= self._ends:
             self._end_stream()
         elif now - moved < idle:

@@ -11,7 +11,8 @@ the connection is cut, and the client sees that something is missing.
                      client may first be told that the sandbox died
     both FINs        both close                                         both close
     close frames     of both sides: whoever waits for the other's FIN   mean nothing
-                     has it within a second
+                     has it within a second; of one: ten seconds of
+                     silence end both
     reset            the other side gets what was sent, then its end    likewise
     silence          the idle limit                                     the idle limit
 
@@ -53,6 +54,8 @@ CRASH_SECONDS = 1.0
 runtime, so that the client can be told; a program that only hung up is passed on as it is."""
 LAST_WORDS_SECONDS = 1.0
 """How long one side of a WebSocket may go on when the other has ended: enough for a close frame in answer."""
+ANSWER_SECONDS = 10.0
+"""How long a WebSocket may be silent once one side has sent a close frame and waits for that of the other."""
 GOING_AWAY = (1001, b"gateway is restarting")
 
 
@@ -119,6 +122,7 @@ class Client(Protocol):
 
     transport: asyncio.Transport
     valve: Valve
+    deadline: float
 
     def linger(self) -> None:
         """Finishes sending, then closes without losing what was sent."""
@@ -207,7 +211,7 @@ class Tunnel:
                 self._client.put_off(data[counted:])
                 data = data[:counted]
             if frames.closing:
-                self._end_if_closed()
+                self._close_was_said()
         self.bytes_in += len(data)
         self._upstream.transport.write(data)
         if self._quota is not None and not self._hurried:
@@ -246,7 +250,7 @@ class Tunnel:
                 self._upstream.put_off(data[counted:])
                 data = data[:counted]
             if frames.closing:
-                self._end_if_closed()
+                self._close_was_said()
         self.bytes_out += len(data)
         self._client.transport.write(data)
         if self._quota is not None:
@@ -279,10 +283,22 @@ class Tunnel:
         ours, theirs = self._frames, self._client_frames
         return ours is not None and theirs is not None and ours.closing and theirs.closing
 
-    def _end_if_closed(self) -> None:
-        """After two close frames a WebSocket is over, whoever waits for the other to hang up (RFC 6455 §7.1.1)."""
+    def _close_was_said(self) -> None:
+        """After two close frames a WebSocket is over, whoever waits for the other to hang up (RFC 6455 §7.1.1).
+
+        After one, whose sender says no more, silence counts sooner.
+        """
         if self._both_said_close():
             self._end_after(LAST_WORDS_SECONDS)
+        else:
+            self._client.deadline = min(self._client.deadline, self._plane.deadlines.now + ANSWER_SECONDS)
+
+    @property
+    def patience(self) -> float:
+        """For how many seconds nothing may move."""
+        ours, theirs = self._frames, self._client_frames
+        said_close = ours is not None and theirs is not None and (ours.closing or theirs.closing)
+        return ANSWER_SECONDS if said_close else self._plane.stream_idle
 
     def _end_after(self, seconds: float) -> None:
         if self._ending is None:
@@ -360,8 +376,10 @@ class Tunnel:
             return
         self.closed = True
         # After the sandbox's end of sending has been passed on, nothing may follow it, not even a close frame.
-        if self._frames is not None and self._frames.at_boundary and not self._upstream_done:
-            self._client.transport.write(close_frame(code, reason))
+        frames = self._frames
+        if frames is not None and frames.at_boundary and not self._upstream_done:
+            if not frames.closing:  # the sandbox's own was the last that may come (RFC 6455 §5.5.1)
+                self._client.transport.write(close_frame(code, reason))
             self._leave_client()
         else:
             self._client.cut()

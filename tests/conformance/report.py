@@ -61,6 +61,7 @@ ENDS = """\
 | the sandbox finishes sending, or closes | likewise | passed on; the client may go on |
 | both finish, or one resets | both close | both close |
 | both send a close frame | both close within a second | means nothing |
+| one sends a close frame, and nothing follows | both close after ten seconds | means nothing |
 | nothing moves | `gateway.limits.stream_idle_timeout` | `gateway.limits.stream_idle_timeout` |
 
 Half of a WebSocket has no meaning (RFC 6455 §7.1.1); the second is for a close frame in answer, or for word that the

@@ -248,11 +248,11 @@ def ends_by_itself(row: Row, *, websocket: bool, tls: bool) -> bool:
     """Whether a tunnel is over without waiting for the idle limit."""
     client, sandbox = row.way_of(Side.CLIENT), row.way_of(Side.SANDBOX)
     if row.held is not None:
-        return _ends_though_held(row, whole=websocket or tls, tls=tls)
+        return _ends_though_held(row, websocket=websocket, tls=tls)
     if Way.RESET in row.ways:
         return True
     if websocket:
-        return bool(OVER & set(row.ways)) or row.ways == (Way.FRAME, Way.FRAME)
+        return bool({*OVER, Way.FRAME} & set(row.ways))
     if client in OVER and sandbox in OVER:
         return True
     if tls:
@@ -261,13 +261,15 @@ def ends_by_itself(row: Row, *, websocket: bool, tls: bool) -> bool:
     return row.ways == (Way.GONE, Way.FRAME)
 
 
-def _ends_though_held(row: Row, *, whole: bool, tls: bool) -> bool:
-    way = row.ways[0]
+def _ends_though_held(row: Row, *, websocket: bool, tls: bool) -> bool:
+    way, whole = row.ways[0], websocket or tls
     if row.first is not row.held:
         # Its end stands behind bytes that the other does not take. A reset is ahead of them, and a client's is seen.
         return row.first is Side.CLIENT and (way is Way.RESET or (whole and way in OVER))
     if way in (Way.RESET, Way.GONE):  # with unread bytes a closed socket resets
         return True
+    if way is Way.FRAME:
+        return websocket
     # The loop says nothing of a TLS client's end before the client has taken what is encrypted for it.
     return way is Way.FIN and whole and not (tls and row.held is Side.CLIENT)
 

@@ -15,6 +15,7 @@ ASK = b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: %b\r\n" +
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %b\r\n\r\n"
 FRAME = b"\x82\x05hello"
 MASKED = b"\x82\x85\x01\x02\x03\x04xxxxx"
+MASKED_CLOSE = b"\x88\x82\0\0\0\0\x03\xe8"
 
 LONGEST = 2**16 + 3
 
@@ -236,3 +237,19 @@ def test_bytes_are_counted() -> None:
     sandbox.arrive(b"123")
     client.lose()
     assert (world.route.bytes_in, world.route.bytes_out) == (5, 3)
+
+
+@pytest.mark.parametrize("asker", ["client", "sandbox"])
+def test_a_close_frame_that_nobody_answers(asker: str) -> None:
+    """Ten seconds of silence end it, not the idle limit; who is still sending may finish."""
+    world, client, sandbox = opened(limits=Limits(stream_idle_timeout=100))
+    one, other = (client, sandbox) if asker == "client" else (sandbox, client)
+    one.arrive(MASKED_CLOSE if asker == "client" else close_frame(1000, b""))
+    world.pass_time(9)
+    other.arrive(FRAME if asker == "client" else MASKED)
+    world.pass_time(9)
+    assert not client.ended
+    world.pass_time(12)
+    assert client.ended
+    told = client.take()
+    assert told == (FRAME + close_frame(1001, b"idle for too long") if asker == "client" else close_frame(1000, b""))
