@@ -24,14 +24,16 @@ async def test_a_server_that_starts_later_knows_the_owner(runtime: DockerRuntime
     assert {sandbox.id: sandbox.owner for sandbox in await later.list()} == {owned.id: "ann", nobodys.id: ""}
 
 
-async def test_a_snapshot_hands_no_owner_on(runtime: DockerRuntime, spec: Spec) -> None:
-    """A sandbox restored from it belongs to who restores it, and the image is not to be had by its own name."""
+async def test_a_snapshot_hands_no_owner_on(runtime: DockerRuntime, spec: Spec, engine: docker.APIClient) -> None:
+    """A sandbox restored from it belongs to who restores it; its image is to be had neither by name nor by id."""
     made = await runtime.create(spec(owner="ann"), print)
     image = await runtime.snapshot(made.id, made.id)
     try:
         restored = await runtime.create(spec(image=image, snapshot_id=made.id, owner=""), print)
         assert restored.owner == ""
-        for name in (image, f"docker.io/library/{image}", f"{REPOSITORY}@sha256:{'0' * 64}"):
+        whole = engine.inspect_image(image)["Id"]
+        ids = (whole, whole.removeprefix("sha256:"), whole[7:19])
+        for name in (image, f"docker.io/library/{image}", f"{REPOSITORY}@sha256:{'0' * 64}", *ids):
             with pytest.raises(errors.Invalid, match="snapshotId"):
                 await runtime.create(spec(image=name), print)
         await runtime.delete(restored.id)

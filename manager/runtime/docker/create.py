@@ -34,7 +34,7 @@ from manager.runtime.docker.ports import Ports, is_port_conflict
 from manager.runtime.docker.readiness import wait_until_reachable
 from manager.runtime.docker.rollback import Undo
 from manager.runtime.docker.sidecar import shared_volume, sidecar_name
-from manager.runtime.docker.snapshots import names_snapshot
+from manager.runtime.docker.snapshots import is_id_of_snapshot, names_snapshot
 from manager.runtime.docker.spec import (
     ARCHIVE_FOLDER,
     EGRESS_ENV_PREFIX,
@@ -52,6 +52,7 @@ log = logging.getLogger(__name__)
 Json = dict[str, Any]
 T = TypeVar("T")
 
+NAMES_SNAPSHOT = "image.uri: names a snapshot; restore one by snapshotId."
 PORT_ATTEMPTS = 8
 """Attempts to create the container with other ports before the range counts as exhausted."""
 PUBLISHED = (EXECD_PORT, HTTP_PORT)
@@ -83,7 +84,7 @@ def check(spec: SandboxSpec, profile: Profile, volumes: Volumes, egress: Egress)
     if not spec.image:
         raise errors.Invalid(INVALID_PARAMETER, "image: a sandbox needs an image.")
     if spec.snapshot_id is None and names_snapshot(spec.image):
-        raise errors.Invalid(INVALID_PARAMETER, "image.uri: names a snapshot; restore one by snapshotId.")
+        raise errors.Invalid(INVALID_PARAMETER, NAMES_SNAPSHOT)
     if spec.platform is not None and spec.platform.os != "linux":
         raise errors.Invalid(API_NOT_SUPPORTED, f"platform.os: '{spec.platform.os}' is not supported.")
     entrypoint(spec)
@@ -221,7 +222,9 @@ class Creation:
                 message = f"platform: snapshot {spec.snapshot_id} is of a sandbox for {platform_of(kept)}."
                 raise errors.Conflict(SNAPSHOT_INVALID_RESTORE_CONFIG, f"{message} Leave the field out.")
             return image, place_of_snapshot((kept.get("Config") or {}).get("Labels") or {})
-        await tools.images.ensure(image, platform=spec.platform, auth=spec.image_auth, progress=self._progress)
+        found = await tools.images.ensure(image, platform=spec.platform, auth=spec.image_auth, progress=self._progress)
+        if is_id_of_snapshot(image, found):
+            raise errors.Invalid(INVALID_PARAMETER, NAMES_SNAPSHOT)
         return image, ""
 
     def _publish_on(self, choice: Choice) -> str | None:

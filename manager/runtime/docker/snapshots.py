@@ -106,6 +106,12 @@ def names_snapshot(image: str) -> bool:
     return name == REPOSITORY or name.startswith((f"{REPOSITORY}:", f"{REPOSITORY}@"))
 
 
+def is_id_of_snapshot(image: str, found: Json) -> bool:
+    """Whether the reference is the id, or its beginning, of an image of ours that the Engine describes so."""
+    by_id = str(found.get("Id", "")).removeprefix("sha256:").startswith(image.removeprefix("sha256:"))
+    return by_id and any(map(names_snapshot, found.get("RepoTags") or ()))
+
+
 def changes(command: list[str], instance: str, envs: str) -> list[str]:
     """Dockerfile lines that blank what a commit keeps and containers inherit: the source's labels, entrypoint, ours.
 
