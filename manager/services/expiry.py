@@ -46,6 +46,8 @@ class Expiry:
         self._seen = clock()  # the clock when it was last read
         self._changed = asyncio.Event()
         self._room = asyncio.Semaphore(_AT_ONCE)
+        self._failing: set[str] = set()  # what could not be ended yet
+        self._told: set[str] = set()  # why not, as far as the log has it
 
     def on_change(self, change: Change) -> None:
         """Follows the deadline of one sandbox."""
@@ -84,6 +86,7 @@ class Expiry:
         if deadline is None:
             self._due.pop(sandbox_id, None)
             self._not_before.pop(sandbox_id, None)
+            self._note_end(sandbox_id)
             return
         when = max(deadline, self._not_before.get(sandbox_id, deadline))
         if self._due.get(sandbox_id) != when:
@@ -115,5 +118,21 @@ class Expiry:
             try:
                 await self._expire(sandbox_id)
             except ManagerError as error:
-                _logger.warning("cannot end sandbox %s, whose time is over, yet: %s", sandbox_id, error.message)
+                self._note_failure(sandbox_id, error.message)
+            else:
+                self._note_end(sandbox_id)
         self._follow(sandbox_id)
+
+    def _note_failure(self, sandbox_id: str, why: str) -> None:
+        """One line for each cause, however many sandboxes have it and however often it is met."""
+        self._failing.add(sandbox_id)
+        if why not in self._told:
+            self._told.add(why)
+            _logger.warning("cannot end sandbox %s, whose time is over, yet: %s", sandbox_id, why)
+
+    def _note_end(self, sandbox_id: str) -> None:
+        if sandbox_id in self._failing:
+            self._failing.discard(sandbox_id)
+            if not self._failing:
+                self._told.clear()
+                _logger.info("no sandbox whose time is over is left")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from datetime import timedelta
 from pathlib import Path
+
+import pytest
 
 from gateway.table import Removal
 from manager.domain.errors import Failed
@@ -71,6 +74,22 @@ async def test_a_deletion_that_fails_is_tried_again(house: House) -> None:
     house.clock.move(RETRY.total_seconds())
     await expire(house)
     assert house.runtime.sandboxes == {}
+
+
+async def test_failures_are_logged_once(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    """While the Engine is away every attempt fails for the same reason: one line for all, and one when it is over."""
+    caplog.set_level(logging.INFO, "manager.services.expiry")
+    for _ in range(3):
+        await house.services.creation.create(wish(timeout=60))
+    house.clock.move(60)
+    for _ in range(2):
+        for _ in range(3):
+            house.runtime.fail("delete", Failed("DOCKER::ENGINE_UNREACHABLE", "the Engine is away"))
+        await expire(house)
+        house.clock.move(RETRY.total_seconds())
+    await expire(house)
+    assert house.runtime.sandboxes == {}
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
 
 async def test_a_clock_set_back_ends_nothing_early(house: House) -> None:
