@@ -176,10 +176,19 @@ class ClientConnection(asyncio.Protocol):
         self._exchange.write = self.transport.write
         self._phase = Phase.PREFACE if plane.options.proxy_protocol else Phase.HEAD
         self.deadline = plane.deadlines.now + plane.limits.head_timeout + 1.0
-        if counters.connections > plane.limits.max_connections:
-            self._fail(TooManyConnections())
+        surplus = counters.connections - plane.limits.max_connections
+        if surplus > 0:
+            self._turn_away(TooManyConnections(), surplus)
         elif not plane.options.proxy_protocol:
             self._arrive()
+
+    def _turn_away(self, error: GatewayError, surplus: int) -> None:
+        """There are too many connections: says so to a few, since each is kept open for a while by being told."""
+        if surplus > TOLD:
+            self._plane.counters.refused(error.code)
+            self.cut()
+        else:
+            self._fail(error)
 
     def _arrive(self) -> None:
         """It is known who the client is: counts the connection for it."""
@@ -188,12 +197,8 @@ class ClientConnection(asyncio.Protocol):
         callers = self._plane.callers
         self._caller = caller = callers.arrive(self.peer)
         surplus = caller.connections - callers.most_connections
-        if surplus > TOLD:
-            # Telling all of them would keep each open for a while, which is what must not be.
-            self._plane.counters.refused(TooManyFromClient.code)
-            self.cut()
-        elif surplus > 0:
-            self._fail(TooManyFromClient())
+        if surplus > 0:
+            self._turn_away(TooManyFromClient(), surplus)
 
     def data_received(self, data: bytes) -> None:
         phase = self._phase
@@ -227,7 +232,15 @@ class ClientConnection(asyncio.Protocol):
         self._rest()
 
     def _go_on(self) -> None:
-        """The next turn: what was put off, then reading."""
+        """The next turn; where it fails the connection ends, as it does where the loop's own calls fail."""
+        try:
+            self._take_turn()
+        except Exception:
+            self.cut()
+            raise
+
+    def _take_turn(self) -> None:
+        """What was put off, then reading."""
         self._resting = False
         phase = self._phase
         if phase is _HEAD:
@@ -267,7 +280,16 @@ class ClientConnection(asyncio.Protocol):
             if goes_on:
                 self.valve.hold(ENDED)
             return goes_on
+        if self._phase is not _LINGER and self._phase is not _CLOSED:
+            self._leave()
         return False
+
+    def _leave(self) -> None:
+        """The client has gone: what was written goes out, and nothing more; to close may take a while over TLS."""
+        self._phase = _CLOSED
+        self.deadline = self._plane.deadlines.now + LINGER_SECONDS
+        self._buffer.clear()
+        self._exchange.abandon()
 
     def connection_lost(self, exc: Exception | None) -> None:
         plane = self._plane

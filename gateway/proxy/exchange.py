@@ -380,7 +380,7 @@ class Exchange:
             if self.state is not _IDLE:
                 self._hold(data)
             return
-        upstream.transport.write(self._framed(data))
+        upstream.write(self._framed(data))
 
     def _most_body_bytes(self) -> float:
         if self._address is None:
@@ -397,7 +397,7 @@ class Exchange:
             self._irregular = True
             self._trailers = filter_trailers(trailers)
             if self._upstream is not None:
-                self._upstream.transport.write(framing.last_chunk(self._trailers))
+                self._upstream.write(framing.last_chunk(self._trailers))
 
     # The response, from the sandbox (upstream.Sink).
 

@@ -213,7 +213,7 @@ class Tunnel:
             if frames.closing:
                 self._close_was_said()
         self.bytes_in += len(data)
-        self._upstream.transport.write(data)
+        self._upstream.write(data)
         if self._quota is not None and not self._hurried:
             pace(self._quota, len(data), self._client.valve, self._plane.clock())
 
@@ -223,7 +223,7 @@ class Tunnel:
         if self._gone or self._upstream_done or not self._client.transport.can_write_eof():
             self._finish()  # over TLS there is no half-close
             return False
-        self._upstream.transport.write_eof()
+        self._upstream.write_eof()
         if self._frames is not None:
             self._end_after(LAST_WORDS_SECONDS)
         return True

@@ -97,6 +97,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_ended",
         "_interims",
         "_keep",
+        "_known",
         "_left",
         "_max_head",
         "_pool_idle",
@@ -127,6 +128,8 @@ class UpstreamConnection(asyncio.Protocol):
         """Whether it waits for its next turn, reading paused."""
         self._ended: bool | None = None
         """Set when the connection has ended before all its bytes had their turn: whether it was an orderly end."""
+        self._known = False
+        """Whether its home counts it."""
         self._reader = ResponseReader()
         self.idle_since = 0.0
         self.used = 0
@@ -150,7 +153,13 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
         self.valve = Valve(self.transport, self, self.home.held)
+        self._known = True
         self.home.made()
+
+    def give_up(self) -> None:
+        """Nobody waits any more for the attempt to connect: uvloop closes what it has made, and calls nobody."""
+        if self._known:
+            self.connection_lost(None)
 
     def send(self, sink: Sink, data: bytes, to_head: bool) -> None:
         """Begins an exchange: `data` is the request head and what there is of its body."""
@@ -159,6 +168,16 @@ class UpstreamConnection(asyncio.Protocol):
         self._to_head = to_head
         self.used += 1
         self.transport.write(data)
+
+    def write(self, data: bytes) -> None:
+        """More of the request; dropped once the connection has ended, of which the sink may be told a turn later."""
+        if self._ended is None:
+            self.transport.write(data)
+
+    def write_eof(self) -> None:
+        """Says that nothing more will be sent; likewise."""
+        if self._ended is None:
+            self.transport.write_eof()
 
     @property
     def silent(self) -> bool:
@@ -210,7 +229,16 @@ class UpstreamConnection(asyncio.Protocol):
             put_off(self._go_on)
 
     def _go_on(self) -> None:
-        """The next turn: what was put off, then reading."""
+        """The next turn; where it fails the connection ends, as it does where the loop's own calls fail."""
+        try:
+            self._take_turn()
+        except Exception:
+            self.transport.abort()
+            self._lose(orderly=False)
+            raise
+
+    def _take_turn(self) -> None:
+        """What was put off, then reading."""
         self._resting = False
         data = b""
         if self._buffer:
@@ -365,7 +393,9 @@ class UpstreamConnection(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.home.forget(self)
+        if self._known:
+            self._known = False
+            self.home.forget(self)
         self.valve.lose()
         chunks = self._chunks
         if self._resting and (self._buffer or (chunks is not None and chunks.more)):

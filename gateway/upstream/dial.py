@@ -16,6 +16,7 @@ import asyncio
 import errno
 import socket
 from collections.abc import Callable
+from typing import Any
 
 from gateway.deadlines import Deadlines
 from gateway.errors import ConnectFailed, GatewayError, PortNotListening, SandboxUnavailable
@@ -57,11 +58,10 @@ def tcp(target: Target, limits: Limits, deadlines: Deadlines, counters: Counters
         loop = asyncio.get_running_loop()
         patience = Patience(limits.connect_budget, loop.time())
         while True:
+            connection = UpstreamConnection(pool, limits)
             try:
                 async with asyncio.timeout(limits.connect_timeout):
-                    _, connection = await loop.create_connection(
-                        lambda: UpstreamConnection(pool, limits), target.host, target.port
-                    )
+                    await _connect(connection, host=target.host, port=target.port)
             except OSError as error:  # TimeoutError is one of them
                 counters.dial_failures += 1
                 final = _final(error)
@@ -78,6 +78,15 @@ def tcp(target: Target, limits: Limits, deadlines: Deadlines, counters: Counters
                 return connection
 
     return connect
+
+
+async def _connect(connection: UpstreamConnection, **where: Any) -> None:
+    """Waits until the connection is made; who gives up meanwhile leaves nothing of it in the books."""
+    try:
+        await asyncio.get_running_loop().create_connection(lambda: connection, **where)
+    except BaseException:
+        connection.give_up()
+        raise
 
 
 def _final(error: OSError) -> GatewayError | None:
@@ -100,7 +109,8 @@ def in_process(application: Callable[[], asyncio.Protocol], limits: Limits, dead
         ours.setblocking(False)
         theirs.setblocking(False)
         await loop.connect_accepted_socket(application, theirs)
-        _, connection = await loop.create_connection(lambda: UpstreamConnection(pool, limits), sock=ours)
+        connection = UpstreamConnection(pool, limits)
+        await _connect(connection, sock=ours)
         deadlines.add(connection)
         return connection
 
@@ -114,7 +124,6 @@ def passed_on(door: socket.socket, limits: Limits, deadlines: Deadlines) -> Conn
     """
 
     async def connect(pool: Pool) -> UpstreamConnection:
-        loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         try:
@@ -126,7 +135,8 @@ def passed_on(door: socket.socket, limits: Limits, deadlines: Deadlines) -> Conn
             raise SandboxUnavailable("The API does not answer. Try again in a moment.") from error
         finally:
             theirs.close()
-        _, connection = await loop.create_connection(lambda: UpstreamConnection(pool, limits), sock=ours)
+        connection = UpstreamConnection(pool, limits)
+        await _connect(connection, sock=ours)
         deadlines.add(connection)
         return connection
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from gateway.access.callers import TOLD
 from gateway.limits import Limits
 from gateway.table import SandboxRoute
 from tests.conformance.address import SANDBOX, Form
@@ -150,6 +151,24 @@ async def test_connections() -> None:
         answer = await clients[2].message()
         assert code(answer) == (503, "GATEWAY::TOO_MANY_CONNECTIONS")
         assert await clients[2].until_end() == b""
+
+
+async def test_more_connections_than_are_told() -> None:
+    """However many come beyond, few are kept open to be told; once there is room again everybody is served."""
+    async with running(World(tight(max_connections=2), trusted=["127.0.0.1"])) as world:
+        held = [await world.connect() for _ in range(2)]
+        assert [(await client.ask(Form.HOST.write(GET))).status for client in held] == [200, 200]
+        surplus = [await world.connect() for _ in range(3 * TOLD)]
+        counters = world.gateway.counters
+        await world.until(lambda: counters.connections_total == 2 + 3 * TOLD)
+        assert counters.refusals == {"GATEWAY::TOO_MANY_CONNECTIONS": 3 * TOLD}
+        await world.until(lambda: counters.connections <= 2 + TOLD)
+        for client in surplus:
+            await client.close()
+        await world.until(lambda: counters.connections == 2)
+        await held.pop().close()
+        await world.until(lambda: counters.connections == 1)
+        assert (await (await world.connect()).ask(Form.HOST.write(GET))).status == 200
 
 
 async def test_many_requests_on_one_connection(world: World) -> None:

@@ -488,3 +488,50 @@ def test_drain_finishes_the_answer() -> None:
     assert b"Connection: close\r\n" in client.sent
     assert client.sent.endswith(b"ok")
     assert (client.closing, client.aborted) == (True, False)
+
+
+MANY_CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 20_000
+UPLOAD = CHUNKED[: -len(b"0\r\nX: y\r\n\r\n")]
+LOST_WITH_BYTES = {
+    "a body": (UPLOAD, MANY_CHUNKS, b"5\r\nhello\r\n"),
+    "the end of a body": (UPLOAD, MANY_CHUNKS, b"0\r\n\r\n"),
+    "a frame": (UPGRADE, SWITCH + b"\x82\x01x" * 20_000, b"\x82\x80aaaa"),
+    "the end of a tunnel": (UPGRADE, SWITCH + b"\x82\x01x" * 20_000, b""),
+}
+
+
+@pytest.mark.parametrize("name", LOST_WITH_BYTES)
+async def test_client_sends_on_while_the_last_bytes_of_a_lost_sandbox_wait(name: str) -> None:
+    """What has come of a sandbox that is gone has its turns; what the client sends meanwhile is dropped."""
+    request, answer, more = LOST_WITH_BYTES[name]
+    world = World()
+    sandbox, client = world.stock(), world.connect()
+    client.arrive(request)
+    sandbox.arrive(answer)
+    sandbox.lose(ConnectionResetError())
+    passed = len(client.sent)
+    if more:
+        client.arrive(more)
+    else:
+        client.end()
+    async with asyncio.timeout(PATIENCE):
+        while not client.closing:
+            await asyncio.sleep(0)
+            world.pass_time(2)
+    assert client.sent.count(b"x", passed) > 10_000 or not more
+    client.settle()
+    assert not world.route.live
+    assert (world.plane.counters.connections, world.pool.connections) == (0, 0)
+
+
+async def test_a_turn_that_fails(caplog: pytest.LogCaptureFixture) -> None:
+    """A connection whose put-off bytes cannot be worked on ends, as it does over bytes that were just read."""
+    world = World()
+    sandbox, client = world.stock(), world.connect()
+    client.arrive(UPLOAD + b"1\r\nx\r\n" * 20_000)
+    assert not client.reading
+    sandbox.lost = True  # from now on it raises whenever it is written to
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: None)
+    async with asyncio.timeout(PATIENCE):
+        while not client.aborted:  # noqa: ASYNC110 - a wire has no event for it
+            await asyncio.sleep(0)

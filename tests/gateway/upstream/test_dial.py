@@ -72,6 +72,28 @@ async def test_connected(listening: socket.socket) -> None:
     connection.abort()
 
 
+class Impatient(Pool):
+    """A pool whose request goes away at the moment in which its connection is made."""
+
+    dialling: asyncio.Task[UpstreamConnection]
+
+    def made(self) -> None:
+        super().made()
+        self.dialling.cancel()
+
+
+@pytest.mark.parametrize("way", ["tcp", "in process"])
+async def test_given_up_when_it_is_made(listening: socket.socket, way: str) -> None:
+    """A connection that nobody waits for any more at that moment stays in no book, whatever the loop tells of it."""
+    limits, deadlines = Limits(), Deadlines()
+    over_tcp = tcp(target_of(listening), limits, deadlines, Counters())
+    pool = Impatient(over_tcp if way == "tcp" else in_process(asyncio.Protocol, limits, deadlines), limits, deadlines)
+    pool.dialling = asyncio.ensure_future(pool.connect(pool))  # type: ignore[arg-type]
+    with pytest.raises(asyncio.CancelledError):
+        await pool.dialling
+    assert (pool.connections, deadlines._members) == (0, set())
+
+
 async def test_refused_to_the_end(port: int) -> None:
     """A port on which nobody listens is tried again until the budget is over, and is then not listening."""
     dialler = Dialler(Target("127.0.0.1", port), Limits(connect_budget=0.1))
