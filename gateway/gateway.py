@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from gateway.access.api_keys import GUESSES, ApiKeys, KeyAttempts
 from gateway.access.credentials import Keyring
 from gateway.access.throttle import BURST, REFILL, FailureThrottle
+from gateway.listener import leave_out_noise
 from gateway.memory import trimmer
 from gateway.metrics import Counters
 from gateway.options import GatewayOptions
@@ -109,6 +110,7 @@ class Gateway:
         plane = self._plane
         if not self._started:
             self._started = True
+            leave_out_noise()
             plane.deadlines.start(loop)
             trims = trimmer(plane.counters, plane.deadlines.now)
             if trims is not None:

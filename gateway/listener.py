@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 import ssl
+from typing import Final
+
+_NOISE: Final = frozenset(("SSL connection is closed", "socket.send() raised exception."))
+"""What the event loop says, as a warning, of bytes for a client that has gone: a client would choose how often."""
+
+
+def leave_out_noise() -> None:
+    """Keeps lines that tell nothing, and that clients can bring about, out of every log of this process."""
+    logging.getLogger("asyncio").addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return record.msg not in _NOISE
 
 
 def bind(host: str, port: int, *, reuse_port: bool = False) -> list[socket.socket]:

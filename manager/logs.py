@@ -10,6 +10,7 @@ import logging.handlers
 import time
 from contextvars import ContextVar
 from pathlib import Path
+from types import TracebackType
 from typing import Final
 
 from manager.settings.model import Settings
@@ -27,6 +28,8 @@ _COLOURS: Final = {logging.WARNING: "33", logging.ERROR: "31", logging.CRITICAL:
 _CHATTY: Final = ("urllib3", "docker", "asyncio", "aiohttp.access")
 """Libraries whose debug output drowns ours."""
 
+_Failure = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+
 _FILE: Final = "~/logs/opensandbox/server.log"
 _ACCESS_FILE: Final = "~/logs/opensandbox/access.log"
 
@@ -43,11 +46,15 @@ class LineFormatter(logging.Formatter):
         return time.gmtime(seconds)
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        record.request_id = REQUEST_ID.get()
+        record.request_id = printable(REQUEST_ID.get())
         record.message = printable(record.message)
         line = super().formatMessage(record)
         code = _COLOURS.get(record.levelno) if self._colour else None
         return f"\x1b[{code}m{line}\x1b[0m" if code else line
+
+    def formatException(self, ei: _Failure) -> str:
+        """The trace with what the error says in it, which may have come from outside: no line of it looks like ours."""
+        return "\n".join(f"  {printable(line)}" for line in super().formatException(ei).splitlines())
 
 
 def configure(settings: Settings) -> None:

@@ -56,7 +56,7 @@ class AccessLog:
             "upstream_ms": None if upstream_seconds is None else round(upstream_seconds * 1000, 3),
             "aborted": aborted,
         }
-        log.info("%s", json.dumps(line))
+        log.info("%s", _text(line))
 
     def write_refused(self, *, request_id: bytes, peer: bytes, status: int, code: str) -> None:
         """The line of what was no request: who sent it and how it was refused, and nothing of the bytes themselves."""
@@ -68,7 +68,12 @@ class AccessLog:
             "status": status,
             "code": code,
         }
-        log.info("%s", json.dumps(line))
+        log.info("%s", _text(line))
 
     def _is_left_out(self) -> bool:
         return self._sample < 1.0 and random.random() >= self._sample
+
+
+def _text(line: dict[str, object]) -> str:
+    """JSON of printable ASCII: the library leaves out one control character."""
+    return json.dumps(line).replace("\x7f", "\\u007f")

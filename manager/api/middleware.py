@@ -125,7 +125,7 @@ def _write_audit(request: web.Request, outcome: str) -> None:
         _audit.info(
             "%s %s by key %s from %s: %s%s",
             request.method,
-            request.path,
+            request.rel_url.raw_path,  # as it was sent: blanks in it would pass for the words behind it
             request.get(CALLER) or "-",
             request.headers.get(PEER_HEADER, "-"),
             outcome,

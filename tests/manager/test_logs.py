@@ -45,6 +45,43 @@ def test_a_message_cannot_forge_a_line(capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().out.endswith("x: name a\\nERROR forged \\x1b[31m\n")
 
 
+FORGED = "a\r\n2026-01-01T00:00:00.000Z ERROR [-] x: forged \x1b[2J\x1b]0;t\x07 "
+HOSTILE = FORGED + "\x00\x7f\x9b31m\u2028\u2029\u202e\u2066\u200b\ufeff\udcff"
+
+
+@pytest.mark.parametrize("place", ["argument", "message", "request id", "error", "cause"])
+def test_what_comes_from_outside_forges_no_line(capsys: pytest.CaptureFixture[str], place: str) -> None:
+    """In whichever part of a record hostile text is, one line begins like one of ours, and all of it prints."""
+    _configure()
+    logger = logging.getLogger("x")
+    token = logs.REQUEST_ID.set(HOSTILE if place == "request id" else "r-1")
+    try:
+        if place == "argument":
+            logger.warning("container %s", HOSTILE)
+        elif place in ("message", "request id"):
+            logger.warning(HOSTILE)
+        else:
+            _fail_with(HOSTILE, caused=place == "cause")
+    except ValueError:
+        logger.exception("failed")
+    finally:
+        logs.REQUEST_ID.reset(token)
+    out = capsys.readouterr().out
+    first, *rest = out.removesuffix("\n").split("\n")
+    assert re.match(r"\d{4}-", first)
+    assert all(line.startswith("  ") for line in rest)
+    assert all(line.isprintable() for line in (first, *rest))
+
+
+def _fail_with(text: str, *, caused: bool) -> None:
+    if not caused:
+        raise ValueError(text)
+    try:
+        raise OSError(text)
+    except OSError as error:
+        raise ValueError("unforeseen") from error
+
+
 def test_letters_of_any_script_are_kept(capsys: pytest.CaptureFixture[str]) -> None:
     """Only what does not print is written out."""
     _configure()

@@ -207,3 +207,29 @@ def test_signature_is_a_secret(caplog: pytest.LogCaptureFixture, key: bytes) -> 
     (line,) = lines(caplog)
     assert line["status"] == (200 if key == b"secret-of-ours" else 401)
     assert signature.value.decode() not in caplog.text
+
+
+def test_hostile_bytes(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever bytes a request holds, its line is one line of printable ASCII that reads as JSON."""
+    caplog.set_level(logging.INFO, "gateway.access")
+    every_byte = bytes(range(256)).replace(b"?", b"") + "\u2028\u202e".encode()
+    AccessLog().write(
+        request_id=every_byte,
+        peer=every_byte,
+        method=every_byte,
+        target=every_byte,
+        form="host",
+        sandbox=every_byte,
+        port=80,
+        status=200,
+        bytes_in=0,
+        bytes_out=0,
+        seconds=0.0,
+        upstream_seconds=None,
+        aborted=False,
+    )
+    (record,) = caplog.records
+    text = record.getMessage()
+    assert text.isascii()
+    assert text.isprintable()
+    assert json.loads(text)["path"].encode("latin-1") == every_byte

@@ -228,3 +228,13 @@ async def test_changes_are_audited(keyed: Api, caplog: pytest.LogCaptureFixture)
         f"POST /sandboxes by key ops from 198.51.100.7: 202 {made['id']}",
         "DELETE /sandboxes/nobody by key ops from 198.51.100.7: 404 DOCKER::SANDBOX_NOT_FOUND",
     ]
+
+
+async def test_a_path_forges_no_words_of_the_audit(keyed: Api, caplog: pytest.LogCaptureFixture) -> None:
+    """What a caller writes in a path stays one word of the line."""
+    caplog.set_level("INFO", "manager.audit")
+    headers = {"OPEN-SANDBOX-API-KEY": KEY, "X-Gateway-Peer": "198.51.100.7"}
+    path = "/sandboxes/a%20by%20key%20root%20from%2010.0.0.1:%20204%0D%0Ab"
+    await keyed.call("DELETE", path, headers=headers)
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "manager.audit"]
+    assert line.split()[2:] == ["by", "key", "ops", "from", "198.51.100.7:", "404", "DOCKER::SANDBOX_NOT_FOUND"]
