@@ -53,7 +53,7 @@ def own_hosts(settings: Settings) -> OwnHosts:
     names = [*_LOCAL, server.host, *server.allowed_hosts, *gateway.api_hosts]
     if gateway.wildcard_domain is not None:
         names.append(gateway.wildcard_domain.domain)
-    addresses = (server.eip, gateway.address, settings.docker.host_ip)
+    addresses = (server.eip, gateway.address, settings.advertised_host)
     names += [bare_host(address).removeprefix("*.") for address in addresses if address]
     return OwnHosts(names)
 

@@ -16,6 +16,14 @@ from manager.domain.sandbox import Sandbox, SandboxSpec
 from manager.domain.snapshot import Snapshot
 
 
+class Feature(enum.Enum):
+    """What one runtime offers and another does not; a request for what is not offered is refused by name."""
+
+    LIFECYCLE_HOOKS = "lifecycle hooks"
+    TEMPLATES = "templates"
+    POOL_MANAGEMENT = "pool management"
+
+
 class Departure(enum.Enum):
     """Why a sandbox is no longer there."""
 
@@ -79,10 +87,23 @@ class Output(Protocol):
     def close(self) -> None: ...
 
 
+class EventNumbers(Protocol):
+    """Numbers of changes, ascending, within one `epoch`; that is new with every start, since changes are not stored."""
+
+    epoch: str
+    last: int
+
+    def advance(self) -> int:
+        """The number of the change that has just been made known, greater than any before; becomes `last`."""
+
+
 class Runtime(Protocol):
     """Where sandboxes run."""
 
     name: str
+    features: frozenset[Feature]
+    numbers: EventNumbers | None
+    """Those that its events carry (resource versions, say); None where they carry none, and this process counts."""
 
     async def start(self, sink: EventSink) -> None:
         """Starts watching and delivers `Synced` once connected; returns at once, also when the runtime does not answer.
@@ -104,6 +125,9 @@ class Runtime(Protocol):
 
         Raises Invalid or Unsupported, naming the field of the request.
         """
+
+    def has_pool(self, name: str) -> bool:
+        """Whether `extensions.poolRef` may name this pool; no I/O."""
 
     def reserve(self, extensions: Mapping[str, str]) -> str | None:
         """The id of a pooled sandbox that these extensions ask for, reserved for a create that follows soon; no I/O.

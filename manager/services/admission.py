@@ -1,10 +1,11 @@
-"""The rules of a create that need nothing but the request and the configuration. Pure: a refusal creates nothing.
+"""The rules of a create that need only request, configuration and what the runtime offers. Pure: nothing is created.
 
 Rules that depend on what a runtime can do are its own (`Runtime.check`); shapes are the API's.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -19,6 +20,7 @@ from manager.domain.codes import (
 from manager.domain.errors import Invalid
 from manager.domain.request import CreateRequest
 from manager.domain.sandbox import Platform
+from manager.runtime.base import Feature, Runtime
 from manager.services.limits import rules_in
 from manager.settings.model import Settings
 
@@ -29,11 +31,11 @@ _SYSTEMS = ("linux", "windows")
 _ARCHITECTURES = ("amd64", "arm64")
 
 
-def admit(request: CreateRequest, settings: Settings, codes: Codes, now: datetime) -> CreateRequest:
+def admit(request: CreateRequest, settings: Settings, runtime: Runtime, codes: Codes, now: datetime) -> CreateRequest:
     """The request normalised, or Invalid with the first broken rule."""
     _check_extensions(request)
-    _check_unsupported(request)
-    pooled = _is_pooled(request, settings)
+    _check_features(request, runtime.features)
+    pooled = _is_pooled(request, runtime.has_pool)
     if not request.entrypoint and request.snapshot_id is None and not pooled:
         raise Invalid(codes.invalid_entrypoint, "entrypoint: name the command the sandbox runs; it must not be empty")
     problem = labels.first_problem(request.metadata)
@@ -56,19 +58,19 @@ def _check_extensions(request: CreateRequest) -> None:
     rules_in(request.extensions)
 
 
-def _check_unsupported(request: CreateRequest) -> None:
-    if request.lifecycle_hooks:
+def _check_features(request: CreateRequest, offered: frozenset[Feature]) -> None:
+    if request.lifecycle_hooks and Feature.LIFECYCLE_HOOKS not in offered:
         raise Invalid(API_NOT_SUPPORTED, "lifecycle: hooks are not available with this runtime; leave the field out")
-    if request.template_id is not None:
+    if request.template_id is not None and Feature.TEMPLATES not in offered:
         raise Invalid(API_NOT_SUPPORTED, "templateId: templates are not available with this runtime; name an image")
 
 
-def _is_pooled(request: CreateRequest, settings: Settings) -> bool:
+def _is_pooled(request: CreateRequest, has_pool: Callable[[str], bool]) -> bool:
     """Whether the sandbox comes from a warm pool, which sets its entrypoint; raises Invalid for an unknown pool."""
     name = request.extensions.get(extensions.POOL_REF)
     if name is None:
         return False
-    if name not in settings.docker.pools:
+    if not has_pool(name):
         raise Invalid(
             UNSUPPORTED_POOL_REF,
             f"extensions.{extensions.POOL_REF}: this server has no pool called {name[:40]!r}; leave it out",

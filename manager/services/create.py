@@ -95,7 +95,7 @@ class Creation:
         """
         if self.draining:
             raise Unavailable(DRAINING, "the server is stopping; try again shortly", retry_after=5)
-        admitted = confined(admit(request, self._settings, self._codes, self._clock()), viewer)
+        admitted = confined(admit(request, self._settings, self._runtime, self._codes, self._clock()), viewer)
         image = self._snapshots.image_of(request.snapshot_id, viewer) if request.snapshot_id else request.image
         spec = self._specify(admitted, image, caller, self._runtime.reserve(admitted.extensions) or new_id())
         self._runtime.check(spec)

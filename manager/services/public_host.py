@@ -22,7 +22,7 @@ def public_host(settings: Settings) -> str:
 
 
 def configured_host(settings: Settings) -> str | None:
-    """`server.eip`, else `docker.host_ip` in a container, else where we listen; None when that is everywhere.
+    """`server.eip`, else the advertised host in a container, else where we listen; None when that is everywhere.
 
     A scheme, a port or a path in `server.eip` belongs to proxied addresses and is left out here.
     """
@@ -30,8 +30,8 @@ def configured_host(settings: Settings) -> str | None:
     if server.eip:
         return bare_host(server.eip)
     host = server.host.strip("[]")
-    if host in _ANY | _LOCAL and settings.docker.host_ip and in_container():
-        return bracketed(settings.docker.host_ip)
+    if host in _ANY | _LOCAL and settings.advertised_host and in_container():
+        return bracketed(settings.advertised_host)
     return None if host in _ANY else bracketed(host)
 
 

@@ -42,6 +42,11 @@ class Settings(Table):
     otel: OtelSettings = option(OtelSettings, doc="Metrics to a collector")
     tenants: TenantsSettings = option(TenantsSettings, doc="Several tenants in one server")
 
+    @property
+    def advertised_host(self) -> str | None:
+        """The host at which clients reach published ports, where this server is in a container and cannot tell."""
+        return self.docker.host_ip
+
     @model_validator(mode="before")
     @classmethod
     def _spell(cls, data: Any) -> Any:

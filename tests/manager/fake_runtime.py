@@ -11,7 +11,19 @@ from datetime import UTC, datetime
 from manager.domain.errors import Conflict, NotFound
 from manager.domain.sandbox import Addresses, Sandbox, SandboxSpec, SandboxState, SandboxStatus
 from manager.domain.snapshot import Snapshot
-from manager.runtime.base import Appeared, Departed, Departure, EventSink, LogQuery, OutOfSync, Output, Progress, Synced
+from manager.runtime.base import (
+    Appeared,
+    Departed,
+    Departure,
+    EventNumbers,
+    EventSink,
+    Feature,
+    LogQuery,
+    OutOfSync,
+    Output,
+    Progress,
+    Synced,
+)
 
 NOT_FOUND = "DOCKER::SANDBOX_NOT_FOUND"
 
@@ -59,6 +71,8 @@ class FakeRuntime:
     """Sandboxes in a dict. `faults[operation]` is raised once, `gates[operation]` is waited for, calls are counted."""
 
     name = "docker"
+    features: frozenset[Feature] = frozenset()
+    numbers: EventNumbers | None = None
 
     def __init__(self) -> None:
         self.sandboxes: dict[str, Sandbox] = {}
@@ -72,6 +86,7 @@ class FakeRuntime:
         self.open_logs = 0
         self.synced_at_start = True
         self.stock: list[str] = []
+        self.pools: frozenset[str] = frozenset()
         self.mounted: tuple[str, ...] = ()
         """The paths that snapshots leave out."""
         self.foreign: set[str] = set()
@@ -133,6 +148,9 @@ class FakeRuntime:
     def check(self, spec: SandboxSpec) -> None:
         for error in self.faults.pop("check", []):
             raise error
+
+    def has_pool(self, name: str) -> bool:
+        return name in self.pools
 
     def reserve(self, extensions: Mapping[str, str]) -> str | None:
         return self.stock.pop() if self.stock and "poolRef" in extensions else None

@@ -65,7 +65,9 @@ async def open_house(
 ) -> AsyncIterator[House]:
     """Starts services on a fake runtime and stops them; the same directory again is a restart."""
     runtime, clock, table = runtime or FakeRuntime(), clock or MovedClock(), RouteTable()
-    services = build_services(settings_of(**tables), runtime, open_records(directory), table, clock)
+    settings = settings_of(**tables)
+    runtime.pools = frozenset(settings.docker.pools)
+    services = build_services(settings, runtime, open_records(directory), table, clock)
     await services.start()
     try:
         yield House(services, runtime, table, clock)

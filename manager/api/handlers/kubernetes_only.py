@@ -14,41 +14,46 @@ from manager.api.schemas.pool import PoolRequest, PoolUpdate
 from manager.api.schemas.template import TemplateQuery, TemplateRequest
 from manager.domain.codes import POOL_NOT_SUPPORTED, TEMPLATES_NOT_SUPPORTED
 from manager.domain.errors import Unsupported
+from manager.runtime.base import Feature
+
+_REFUSALS = {
+    Feature.POOL_MANAGEMENT: (POOL_NOT_SUPPORTED, "Pool management requires the kubernetes runtime."),
+    Feature.TEMPLATES: (TEMPLATES_NOT_SUPPORTED, "Template management requires the kubernetes runtime."),
+}
 
 
 async def pools(call: Call[NoQuery, NoBody]) -> web.Response:
     """Manages pools on Kubernetes."""
-    _no_pools(call)
+    _refuse(call, Feature.POOL_MANAGEMENT)
 
 
 async def make_pool(call: Call[NoQuery, PoolRequest]) -> web.Response:
     """Makes a pool on Kubernetes."""
-    _no_pools(call)
+    _refuse(call, Feature.POOL_MANAGEMENT)
 
 
 async def change_pool(call: Call[NoQuery, PoolUpdate]) -> web.Response:
     """Changes the capacity of a pool on Kubernetes."""
-    _no_pools(call)
+    _refuse(call, Feature.POOL_MANAGEMENT)
 
 
 async def templates(call: Call[NoQuery, NoBody]) -> web.Response:
     """Manages templates on Kubernetes."""
-    _no_templates(call)
+    _refuse(call, Feature.TEMPLATES)
 
 
 async def make_template(call: Call[NoQuery, TemplateRequest]) -> web.Response:
     """Makes a template on Kubernetes."""
-    _no_templates(call)
+    _refuse(call, Feature.TEMPLATES)
 
 
 async def list_templates(call: Call[TemplateQuery, NoBody]) -> web.Response:
     """Lists templates on Kubernetes."""
-    _no_templates(call)
+    _refuse(call, Feature.TEMPLATES)
 
 
-def _no_pools(call: Call[Any, Any]) -> NoReturn:
-    raise Unsupported(POOL_NOT_SUPPORTED, "Pool management requires the kubernetes runtime.")
-
-
-def _no_templates(call: Call[Any, Any]) -> NoReturn:
-    raise Unsupported(TEMPLATES_NOT_SUPPORTED, "Template management requires the kubernetes runtime.")
+def _refuse(call: Call[Any, Any], feature: Feature) -> NoReturn:
+    """Raises Unsupported, which every runtime without the feature answers."""
+    if feature in call.services.runtime.features:
+        raise NotImplementedError(f"the runtime offers {feature.value}, which no handler serves")
+    raise Unsupported(*_REFUSALS[feature])

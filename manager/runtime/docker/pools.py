@@ -100,10 +100,14 @@ class Pools:
 
     # handing out
 
+    def __contains__(self, name: str) -> bool:
+        """Whether a pool of this name is configured."""
+        return name in self._stocks
+
     def of(self, spec: SandboxSpec) -> str | None:
         """The pool that a request names. Raises Invalid when there is none of that name."""
         name = spec.extensions.get(POOL_REF)
-        if name is not None and name not in self._stocks:
+        if name is not None and name not in self:
             known = ", ".join(sorted(self._stocks)) or "none"
             raise errors.Invalid(
                 INVALID_PARAMETER, f"extensions.poolRef: there is no pool '{name}' (configured: {known})."

@@ -13,7 +13,7 @@ from manager.domain import errors
 from manager.domain.codes import INVALID_PARAMETER
 from manager.domain.sandbox import RegistryAuth, Sandbox, SandboxSpec
 from manager.domain.snapshot import Snapshot
-from manager.runtime.base import EventSink, LogQuery, Output, Progress
+from manager.runtime.base import EventNumbers, EventSink, Feature, LogQuery, Output, Progress
 from manager.runtime.docker.buckets import Buckets
 from manager.runtime.docker.callers import Callers, addresses_of_host, gateways_with_sandboxes
 from manager.runtime.docker.codes import SANDBOX_DELETE_FAILED, SANDBOX_NOT_FOUND, SANDBOX_START_FAILED
@@ -68,6 +68,8 @@ class DockerRuntime:
     """Implements `manager.runtime.base.Runtime`."""
 
     name = "docker"
+    features: frozenset[Feature] = frozenset()
+    numbers: EventNumbers | None = None
 
     def __init__(self, settings: Settings, *, config: Path | None = None, leftover_grace: float = GRACE) -> None:
         """No I/O to the Engine; `config` is the configuration file, which no sandbox may mount.
@@ -194,6 +196,10 @@ class DockerRuntime:
         check(self._pools.completed(spec), self._pools.tools(spec).profile, self._volumes, self._egress)
         if spec.secure_token and self._exposed:
             raise errors.Invalid(INVALID_PARAMETER, NOT_ALONE)
+
+    def has_pool(self, name: str) -> bool:
+        """Whether `docker.pools` has it."""
+        return name in self._pools
 
     def reserve(self, extensions: Mapping[str, str]) -> str | None:
         """The id of a container reserved from the pool that these extensions name; None without one."""
