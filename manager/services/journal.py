@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from bisect import bisect_right
 from collections import Counter, deque
 from dataclasses import dataclass
 from datetime import datetime
 
 from manager.domain.sandbox import Sandbox
+from manager.runtime.base import EventNumbers
 from manager.services.clock import Clock
 from manager.services.inventory import Change, Ending
 
@@ -34,37 +36,61 @@ class Entry:
     """How many changes there were of what this owner made, this one included: a number that tells nothing of others."""
 
 
-class Journal:
-    """Changes by ascending number. Numbers are meaningful within one `era`, that is until the server restarts."""
+class ProcessNumbers:
+    """Counts from 1, for a runtime whose events carry no numbers: they mean something until the server restarts."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self) -> None:
+        self.epoch = secrets.token_hex(4)
+        self.last = 0
+
+    def advance(self) -> int:
+        """The next number."""
+        self.last += 1
+        return self.last
+
+
+class Journal:
+    """Changes by ascending number, with gaps where a runtime numbers more than sandboxes."""
+
+    def __init__(self, clock: Clock, numbers: EventNumbers | None = None) -> None:
+        """`numbers` are the runtime's, where its events carry any."""
         self._clock = clock
         self._entries: deque[Entry] = deque(maxlen=KEPT)
         self._own: Counter[str] = Counter()
         self._news = asyncio.Event()
-        self.era = secrets.token_hex(4)
-        self.last = 0
-        """The number of the latest change."""
+        self._numbers = numbers or ProcessNumbers()
+        self._dropped = self._numbers.last  # the number of the latest change that is not kept
         self.closed = False
         """Set when the server stops: followers end."""
 
+    @property
+    def era(self) -> str:
+        """Within which the numbers mean something."""
+        return self._numbers.epoch
+
+    @property
+    def last(self) -> int:
+        """The number of the latest change."""
+        return self._numbers.last
+
     def on_change(self, change: Change) -> None:
         """Takes down one change."""
-        self.last += 1
+        number = self._numbers.advance()
         ending = change.ending if change.after is None else None
         known = change.after or change.before
         owner = "" if known is None else known.owner
         self._own[owner] += 1
-        entry = Entry(self.last, self._clock(), change.sandbox_id, change.after, ending, owner, self._own[owner])
+        entry = Entry(number, self._clock(), change.sandbox_id, change.after, ending, owner, self._own[owner])
+        if len(self._entries) == self._entries.maxlen:
+            self._dropped = self._entries[0].number
         self._entries.append(entry)
         self._wake()
 
     def since(self, number: int, most: int = KEPT) -> list[Entry] | None:
         """The first changes after `number`; None when some are no longer kept, or the number is not from here."""
-        first = self._entries[0].number if self._entries else self.last + 1
-        if not first - 1 <= number <= self.last:
+        if not self._dropped <= number <= self.last:
             return None
-        start = len(self._entries) - (self.last - number)
+        start = bisect_right(self._entries, number, key=lambda entry: entry.number)
         return [self._entries[index] for index in range(start, min(start + most, len(self._entries)))]
 
     def count(self, viewer: str | None) -> int:

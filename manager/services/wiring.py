@@ -125,7 +125,7 @@ def build_services(
     settings: Settings, runtime: Runtime, records: Records, table: RouteTable, clock: Clock = system_clock
 ) -> Services:
     """Puts the services together, on the loop they will run on; nothing runs before `Services.start`."""
-    inventory, tasks, journal, waiting = Inventory(), Tasks(), Journal(clock), Waiting()
+    inventory, tasks, journal, waiting = Inventory(), Tasks(), Journal(clock, runtime.numbers), Waiting()
     publisher = Publisher(table)
     locks, tallies = KeyedLocks(), Tallies()
     keys = ApiKeys(keys_of(settings))
