@@ -34,6 +34,7 @@ _ROUTING: Final = (b"opensandbox-ingress-to", b"open-sandbox-ingress")
 _EXPOSED: Final = (
     b"Access-Control-Expose-Headers: X-Request-ID, Retry-After, Location, ETag, Content-Disposition, Content-Range\r\n"
 )
+_VARY: Final = b"Vary: Origin\r\n"
 _MAX_AGE: Final = b"Access-Control-Max-Age: 600\r\n"
 
 
@@ -70,7 +71,7 @@ def allowed(plane: ServerState, route: SandboxRoute | None, origin: bytes) -> by
         lines = b"Access-Control-Allow-Origin: *\r\n"
     else:
         return b""
-    return lines + b"Vary: Origin\r\n"
+    return lines + _VARY
 
 
 def is_marked(route: SandboxRoute | None, port: int) -> bool:
@@ -87,13 +88,17 @@ def own_answer(plane: ServerState, request: RequestHead) -> bytes:
 
 
 def sandbox_answer(
-    plane: ServerState, route: SandboxRoute, address: Route, origin: bytes, response: ResponseHead
+    plane: ServerState, route: SandboxRoute, address: Route, origin: bytes | None, response: ResponseHead
 ) -> bytes:
-    """The lines behind a sandbox's answer: none where the program has spoken of origins itself."""
+    """The lines behind a sandbox's answer: none where the program has spoken of origins itself.
+
+    On a marked port every answer says that it depends on the origin: one that a cache has kept for somebody whom it
+    told nothing is not for a page that would be told something (Fetch, "CORS protocol and HTTP caches").
+    """
     if not is_marked(route, address.port) or response.find(b"access-control-allow-origin") is not None:
         return b""
-    lines = allowed(plane, route, origin)
-    return lines + _EXPOSED if lines else b""
+    lines = allowed(plane, route, origin or b"")
+    return lines + _EXPOSED if lines else _VARY
 
 
 def preflight_answer(request: RequestHead, lines: bytes, request_id: bytes, *, close: bool) -> bytes:

@@ -429,7 +429,7 @@ class Exchange:
         address = self._address
         if self.keys and address is not None:
             added += admission.guard(address, request, response)
-        if request.origin is not None and address is not None and self._route is not None:
+        if address is not None and self._route is not None and (self._route.cors or self._plane.options.cors_origins):
             added += cors.sandbox_answer(self._plane, self._route, address, request.origin, response)
         if address is None or not (address.prefix or response.origin_wide):
             head = build_response(response, added)

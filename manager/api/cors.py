@@ -41,4 +41,6 @@ def preflight(request: Mapping[str, str], origins: Origins) -> dict[str, str]:
         raise Forbidden(ORIGIN_FORBIDDEN, "Pages of this origin may not call; see server.cors_origins.")
     asked = request.get("Access-Control-Request-Headers")
     answer = {"Access-Control-Allow-Methods": _METHODS, "Access-Control-Max-Age": _MAX_AGE}
+    if request.get("Access-Control-Request-Private-Network") == "true":
+        answer["Access-Control-Allow-Private-Network"] = "true"
     return answer | ({"Access-Control-Allow-Headers": asked} if asked else {})

@@ -160,9 +160,19 @@ async def test_header_form_goes_by_the_operators_list(open_world: World) -> None
 
 @in_each_form
 async def test_programs_pay_and_see_nothing(open_world: World, form: Form) -> None:
-    """Without an Origin an answer is what the sandbox sent, and an OPTIONS request is the sandbox's."""
+    """Without an Origin an answer of an unmarked port is what the sandbox sent; an OPTIONS request is the sandbox's."""
     client = await open_world.connect()
-    answer = await client.ask(form.write(b"GET {path}/x HTTP/1.1\r\n{host}\r\n\r\n", port=EXECD))
+    answer = await client.ask(form.write(b"GET {path}/x HTTP/1.1\r\n{host}\r\n\r\n"))
     assert [line for line in answer.lines if line.lower().startswith((b"access-control", b"vary"))] == []
     raw = form.write(b"OPTIONS {path}/x HTTP/1.1\r\n{host}\r\nOrigin: %b\r\n\r\n" % PAGE, port=EXECD)
     assert (await client.ask(raw, b"OPTIONS")).body == b"ok"
+
+
+@in_each_form
+@pytest.mark.parametrize("origin", [None, STRANGER, PAGE])
+async def test_caches_are_told(open_world: World, form: Form, origin: bytes | None) -> None:
+    """Every answer of a marked port depends on the origin: what a cache keeps for one is not for another."""
+    line = b"" if origin is None else b"Origin: %b\r\n" % origin
+    client = await open_world.connect()
+    answer = await client.ask(form.write(b"GET {path}/x HTTP/1.1\r\n{host}\r\n%b\r\n" % line, port=EXECD))
+    assert answer.one(b"vary") == b"Origin"

@@ -15,6 +15,7 @@ CI = {"name": "ci", "key": "the-key-of-ci", "max_sandboxes": 2}
 FULL, NARROW = {"OPEN-SANDBOX-API-KEY": KEY}, {"OPEN-SANDBOX-API-KEY": "the-key-of-ci"}
 PAGE = "https://console.example"
 ASK = {"Origin": PAGE, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-a, x-b"}
+ASK |= {"Access-Control-Request-Private-Network": "true"}
 
 
 @pytest.fixture
@@ -103,6 +104,7 @@ async def test_preflight(shared: Api) -> None:
     assert heads["Access-Control-Allow-Headers"] == "x-a, x-b"
     assert "PATCH" in heads["Access-Control-Allow-Methods"]
     assert (heads["Access-Control-Max-Age"], heads["Vary"]) == ("600", "Origin")
+    assert heads["Access-Control-Allow-Private-Network"] == "true"
 
 
 async def test_every_answer_may_be_read(shared: Api) -> None:
