@@ -125,7 +125,7 @@ def cpu_nanos(text: str, name: str) -> int:
         cores = Decimal(stripped[:-1] if milli else stripped)
     except InvalidOperation:
         raise _invalid(name, text) from None
-    if not (stripped.isascii() and cores.is_finite() and abs(cores.adjusted()) < _DIGITS):
+    if not (stripped.isascii() and "_" not in stripped and cores.is_finite() and abs(cores.adjusted()) < _DIGITS):
         raise _invalid(name, text)
     return _positive(name, text, cores * (_NANO // 1000 if milli else _NANO))
 

@@ -51,7 +51,7 @@ def test_cpu(text: str, nanos: int) -> None:
     assert cpu_nanos(text, "cpu") == nanos
 
 
-@pytest.mark.parametrize("text", ["", "m", "0", "0m", "-1", "nan", "inf", "1e30", "9e999999", "two", "1 core"])
+@pytest.mark.parametrize("text", ["", "m", "0", "0m", "-1", "nan", "inf", "1e30", "9e999999", "two", "1 core", "1_0"])
 def test_cpu_that_is_none(text: str) -> None:
     """Not finite, not positive, not a number, or too large for the Engine."""
     with pytest.raises(Invalid, match=r"resourceLimits\.cpu"):
