@@ -125,13 +125,16 @@ def test_amounts(create: Create, engine: docker.APIClient) -> None:
     "volumes.name", "volumes.mountPath", "volumes.readOnly", "volumes.subPath", "volumes.host.path"
 )
 def test_directories_of_the_host(create: Create, engine: docker.APIClient, tmp_path: Path) -> None:
-    """A part of one, read-only, and another in the flat shape."""
+    """A part of one, read-only, and another in the flat shape; the Engine may show another source, so look inside."""
     (tmp_path / "part").mkdir()
+    (tmp_path / "part" / "inner").write_text("inner")
     deep = {"name": "d", "host": {"path": str(tmp_path)}, "mountPath": "/deep", "subPath": "part", "readOnly": True}
     flat = {"type": "host", "hostPath": str(tmp_path), "mountPath": "/flat"}
-    mounts = {mount["Destination"]: mount for mount in container(engine, create(volumes=[deep, flat]))["Mounts"]}
-    assert (mounts["/deep"]["Source"], mounts["/deep"]["RW"]) == (str(tmp_path / "part"), False)
-    assert (mounts["/flat"]["Source"], mounts["/flat"]["RW"]) == (str(tmp_path), True)
+    made = container(engine, create(volumes=[deep, flat]))
+    mounts = {mount["Destination"]: mount["RW"] for mount in made["Mounts"]}
+    assert (mounts["/deep"], mounts["/flat"]) == (False, True)
+    for path in ("/deep/inner", "/flat/part/inner"):
+        assert engine.exec_start(engine.exec_create(made["Id"], ["cat", path])["Id"]) == b"inner"
 
 
 @pytest.mark.request_field(
