@@ -87,11 +87,11 @@ class Creation:
         caller: str = "",
         viewer: str | None = None,
         *,
-        told: bool = False,
+        durable: bool = False,
     ) -> Sandbox:
         """Admits the request and starts the work; returns the sandbox as it is at the moment, Pending if it is new.
 
-        `told` says that the caller learns the id now: should the server die, the next one knows the id as failed.
+        `durable`: the id is returned before the work is done, so a failure record is stored first and survives a crash.
         """
         if self.draining:
             raise Unavailable(DRAINING, "the server is stopping; try again shortly", retry_after=5)
@@ -106,10 +106,10 @@ class Creation:
         pending = _pending(spec)
         self._inventory.begin(pending)
         written = asyncio.Event()
-        work = self._tasks.spawn(self._provision(spec, pending, key, written if told else None), f"create {spec.id}")
+        work = self._tasks.spawn(self._provision(spec, pending, key, written if durable else None), f"create {spec.id}")
         self._work[spec.id] = work
         work.add_done_callback(lambda _: self._work.pop(spec.id, None))
-        if told:
+        if durable:
             await self._until_written(written, work)
         return pending
 

@@ -1,7 +1,7 @@
-"""Every sandbox there is, in memory: what the runtime reports, overlaid with what only the server knows.
+"""All sandboxes in memory: what the runtime reports, overlaid with the records that only the server keeps.
 
-Reads are dict lookups: the overlay is applied when something changes, not when somebody asks. Precedence of what is
-shown for one id: a creation of ours that is under way › what the runtime reports › a creation that failed.
+Reads are dict lookups: the overlay is applied at each change, not at each read. Precedence for one id: a creation in
+progress › what the runtime reports › the record of a failed creation.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Ending(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What is shown for one id has changed. `ending` is set while it is being removed and when it is gone."""
+    """A change of one id. `ending` is set while the sandbox is being removed and when it is gone."""
 
     sandbox_id: str
     before: Sandbox | None
@@ -57,18 +57,18 @@ class Inventory:
         self._order: list[tuple[datetime, str]] = []
         self._addresses: Counter[str] = Counter()
         self._states: Counter[SandboxState] = Counter()
-        # Where what is shown comes from.
+        # The sources of what is shown.
         self._reported: dict[str, Sandbox] = {}
         self._creating: dict[str, Sandbox] = {}
         self._failures: dict[str, Failure] = {}
-        # What only the server knows.
+        # The overlay: what only the server knows.
         self._renewals: dict[str, datetime] = {}
         self._metadata: dict[str, dict[str, str]] = {}
         self._limits: dict[str, dict[str, str]] = {}
         self._moving: dict[str, SandboxStatus] = {}
         self._endings: dict[str, Ending] = {}
         self._doomed: set[str] = set()
-        # Runtime news may be older than our own deletion: what we removed does not come back.
+        # An event may be older than our own deletion: a removed sandbox does not come back.
         self._removed: OrderedDict[str, None] = OrderedDict()
 
     # Reading
@@ -113,7 +113,7 @@ class Inventory:
         return sandbox_id in self._doomed
 
     def deadline(self, sandbox_id: str) -> datetime | None:
-        """When it goes by itself: its expiry, or the end of a failure's record."""
+        """When it is removed automatically: its expiry, or that of its failure record."""
         if self.is_failure(sandbox_id):
             return self._failures[sandbox_id].until
         shown = self._shown.get(sandbox_id)
@@ -127,10 +127,10 @@ class Inventory:
         """The ids to be deleted when they appear."""
         return set(self._doomed)
 
-    # News of the runtime
+    # Events of the runtime
 
     def report(self, sandbox: Sandbox) -> None:
-        """The runtime says this is how the sandbox is now; what has no id that an address can hold is left alone."""
+        """The runtime reports the sandbox's current state; one whose id does not fit an address is ignored."""
         if not is_id(sandbox.id):
             _logger.warning("left alone: something that calls itself sandbox %r", sandbox.id[:64])
         elif sandbox.id not in self._removed and self._reported.get(sandbox.id) != sandbox:
@@ -138,11 +138,11 @@ class Inventory:
             self._refresh(sandbox.id)
 
     def report_gone(self, sandbox_id: str, ending: Ending) -> None:
-        """The runtime says it no longer exists; an ending of ours that is under way names the reason instead."""
+        """The runtime reports that it no longer exists; a deletion of ours in progress sets the reason instead."""
         if self._reported.pop(sandbox_id, None) is not None:
             self._refresh(sandbox_id, self._endings.get(sandbox_id, ending))
 
-    # What the server itself does
+    # Operations of the server itself
 
     def load(
         self,
@@ -152,7 +152,7 @@ class Inventory:
         failures: Iterable[Failure],
         doomed: Iterable[str],
     ) -> None:
-        """Takes over what the store has kept; before the first report."""
+        """Loads the stored records; called before the first report."""
         self._renewals.update(renewals)
         self._metadata.update(metadata)
         self._limits.update(limits)
@@ -161,30 +161,30 @@ class Inventory:
             self.failed(failure)
 
     def begin(self, sandbox: Sandbox) -> None:
-        """A creation of ours is under way; `sandbox` is Pending."""
+        """A creation has started; `sandbox` is Pending."""
         self._creating[sandbox.id] = sandbox
         self._refresh(sandbox.id)
 
     def progress(self, sandbox_id: str, message: str) -> None:
-        """What the creation is doing, in one line for people."""
+        """Sets the progress of the creation, one human-readable line."""
         pending = self._creating.get(sandbox_id)
         if pending is not None:
             self._creating[sandbox_id] = replace(pending, status=replace(pending.status, message=message))
             self._refresh(sandbox_id)
 
     def created(self, sandbox: Sandbox) -> None:
-        """The creation has come to a good end."""
+        """The creation has succeeded."""
         self._creating.pop(sandbox.id, None)
         self._reported[sandbox.id] = sandbox
         self._refresh(sandbox.id)
 
     def abandoned(self, sandbox_id: str) -> None:
-        """The creation has come to nothing and leaves no record."""
+        """The creation was cancelled; no failure record is kept."""
         self._creating.pop(sandbox_id, None)
         self._refresh(sandbox_id, Ending.DELETED)
 
     def failed(self, failure: Failure) -> None:
-        """The creation has failed; the record is shown unless the sandbox exists after all."""
+        """The creation has failed; the failure record is shown unless the sandbox exists after all."""
         self._creating.pop(failure.sandbox.id, None)
         self._failures[failure.sandbox.id] = failure
         self._refresh(failure.sandbox.id)
@@ -199,7 +199,7 @@ class Inventory:
         return self._failures.keys() & self._reported.keys()
 
     def doom(self, sandbox_id: str) -> None:
-        """Deleted in the eyes of callers while its creation still runs."""
+        """Marks a sandbox as deleted for callers while its creation still runs."""
         self._doomed.add(sandbox_id)
         self._refresh(sandbox_id, Ending.DELETED)
 
@@ -234,7 +234,7 @@ class Inventory:
         self._refresh(sandbox_id)
 
     def removed(self, sandbox_id: str, ending: Ending) -> None:
-        """We have deleted it; later news of it is stale."""
+        """The server has deleted it; later events of it are stale."""
         self._removed[sandbox_id] = None
         if len(self._removed) > _REMEMBERED_DELETIONS:
             self._removed.popitem(last=False)
@@ -262,7 +262,7 @@ class Inventory:
     # Listening
 
     def listen(self, listener: Listener) -> None:
-        """Tells `listener` of every change from now on, in the order in which listeners came."""
+        """Calls `listener` for every change from now on, in the order of registration."""
         self._listeners.append(listener)
 
     def _refresh(self, sandbox_id: str, ending: Ending | None = None) -> None:
@@ -280,7 +280,7 @@ class Inventory:
         for listener in self._listeners:
             try:
                 listener(change)
-            except Exception:  # one listener's bug must not keep the others from the news
+            except Exception:  # one listener's exception must not keep the change from the others
                 _logger.exception("a listener failed on sandbox %s", sandbox_id)
 
     def _compose(self, sandbox_id: str) -> Sandbox | None:

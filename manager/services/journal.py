@@ -1,7 +1,7 @@
-"""The latest changes in order, for those who follow them live and for whoever asks what happened to a sandbox.
+"""The latest changes in order, for event streams and for the events of one sandbox (diagnostics).
 
-Followers keep no queue here: each knows the number of the last change it has seen and reads on from there. One that
-falls behind what is kept is told to begin anew, so a slow reader costs nothing.
+Followers have no queue here: each keeps the sequence number of the last change it has seen and reads on from there. One
+that falls behind what is kept has to list again, so a slow reader costs nothing.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Entry:
 
 
 class ProcessNumbers:
-    """Counts from 1, for a runtime whose events carry no numbers: they mean something until the server restarts."""
+    """Counts from 1, for a runtime whose events carry no numbers: the epoch is one process lifetime."""
 
     def __init__(self) -> None:
         self.epoch = secrets.token_hex(4)
@@ -50,7 +50,7 @@ class ProcessNumbers:
 
 
 class Journal:
-    """Changes by ascending number, with gaps where a runtime numbers more than sandboxes."""
+    """Changes by ascending sequence number, with gaps where a runtime numbers more than sandboxes."""
 
     def __init__(self, clock: Clock, numbers: EventNumbers | None = None) -> None:
         """`numbers` are the runtime's, where its events carry any."""
@@ -61,11 +61,11 @@ class Journal:
         self._numbers = numbers or ProcessNumbers()
         self._dropped = self._numbers.last  # the number of the latest change that is not kept
         self.closed = False
-        """Set when the server stops: followers end."""
+        """Set at shutdown: followers end."""
 
     @property
-    def era(self) -> str:
-        """Within which the numbers mean something."""
+    def epoch(self) -> str:
+        """Within one epoch sequence numbers are comparable: a process lifetime, unless the runtime numbers its events."""
         return self._numbers.epoch
 
     @property
@@ -74,7 +74,7 @@ class Journal:
         return self._numbers.last
 
     def on_change(self, change: Change) -> None:
-        """Takes down one change."""
+        """Appends one change."""
         number = self._numbers.advance()
         ending = change.ending if change.after is None else None
         known = change.after or change.before
@@ -127,7 +127,7 @@ class Journal:
         return True
 
     def close(self) -> None:
-        """Lets every follower end."""
+        """Ends every follower."""
         self.closed = True
         self._wake()
 

@@ -1,4 +1,4 @@
-"""How a sandbox may be used through the gateway: its limits, as extensions of the create and as changed afterwards."""
+"""Limits of a sandbox's traffic: from the extensions of its create, or as changed afterwards."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def check_limits(limits: Mapping[str, str]) -> None:
 
 
 def rules_of(sandbox: Sandbox) -> quotas.QuotaRules | None:
-    """The limits of a sandbox that exists; what cannot be read, since another version wrote it, limits nothing."""
+    """The limits of an existing sandbox; a value that another version wrote and this one cannot read is ignored."""
     try:
         return quotas.parse(sandbox.extensions)
     except ValueError:

@@ -1,6 +1,6 @@
-"""One operation at a time per sandbox. Either an operation waits for its turn or it is refused, never both.
+"""Keyed locks: one operation at a time per sandbox. An operation either waits for the lock or is refused.
 
-There is one turn per id and nobody holds two, so nothing can deadlock. Turns nobody holds or waits for take no memory.
+There is one lock per id and no task holds two, so there is no deadlock. Unused locks take no memory.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 
 class LockHeld(Exception):
-    """Raised when somebody else has the turn of this sandbox; `operation` is what they do with it."""
+    """Raised when the lock of this sandbox is held; `operation` names the holder."""
 
     def __init__(self, operation: str) -> None:
         super().__init__(f"{operation} is under way")
@@ -19,7 +19,7 @@ class LockHeld(Exception):
 
 
 class KeyedLocks:
-    """Turns by sandbox id; used on one event loop only."""
+    """Locks by sandbox id; used on one event loop only."""
 
     def __init__(self) -> None:
         self._locks: dict[str, asyncio.Lock] = {}
@@ -28,7 +28,7 @@ class KeyedLocks:
 
     @asynccontextmanager
     async def take(self, sandbox_id: str, operation: str) -> AsyncIterator[None]:
-        """Waits for the turn and holds it for `operation`."""
+        """Waits for the lock and holds it for `operation`."""
         with self._registered(sandbox_id) as lock:
             async with lock:
                 self._doing[sandbox_id] = operation

@@ -24,12 +24,12 @@ _MAX_ANSWER = 1024 * 1024
 _PATIENCE, _PAUSE = 5.0, 0.1
 """Seconds for which connections are tried, and between two of them."""
 _WRONG = (400, 413)
-"""How a sidecar says that what it was sent is wrong in itself; it says so in plain text, as it says everything else."""
+"""Statuses with which a sidecar refuses a malformed policy; its errors are plain text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the sidecar answered."""
+    """The response of a sidecar."""
 
     status: int
     body: bytes
@@ -37,14 +37,14 @@ class Reply:
 
 
 class Policies:
-    """Speaks to the sidecars."""
+    """HTTP client of the sidecars."""
 
     def __init__(self, sandboxes: Sandboxes) -> None:
         self._sandboxes = sandboxes
         self._session: aiohttp.ClientSession | None = None
 
     async def exchange(self, sandbox_id: str, method: str, query: str, body: bytes | None) -> Reply:
-        """One exchange about the policy. Raises NotFound, Invalid, Unavailable, BadBackend, TimedOut."""
+        """Sends one request about the policy. Raises NotFound, Invalid, Unavailable, BadBackend, TimedOut."""
         sandbox = await self._sandboxes.get(sandbox_id)
         url, headers = self._address(sandbox, query)
         if body is not None:
@@ -59,7 +59,7 @@ class Policies:
         return _granted(reply, sandbox_id)
 
     async def _patiently(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> Reply:
-        """Tried again while nothing listens, as execd does not yet where it alone leads to the sidecar."""
+        """Retries while the connection is refused, as by execd before it listens (the sidecar may be reached through it)."""
         last = time.monotonic() + _PATIENCE
         while True:
             try:

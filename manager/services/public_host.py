@@ -1,4 +1,4 @@
-"""Which host name clients reach published ports on: from the configuration, else from the machine."""
+"""The host name under which clients reach published ports: from the configuration, else from the machine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def public_host(settings: Settings) -> str:
 
 
 def configured_host(settings: Settings) -> str | None:
-    """`server.eip`, else the advertised host in a container, else where we listen; None when that is everywhere.
+    """`server.eip`, else the advertised host in a container, else `server.host`; None when that is a wildcard address.
 
     A scheme, a port or a path in `server.eip` belongs to proxied addresses and is left out here.
     """
@@ -55,7 +55,7 @@ def bracketed(host: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether the host is this machine's own and means nothing elsewhere."""
+    """Whether the host is a loopback name or address, of no use on other machines."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:

@@ -1,6 +1,6 @@
-"""The inventory's changes → routes: what is shown of a sandbox and what the gateway does with it never disagree.
+"""The inventory's changes → routes: a sandbox's state in the API and in the gateway never disagree.
 
-It also answers the gateway's misses while the runtime's events are out of step.
+It also resolves the gateway's route misses while the runtime's events are out of sync.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def reach_of(sandbox: Sandbox) -> Targets:
 
 
 def cors_of(given: Mapping[str, str]) -> CorsRule | None:
-    """Pages of which other origins the sandbox's owner lets in."""
+    """The CORS rule of the sandbox: `access.cors` and `access.cors.ports`."""
     origins = extensions.allowed_origins(given)
     if not origins:
         return None
@@ -86,9 +86,9 @@ class Publisher:
         self._table = table
 
     def on_change(self, change: Change) -> None:
-        """Publishes or removes one route; open connections of a route that goes are closed before this returns.
+        """Publishes or removes one route; open connections of a removed route are closed before this returns.
 
-        A deletion takes the route away when it begins, not when the runtime is done with it.
+        A deletion removes the route when it begins, not when the runtime is done.
         """
         after = change.after
         if after is None or after.status.state is SandboxState.STOPPING or _never_existed(after):
@@ -97,7 +97,7 @@ class Publisher:
             self._table.put(route_of(after))
 
     def has_expired(self, sandbox_id: str, viewer: str | None = None) -> bool:
-        """Whether the gateway tells callers of this id that its time was over; of what the viewer does not see, no."""
+        """Whether the gateway reports this id as expired; never for a sandbox that the viewer may not see."""
         key = sandbox_id.encode("ascii")
         return self._table.gone(key) is Removal.EXPIRED and sees(viewer, self._table.owner_of(key) or "")
 
@@ -112,7 +112,7 @@ def _never_existed(sandbox: Sandbox) -> bool:
 
 
 class RouteResolver:
-    """What the gateway asks about a sandbox: where it is while events are out of step, and to wake it."""
+    """The gateway's resolver: looks a sandbox up while events are out of sync, and resumes a paused one."""
 
     def __init__(self, runtime: Runtime, inventory: Inventory, wake: Callable[[str], Awaitable[bool]]) -> None:
         self._runtime = runtime
@@ -120,7 +120,7 @@ class RouteResolver:
         self._wake = wake
 
     async def wake(self, sandbox_id: str) -> Resolution:
-        """Lets a paused sandbox go on that asked to be woken by requests; PUBLISHED when it runs. Does not raise."""
+        """Resumes a paused sandbox that opted in to waking by requests; PUBLISHED when it runs. Does not raise."""
         if await self._wake(sandbox_id):
             return Resolution.PUBLISHED
         return Resolution.NOT_FOUND if self._inventory.get(sandbox_id) is None else Resolution.UNAVAILABLE

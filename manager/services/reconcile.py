@@ -1,7 +1,7 @@
-"""What the runtime says → the inventory; and putting right what changed while nobody watched.
+"""Reconciles the inventory with the runtime: its events, and its list after every (re)connection.
 
-A runtime's list can be older than what this server has done since: sandboxes that are missing from it are asked for
-once more before they are given up.
+A runtime's list can be older than what this server has done since: a sandbox that is missing from it is looked up once
+more before it is removed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from manager.services.tasks import Tasks
 _logger = logging.getLogger(__name__)
 
 SLICE = 50
-"""How many sandboxes of a list are taken before others get their turn."""
+"""Sandboxes of a list that are handled before control returns to the event loop."""
 
 _ENDINGS = {Departure.DELETED: Ending.DELETED, Departure.VANISHED: Ending.VANISHED}
 
@@ -46,13 +46,13 @@ class Watch:
         self._tasks = tasks
         self._tell_synced = synced
         self.reason: str | None = "the runtime has not been reached yet"
-        """Why what we know may be out of date; None while events are live."""
+        """Why the inventory may be stale; None while events are live."""
         self._lost_at: float | None = None
         self._taking: asyncio.Task[None] | None = None
         self._newer: set[str] = set()  # what events have told since the list that is being taken was made
 
     def on_event(self, event: RuntimeEvent) -> None:
-        """Takes one event; called on the loop, in order."""
+        """Handles one event; called on the loop, in order."""
         if isinstance(event, Appeared):
             self._note(event.sandbox.id)
             self._inventory.report(event.sandbox)
@@ -67,7 +67,7 @@ class Watch:
             _logger.warning("out of step with the runtime, trying again until it answers: %s", event.reason)
 
     def _on_synced(self, event: Synced) -> None:
-        """Takes the list at once when it is short, else in slices: thousands of sandboxes must not hold the loop."""
+        """Handles a short list at once, a long one in slices: thousands of sandboxes must not block the loop."""
         self._stop_taking()
         if len(event.sandboxes) <= SLICE:
             self._report(event.sandboxes)
@@ -83,7 +83,7 @@ class Watch:
 
     def _report(self, sandboxes: Sequence[Sandbox]) -> None:
         for sandbox in sandboxes:
-            if sandbox.id not in self._newer:  # events that came after the list know better
+            if sandbox.id not in self._newer:  # events after the list are newer
                 self._inventory.report(sandbox)
 
     def _finish(self, event: Synced) -> None:
@@ -105,11 +105,11 @@ class Watch:
             self._newer.clear()
 
     def age(self) -> float:
-        """How many seconds what we know may be out of date; 0 while events are live."""
+        """For how many seconds the inventory may have been stale; 0 while events are live."""
         return 0.0 if self.reason is None or self._lost_at is None else time.monotonic() - self._lost_at
 
     def begin(self) -> None:
-        """The runtime is about to be watched."""
+        """Called before the runtime's watcher starts."""
         self._lost_at = time.monotonic()
 
     def _set_synced(self, reason: str | None) -> None:

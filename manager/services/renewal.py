@@ -1,4 +1,4 @@
-"""Traffic extends lives: sandboxes that opted in expire so many seconds after they were last used.
+"""Renewal by traffic: sandboxes that opted in expire so many seconds after they were last used.
 
 The gateway leaves the time of the last byte on the route; this sweep looks at it every few seconds. A renewal is one
 write to the store, so a busy sandbox is renewed at most once per interval.
@@ -25,7 +25,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Renewal:
-    """The sandboxes that live as long as they are used."""
+    """The sandboxes whose expiry follows their traffic."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Renewal:
         self._renewed: dict[str, float] = {}
 
     def on_change(self, change: Change) -> None:
-        """Follows who has opted in."""
+        """Tracks which sandboxes opted in."""
         seconds = None if change.after is None else extensions.renew_seconds(change.after.extensions)
         if seconds is None:
             self._opted.pop(change.sandbox_id, None)

@@ -1,6 +1,6 @@
 """Operations on sandboxes that exist: look, list, delete, renew, pause, resume, patch.
 
-A deletion waits for its turn; pause and resume are refused with the present state while another operation has it.
+A deletion waits for the sandbox's lock; pause and resume are refused with the current state while it is held.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Sandboxes:
-    """What callers do with sandboxes."""
+    """The operations of the API on sandboxes."""
 
     def __init__(
         self,
@@ -55,8 +55,8 @@ class Sandboxes:
     async def get(self, sandbox_id: str, viewer: str | None = None) -> Sandbox:
         """The sandbox; from memory while events are live, else from the runtime.
 
-        With a `viewer`, a key that sees its own only, what others made is answered like what never was. Raises
-        NotFound (Gone for one that has expired), Unavailable.
+        With a `viewer`, a key of scope "own", sandboxes of other keys do not exist. Raises NotFound (Gone for one that
+        has expired), Unavailable.
         """
         if not self._inventory.in_sync and not self._is_ours_alone(sandbox_id, viewer):
             fresh = await self._runtime.get(sandbox_id)
@@ -103,11 +103,11 @@ class Sandboxes:
             await self._end(sandbox, Ending.EXPIRED)
 
     async def pause(self, sandbox_id: str) -> None:
-        """Freezes it. Raises NotFound, Conflict, Failed, Unavailable."""
+        """Pauses it. Raises NotFound, Conflict, Failed, Unavailable."""
         await self._operate(sandbox_id, Event.PAUSE, self._codes.not_running, self._runtime.pause)
 
     async def resume(self, sandbox_id: str) -> None:
-        """Thaws it. Raises NotFound, Conflict, Failed, Unavailable."""
+        """Resumes it. Raises NotFound, Conflict, Failed, Unavailable."""
         await self._operate(sandbox_id, Event.RESUME, self._codes.not_paused, self._runtime.resume)
 
     async def renew(self, sandbox_id: str, expires_at: datetime) -> datetime:
@@ -141,7 +141,7 @@ class Sandboxes:
             return await self.get(sandbox_id)
 
     async def patch_limits(self, sandbox_id: str, patch: Mapping[str, str | None]) -> Sandbox:
-        """Merges the patch into its limits, None lifting one; in force and on disk when this returns.
+        """Merges the patch into its limits, None removing one; in force and on disk when this returns.
 
         Raises NotFound, Invalid.
         """
@@ -159,7 +159,7 @@ class Sandboxes:
     async def _operate(
         self, sandbox_id: str, event: Event, code: str, action: Callable[[str], Awaitable[None]]
     ) -> None:
-        """Carries the operation out, showing the state it leads through; refuses with `code` and the present state."""
+        """Runs the operation under its transitional state; refuses with `code` and the current state."""
         try:
             async with self._locks.try_acquire(sandbox_id, event.value):
                 sandbox = await self.get(sandbox_id)
@@ -210,9 +210,9 @@ class Sandboxes:
         self._inventory.doom(sandbox_id)
 
     async def _forget(self, sandbox_id: str) -> None:
-        """Drops what the store keeps of a sandbox that is gone; a failure only leaves rows for the next reconcile.
+        """Deletes the records of a removed sandbox; on failure the next reconcile deletes them.
 
-        Most sandboxes have nothing there, and each write would wait for the disk.
+        Most sandboxes have none, and each write would wait for the disk.
         """
         try:
             if self._inventory.has_facts(sandbox_id):

@@ -1,7 +1,7 @@
-"""Snapshots: the kept file systems of sandboxes, their records, and how both are put right after a crash.
+"""Snapshots: file systems of sandboxes kept as images, their records, and the recovery of both after a crash.
 
-A record says what is being done before it is done, so that whatever a crash leaves is found again: a snapshot in the
-making is looked for, a deletion is finished.
+A record is written before the work it describes, so that a crash leaves nothing unknown: a snapshot in creation is
+looked up, a deletion is completed.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class SnapshotFilter:
     name: str | None = None
     states: frozenset[str] = frozenset()
     viewer: str | None = None
-    """A key that sees its own only; None sees everything."""
+    """The name of a key of scope "own"; None sees everything."""
 
     def matches(self, snapshot: Snapshot) -> bool:
         """Whether the snapshot belongs in the list."""
@@ -60,7 +60,7 @@ class SnapshotFilter:
 
 
 class Snapshots:
-    """What callers do with snapshots."""
+    """The operations of the API on snapshots."""
 
     def __init__(
         self, runtime: Runtime, records: Records, sandboxes: Sandboxes, locks: KeyedLocks, tasks: Tasks, clock: Clock
@@ -76,7 +76,7 @@ class Snapshots:
         self._deletions = KeyedLocks()
 
     def load(self, snapshots: list[Snapshot]) -> None:
-        """Takes over what the store has kept."""
+        """Loads the records at start."""
         self._known = {snapshot.id: snapshot for snapshot in snapshots}
 
     async def adopt(self, snapshots: Iterable[Snapshot]) -> None:
@@ -108,7 +108,7 @@ class Snapshots:
     async def create(
         self, sandbox_id: str, name: str | None, asked: Mapping[str, str] = _NOTHING, owner: str = ""
     ) -> Snapshot:
-        """Begins to keep the file system of a running sandbox. Raises NotFound, Conflict, Invalid, Unavailable.
+        """Starts a snapshot of a running sandbox. Raises NotFound, Conflict, Invalid, Unavailable.
 
         `asked` are the extensions of the request; those of the sandbox count where it says nothing. `owner` is the name
         of the API key.
@@ -146,7 +146,7 @@ class Snapshots:
         return snapshot
 
     async def delete(self, snapshot_id: str) -> None:
-        """Removes the snapshot and what it keeps. Raises NotFound, Conflict, Failed, Unavailable."""
+        """Removes the snapshot and its image. Raises NotFound, Conflict, Failed, Unavailable."""
         async with self._deletions.take(snapshot_id, "deletion"):
             snapshot = self.get(snapshot_id)
             if SnapshotState.DELETING not in SNAPSHOT_MOVES[snapshot.state]:

@@ -1,4 +1,4 @@
-"""Work that goes on when the caller has left: kept from the garbage collector, and waited for when the server stops."""
+"""Background tasks that survive their caller: referenced until done, and awaited at shutdown."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class Tasks:
         self._running: set[asyncio.Task[Any]] = set()
 
     def spawn(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
-        """Starts the work; a failure nobody awaits is logged once."""
+        """Starts a task; an exception that is not awaited is logged once."""
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._running.add(task)
         task.add_done_callback(self._finished)
         return task
 
     async def drain(self, seconds: float) -> None:
-        """Waits so long for what is running, then cancels the rest."""
+        """Waits so long for running tasks, then cancels the rest."""
         if not self._running:
             return
         _, late = await asyncio.wait(self._running, timeout=seconds)

@@ -1,4 +1,4 @@
-"""Waiting until a sandbox has reached a state: what a long poll does."""
+"""Waits until a sandbox has reached a state, for long polling."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ Condition = Callable[[Sandbox | None], bool]
 
 
 class Waiting:
-    """Those who wait, by sandbox id."""
+    """Waiters by sandbox id."""
 
     def __init__(self) -> None:
         self._waiters: dict[str, dict[asyncio.Future[None], Condition]] = {}
         self._closed = False
 
     def on_change(self, change: Change) -> None:
-        """Wakes those whose condition holds now."""
+        """Wakes the waiters whose condition holds now."""
         for future, condition in self._waiters.get(change.sandbox_id, {}).items():
             if not future.done() and condition(change.after):
                 future.set_result(None)
@@ -42,7 +42,7 @@ class Waiting:
                 self._waiters.pop(sandbox_id, None)
 
     def close(self) -> None:
-        """Lets everybody return; used when the server stops."""
+        """Wakes all waiters; used at shutdown."""
         self._closed = True
         for waiters in self._waiters.values():
             for future in waiters:

@@ -35,12 +35,12 @@ from manager.services.waiting import Waiting
 from manager.settings.model import Settings
 
 DRAIN_SECONDS = 10.0
-"""How long work that is under way may go on when the server stops."""
+"""Seconds for which running work may continue at shutdown."""
 
 
 @dataclass(frozen=True)
 class Services:
-    """What the API and the gateway ask of the manager."""
+    """The services that the API and the gateway use."""
 
     settings: Settings
     runtime: Runtime
@@ -93,14 +93,14 @@ class Services:
         await self.runtime.start(self.watch.on_event)
 
     def reload(self, settings: Settings) -> None:
-        """Takes over what may change while the server runs: API keys, signing keys, limits on number, origins."""
+        """Applies a reloaded configuration: API keys, signing keys, `max_sandboxes`, CORS origins."""
         self.keys.replace(keys_of(settings))
         self.origins.replace(settings.server.cors_origins)
         self.capacity.most = settings.server.max_sandboxes
         self.endpoints.sign_with(settings.ingress.secure_access)
 
     def drain(self) -> None:
-        """Begins nothing new from now on; `/ready` says so."""
+        """Refuses new work from now on; `/ready` is 503."""
         self.creation.draining = True
         self.journal.close()
         self.waiting.close()
@@ -117,7 +117,7 @@ class Services:
         await self.records.close()
 
     def degraded(self) -> str | None:
-        """Why the server cannot do all of its work at present, for an operator; None when it can."""
+        """Why the server is degraded at present, for an operator; None when it is healthy."""
         return self.runtime.degraded() or self.watch.reason
 
 

@@ -60,7 +60,7 @@ class _Follower:
     async def run(self) -> None:
         """Until the server stops, the follower leaves or its key is taken away."""
         journal = self._journal
-        seen = _seen(self._call.request.headers.get("Last-Event-ID", ""), journal.era)
+        seen = _seen(self._call.request.headers.get("Last-Event-ID", ""), journal.epoch)
         number = None if seen is None else journal.place(self._viewer, seen)
         while not journal.closed and self._call.is_welcome:
             entries = None if number is None else journal.since(number, SLICE)
@@ -80,7 +80,7 @@ class _Follower:
             boxes = (self._inventory.get(name) for name in ids[start : start + SLICE])
             await self._write(_sandbox_event(box) for box in boxes if box is not None and sees(self._viewer, box.owner))
         # Only here is the picture complete: who loses the connection earlier begins anew.
-        await self._write([_event("synced", "{}", f"{self._journal.era}.{count}")])
+        await self._write([_event("synced", "{}", f"{self._journal.epoch}.{count}")])
 
     async def _wait(self, number: int) -> None:
         """For news, and with a comment when there was nothing to tell for long: others' news are none."""
@@ -100,7 +100,7 @@ class _Follower:
         for entry in entries:
             if not sees(self._viewer, entry.owner):
                 continue
-            number = f"{self._journal.era}.{entry.number if self._viewer is None else entry.own}"
+            number = f"{self._journal.epoch}.{entry.number if self._viewer is None else entry.own}"
             if entry.sandbox is not None:
                 yield _sandbox_event(entry.sandbox, number)
             else:
@@ -108,9 +108,9 @@ class _Follower:
                 yield _event("gone", json.dumps({"id": entry.sandbox_id, "reason": reason}), number)
 
 
-def _seen(last_event_id: str, era: str) -> int | None:
+def _seen(last_event_id: str, epoch: str) -> int | None:
     known, _, number = last_event_id.partition(".")
-    return int(number) if known == era and number.isascii() and number.isdigit() and len(number) < 16 else None
+    return int(number) if known == epoch and number.isascii() and number.isdigit() and len(number) < 16 else None
 
 
 def _sandbox_event(sandbox: Sandbox, number: str | None = None) -> bytes:

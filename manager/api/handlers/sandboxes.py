@@ -49,7 +49,7 @@ async def create(call: Call[NoQuery, CreateSandboxRequest]) -> web.Response:
         sandbox = await creation.create(request, key, call.caller, call.viewer)
         call.request[SUBJECT] = sandbox.id
         return json_answer(present.created_view(sandbox), 202)
-    sandbox = await creation.begin(request, key, call.caller, call.viewer, told=True)
+    sandbox = await creation.begin(request, key, call.caller, call.viewer, durable=True)
     call.request[SUBJECT] = sandbox.id
     response = json_answer(present.created_view(sandbox), 202)
     response.headers["Location"] = f"{PREFIX}/sandboxes/{sandbox.id}"

@@ -76,7 +76,7 @@ async def test_many_at_once(api: Api) -> None:
 
 async def test_catching_up_on_many(api: Api) -> None:
     """Who was away for long gets every change, in order."""
-    last = f"{api.house.services.journal.era}.{api.house.services.journal.last}"
+    last = f"{api.house.services.journal.epoch}.{api.house.services.journal.last}"
     for number in range(2 * SLICE + 1):
         api.house.runtime.appear(running(f"box-{number}"))
     async with following(api, last) as stream:
@@ -86,8 +86,8 @@ async def test_catching_up_on_many(api: Api) -> None:
 
 async def test_servers_do_not_share_ids(open_api: OpenApi) -> None:
     """A server that is started again within the same second does not take the ids of the old one for its own."""
-    eras = [(await open_api()).house.services.journal.era for _ in range(2)]
-    assert eras[0] != eras[1]
+    epochs = [(await open_api()).house.services.journal.epoch for _ in range(2)]
+    assert epochs[0] != epochs[1]
 
 
 async def test_changes_follow(api: Api) -> None:
@@ -116,7 +116,7 @@ async def test_resuming(api: Api) -> None:
 
 async def test_ids_of_another_life(api: Api) -> None:
     """An id that is not known any more, or nonsense, begins anew."""
-    for last in ("0.5", "x", f"{api.house.services.journal.era}.999999", f"{api.house.services.journal.era}.-1"):
+    for last in ("0.5", "x", f"{api.house.services.journal.epoch}.999999", f"{api.house.services.journal.epoch}.-1"):
         async with following(api, last) as stream:
             assert (await read(stream)).kind == "reset"
 
@@ -131,7 +131,7 @@ async def test_one_who_falls_behind_begins_anew(api: Api, monkeypatch: Any) -> N
     for _ in range(3):
         await api.call("POST", f"/sandboxes/{made['id']}/pause")
         await api.call("POST", f"/sandboxes/{made['id']}/resume")
-    async with following(api, f"{book.era}.{number}") as stream:
+    async with following(api, f"{book.epoch}.{number}") as stream:
         assert (await read(stream)).kind == "reset"
 
 
