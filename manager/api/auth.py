@@ -1,7 +1,7 @@
-"""Who may call: the API key, and what is refused whatever the key.
+"""Authentication by API key, and calls that are refused whatever the key.
 
-Without a key the API is open, which is meant for one's own machine. A browser on that machine runs other people's
-pages, so calls that a page of another origin makes are refused then. Code inside a sandbox must not create sandboxes:
+Without a key the API is open, which is meant for a developer's machine. A browser there runs untrusted pages, so
+cross-origin calls are refused then. Code inside a sandbox must not create sandboxes:
 calls that come from a sandbox's address, of whatever server on the Engine, are refused unless the configuration allows
 them.
 """
@@ -54,7 +54,7 @@ def identify(presented: str | None, keys: ApiKeys, guesses: KeyAttempts, address
 
 
 def check_scope(key: ApiKey, method: str) -> None:
-    """Raises Forbidden when the key may only look."""
+    """Raises Forbidden when the key is read-only."""
     if key.read_only and method not in READING:
         raise Forbidden(READ_ONLY, f"The API key {key.name!r} may only read.")
 

@@ -1,4 +1,4 @@
-"""Reading a JSON body: what is not plain, bounded, unambiguous JSON is refused in words, before any model sees it."""
+"""Reads a JSON body: anything but plain, bounded, unambiguous JSON is refused before validation by a model."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ MAX_DEPTH = 32
 """Deepest nesting; the deepest real request has five levels."""
 
 MAX_VALUES = 5000
-"""Most values in one body: each costs a microsecond or two in which the gateway serves nobody, and the largest real
-request has a few hundred."""
+"""Most values in one body: each blocks the event loop for a microsecond or two, and the largest real request has a few
+hundred."""
 _SEPARATORS = (b",", b"[", b"{")
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*(?:"|\\?\Z)', re.DOTALL)
 _SLICE = 1000
-"""Strings that are looked at before others have their turn."""
+"""Strings that are checked before control returns to the event loop."""
 
 
 async def read_json(request: web.Request) -> Any:
@@ -43,7 +43,7 @@ async def read_json(request: web.Request) -> Any:
     if not raw.strip():
         raise Invalid(INVALID_PARAMETER, "body: a JSON body is required, got none")
     await _check_count(raw)
-    # Each of these, and the model's own check after them, may take a few milliseconds: the gateway runs in between.
+    # Each of these, and the model's validation, may take a few milliseconds: the gateway runs in between.
     value = parse(raw)
     await asyncio.sleep(0)
     _check_value(value)
@@ -69,7 +69,7 @@ def _separators(text: bytes) -> int:
 
 
 def parse(raw: bytes) -> Any:
-    """The value a JSON text stands for; raises Invalid for anything that two parsers could read differently."""
+    """Parses a JSON text; raises Invalid for anything that two parsers could read differently."""
     try:
         return json.loads(raw.decode("utf-8"), object_pairs_hook=_object, parse_constant=_constant)
     except UnicodeDecodeError:
@@ -84,11 +84,11 @@ def parse(raw: bytes) -> Any:
 
 
 async def ask_later(request: web.Request) -> None:
-    """What aiohttp does about `Expect: 100-continue` before it calls us: nothing, the body may not be wanted."""
+    """aiohttp's handler of `Expect: 100-continue`: does nothing, since the body may not be read at all."""
 
 
 async def _ask_for_body(request: web.Request) -> None:
-    """Lets a client that waits for it send its body; the gateway lets no other expectation through."""
+    """Sends 100 Continue to a client that waits for it; the gateway forwards no other expectation."""
     writer = request.writer
     await writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     writer.output_size = 0  # of the answer, of which nothing has been written yet

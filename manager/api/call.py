@@ -25,20 +25,20 @@ from manager.services.wiring import Services
 
 SERVICES = web.AppKey("services", Services)
 SCRAPE: web.AppKey[Callable[[], bytes]] = web.AppKey("scrape")
-"""What renders the metrics, where somebody does."""
+"""The function that renders the metrics, if there is one."""
 
 DOCUMENT = web.AppKey("document", bytes)
 PAGE = web.AppKey("page", str)
 """The OpenAPI document and the page made from it, rendered once."""
 
 KEY = web.RequestKey("key", ApiKey)
-"""Under this name a request keeps the key it was let in with."""
+"""The request's item that holds the API key it was authenticated with."""
 
 CALLER = web.RequestKey("caller", str)
-"""Under this name a request keeps the name of its key."""
+"""The request's item that holds the name of its API key."""
 
 SUBJECT = web.RequestKey("subject", str)
-"""Under this name a request keeps the id of what it made, for the audit."""
+"""The request's item that holds the id of the created object, for the audit log."""
 
 PREFIX = "/v1"
 
@@ -83,17 +83,17 @@ class Call(Generic[Q, B]):
 
     @property
     def read_only(self) -> bool:
-        """Whether the caller's key may only look."""
+        """Whether the caller's key is read-only."""
         return self.key is not None and self.key.read_only
 
     @property
     def viewer(self) -> str | None:
-        """The name of the caller's key where that sees only what was made with it; None sees everything."""
+        """The name of the caller's key if its scope is "own"; None sees everything."""
         return self.key.name if self.key is not None and self.key.own_only else None
 
     @property
     def is_welcome(self) -> bool:
-        """Whether the caller would be let in today as then: what takes long ends when the key does."""
+        """Whether the caller's key is still valid: streams and long polls end when it is removed."""
         return self.services.keys.still_valid(self.key)
 
     def sandbox_id(self) -> str:

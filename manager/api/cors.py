@@ -1,7 +1,8 @@
-"""Which pages of other origins may call, and what browsers are told about it. Pure.
+"""CORS of the REST API: which origins may call, and the headers that tell browsers. Pure.
 
-Keys travel in headers that a page must set itself, never in cookies, so allowing any origin gives no page anything
-that its author did not have already. A server without a key allows none: there the network position is the credential.
+API keys are sent in headers that a page must set itself, never in cookies, so allowing any origin gives no page
+anything that its author did not have already. A server without a key allows none: there the network position is the
+credential.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ _MAX_AGE = "600"
 
 
 def is_preflight(method: str, headers: Mapping[str, str]) -> bool:
-    """Whether a browser asks beforehand whether a page may send a request."""
+    """Whether the request is a CORS preflight."""
     return method == "OPTIONS" and "Origin" in headers and "Access-Control-Request-Method" in headers
 
 
 def headers(request: Mapping[str, str], origins: Origins) -> dict[str, str]:
-    """What every answer says: that it depends on the origin, and whether this one may read it."""
+    """The CORS headers of every response: `Vary: Origin`, and whether this origin may read it."""
     answer = {"Vary": "Origin"}
     origin = request.get("Origin")
     if origin is not None and origins.allows(origin):
@@ -35,7 +36,7 @@ def headers(request: Mapping[str, str], origins: Origins) -> dict[str, str]:
 
 
 def preflight(request: Mapping[str, str], origins: Origins) -> dict[str, str]:
-    """The answer to a preflight, beside what every answer says; raises Forbidden for an origin that may not call."""
+    """The further headers of a preflight's response; raises Forbidden for an origin that may not call."""
     origin = request["Origin"]
     if not origins.allows(origin):
         raise Forbidden(ORIGIN_FORBIDDEN, "Pages of this origin may not call; see server.cors_origins.")

@@ -1,4 +1,4 @@
-"""The one table from the class of a failure to its HTTP status, and the envelope every failure is answered in."""
+"""The one table from the class of an error to its HTTP status, and the JSON envelope of every error response."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STATUSES: dict[type[errors.ManagerError], int] = {
 }
 
 _RETRY_AFTER = {429: 1.0, 503: 5.0}
-"""Seconds named where the failure itself names none: these two statuses ask the caller to come back."""
+"""The default `Retry-After` in seconds of these two statuses."""
 
 
 def status_of(error: errors.ManagerError) -> int:

@@ -1,9 +1,9 @@
-"""Under which names a server without a key answers. Pure.
+"""The `Host` names under which a server without an API key answers, against DNS rebinding. Pure.
 
-Such a server trusts whoever reaches it, and the browser of whoever sits before it reaches it too. A page of another
-site is refused by its origin; but its author can point a name of his own at this server once the page is loaded (DNS
-rebinding), and then origin and Host agree. So the Host has to be a name that nobody else can point here: an address (no
-name was resolved at all), a name of this machine itself (RFC 6761 §6.3), or one that the configuration knows.
+Such a server trusts every client that reaches it, browsers of its users included. A page of another site is refused by
+its origin; but its author can let a host name of his own resolve to this server once the page is loaded (DNS
+rebinding), and then Origin and Host agree. So the Host has to be one that no attacker controls: an IP address (no name
+was resolved at all), a loopback name (RFC 6761 §6.3), or one from the configuration.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ANY: Final = "*"
 _LOCAL: Final = ("localhost", "*.localhost")
 
 PROBES: Final = frozenset({"/health", "/ready"})
-"""What load balancers ask under whatever name they know; it says nothing but whether the server is well."""
+"""Health checks, which load balancers request under any name; they return nothing but the server's health."""
 
 
 class OwnHosts:
@@ -48,7 +48,7 @@ class OwnHosts:
 
 
 def own_hosts(settings: Settings) -> OwnHosts:
-    """The names of this server, as far as its configuration tells."""
+    """The names of this server that its configuration contains."""
     server, gateway = settings.server, settings.ingress.gateway
     names = [*_LOCAL, server.host, *server.allowed_hosts, *gateway.api_hosts]
     if gateway.wildcard_domain is not None:

@@ -1,4 +1,4 @@
-"""Around every call: its request id, the answer to every failure, and who may pass."""
+"""Middleware of every call: request id, error responses, authentication, CORS, audit, ETags."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 PEER_HEADER = "X-Gateway-Peer"
 REQUEST_ID = "X-Request-ID"
-"""Both are set by the gateway alone: what a client sends under these names never gets here."""
+"""Both are set by the gateway alone: it drops what a client sends under these names."""
 
 NOT_FOR_SANDBOXES = (
     "Code inside a sandbox may not call this API, and your address may be a sandbox's. "
@@ -44,7 +44,7 @@ _ROUTER_CODES = {404: GENERAL_NOT_FOUND, 405: GENERAL_METHOD_NOT_ALLOWED}
 
 @web.middleware
 async def envelopes(request: web.Request, handler: Next) -> web.StreamResponse:
-    """Answers every failure in the envelope; log lines carry the request id."""
+    """Turns every error into the JSON envelope; log lines carry the request id."""
     token = logs.REQUEST_ID.set(request.headers.get(REQUEST_ID, "-"))
     try:
         response = await handler(request)
@@ -56,7 +56,7 @@ async def envelopes(request: web.Request, handler: Next) -> web.StreamResponse:
         raise
     except ConnectionResetError:
         _logger.debug("%s %s: the caller has left", request.method, request.path)
-        response = envelope(400, UNKNOWN_ERROR, "The request ended before its end.")  # nobody is there to read it
+        response = envelope(400, UNKNOWN_ERROR, "The request ended before its end.")  # the client is gone
     except Exception:
         _logger.exception("%s %s failed", request.method, request.path)
         response = envelope(500, UNKNOWN_ERROR, "An unexpected error occurred; the server's log holds the details.")
@@ -66,9 +66,9 @@ async def envelopes(request: web.Request, handler: Next) -> web.StreamResponse:
 
 
 async def finish_head(request: web.Request, response: web.StreamResponse) -> None:
-    """Last touches to the head of every answer, streams included: request id, origins, no word on what runs here."""
+    """Finishes the head of every response, streams included: request id, CORS, no `Server` header."""
     response.headers.popall("Server", None)
-    response.headers["X-Content-Type-Options"] = "nosniff"  # logs are a sandbox's own words, and no page
+    response.headers["X-Content-Type-Options"] = "nosniff"  # logs are untrusted text, never a page
     if REQUEST_ID in request.headers:
         response.headers[REQUEST_ID] = request.headers[REQUEST_ID]
     services = request.app[SERVICES]
@@ -77,7 +77,7 @@ async def finish_head(request: web.Request, response: web.StreamResponse) -> Non
 
 
 def guard(services: Services, hosts: OwnHosts, *, allow_sandbox_callers: bool) -> Middleware:
-    """A middleware that lets only those pass who may, and remembers who they are."""
+    """A middleware that authenticates and authorises the caller, and stores the key on the request."""
 
     @web.middleware
     async def check(request: web.Request, handler: Next) -> web.StreamResponse:
@@ -108,7 +108,7 @@ def _is_sandbox(services: Services, peer: str) -> bool:
 
 @web.middleware
 async def audit(request: web.Request, handler: Next) -> web.StreamResponse:
-    """Logs one line for every change, with who made it; refusals are lines too."""
+    """The audit log: one line for every change and every refused one, with the caller's key name."""
     if request.method in _LOOKING:
         return await handler(request)
     try:
@@ -135,7 +135,7 @@ def _write_audit(request: web.Request, outcome: str) -> None:
 
 @web.middleware
 async def etags(request: web.Request, handler: Next) -> web.StreamResponse:
-    """Marks what was read with an ETag, and answers 304 to whoever has it already."""
+    """Adds an ETag to responses of GET, and answers 304 to a matching `If-None-Match`."""
     response = await handler(request)
     if request.method not in READING or response.status != 200 or not isinstance(response, web.Response):
         return response
@@ -143,17 +143,17 @@ async def etags(request: web.Request, handler: Next) -> web.StreamResponse:
     if not isinstance(body, bytes):
         return response
     tag = hashlib.blake2b(body, digest_size=12).hexdigest()
-    # A list of thousands would take milliseconds to read; who sends one gets the whole answer.
+    # Parsing thousands of tags would take milliseconds; such a client gets the whole response.
     wanted = request.if_none_match if len(request.headers.get("If-None-Match", "")) <= _LONGEST_LIST else None
     if wanted is not None and any(item.value in (tag, "*") for item in wanted):
         response = web.Response(status=304)
     response.etag = tag
-    response.headers["Cache-Control"] = "private, no-cache"  # whoever keeps it asks again before showing it
+    response.headers["Cache-Control"] = "private, no-cache"  # caches must revalidate it
     return response
 
 
 async def _without_slash(request: web.Request) -> web.Response | None:
-    """Where the path only has a slash too many at its end, the way to the path that is meant."""
+    """Redirects a path with one trailing slash too many to the path without it."""
     path = request.path.rstrip("/")
     if path == request.path or not path:
         return None

@@ -23,7 +23,7 @@ JSON = "application/json"
 _PLACEHOLDER = re.compile(r"{(\w+)}")
 _REFERENCE = "#/components/schemas/{model}"
 _SHARED_ERRORS = (401, 403, 421, 429, 500)
-"""What every route that asks for a key can answer."""
+"""The error statuses of every route that requires a key."""
 
 _PATH_PARAMETERS: dict[str, dict[str, Any]] = {
     "id": {"type": "string", "description": "The id that the create answered."},
@@ -158,7 +158,7 @@ def _responses(row: Route, named: dict[type[BaseModel], dict[str, Any]]) -> dict
 
 
 def _reading_errors(row: Route) -> set[int]:
-    """How reading the request itself can fail."""
+    """The error statuses of reading the request itself."""
     query, body = row.models
     return ({400} if query is not NoQuery or "{port}" in row.path else set()) | (
         {400, 413} if body is not NoBody else set()

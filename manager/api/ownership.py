@@ -1,7 +1,7 @@
-"""What each route is about, and so what a key that sees only its own may do there.
+"""The object that each route is about, and so what a key of scope "own" may do there.
 
-Asked before the handler, at the same place for what others made and for what never was: nothing tells the two apart,
-neither the answer nor what is checked before.
+Checked before the handler, in the same way for objects of other keys and for unknown ids: neither the response nor the
+checks before it distinguish the two.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class About(enum.Enum):
 
 
 async def check_ownership(call: Call[Any, Any], about: About) -> None:
-    """Raises NotFound and its kind for what the caller does not see, Forbidden for what is about everybody's."""
+    """Raises NotFound for an object that the caller may not see, Forbidden for a route about objects of all keys."""
     viewer = call.viewer
     if viewer is None:
         return

@@ -1,4 +1,4 @@
-"""Domain → schema: how things look from outside. Pure."""
+"""Domain → schema: the models of responses. Pure."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def endpoint_view(endpoint: Endpoint, *, credentials: bool = True) -> EndpointVi
 
 
 def traffic_view(route: SandboxRoute, loop_now: float, now: datetime) -> TrafficView:
-    """What the gateway has counted; its clock is the loop's, callers are told the wall's."""
+    """The gateway's counters of one sandbox; loop times become wall-clock times."""
     last = now - timedelta(seconds=loop_now - route.last_active) if route.last_active else None
     bytes_in, bytes_out = route.moved()
     return TrafficView(

@@ -1,4 +1,4 @@
-"""Validation problems in words: which field, which rule, and what was sent unless that may be a secret."""
+"""Validation errors as text: which field, which rule, and the value unless that may be a secret."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def validate(model: type[M], value: Any) -> M:
 
 def describe(error: ValidationError) -> str:
     """`<field>: <rule>, got <value>`, several joined by semicolons."""
-    if error.error_count() > _MOST_PROBLEMS:  # the library can only tell of all of them
+    if error.error_count() > _MOST_PROBLEMS:  # pydantic can only include all of them
         return f"body: {error.error_count()} values are not as this request has them; see the API's description"
     details = error.errors(include_url=False)
     return "; ".join(_sentence(detail) for detail in details[:5] if not _follows(detail, details))

@@ -1,4 +1,4 @@
-"""Schema → domain: what a caller asked for, free of the wire's spellings. Pure."""
+"""Schema → domain: a request without its wire format. Pure."""
 
 from __future__ import annotations
 

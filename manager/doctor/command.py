@@ -1,4 +1,4 @@
-"""`opensandbox-server doctor`: runs the checks in order and tells what they found."""
+"""`opensandbox-server doctor`: runs the checks in order and prints their findings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from manager.settings.load import ConfigError, Loaded, load_settings
 def examine(config: str | None, *, deep_image: str | None = None) -> int:
     """Prints every finding as it is made; returns 1 when something failed, else 0.
 
-    With `deep_image` the running server is driven as well: it makes a sandbox of that image and deletes it again.
+    With `deep_image` the running server is tested as well: a sandbox of that image is created and deleted again.
     """
     return asyncio.run(_examine(config, deep_image))
 

@@ -1,4 +1,4 @@
-"""Whether the configuration can be started with, and what of it deserves a word."""
+"""Checks that the server starts with the configuration, and its warnings."""
 
 from __future__ import annotations
 

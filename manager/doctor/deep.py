@@ -1,4 +1,4 @@
-"""Drives the running server as a client does: makes a sandbox, reaches the agent inside it, deletes it."""
+"""End-to-end check of the running server: creates a sandbox, reaches execd inside it, deletes it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from manager.settings.model import Settings
 API_KEY: Final = "OPEN-SANDBOX-API-KEY"
 ENTRYPOINT: Final = ["tail", "-f", "/dev/null"]
 LIFETIME: Final = 300
-"""Seconds after which the sandbox goes by itself, should we be killed before we delete it."""
+"""The sandbox's timeout in seconds, should this program be killed before it deletes it."""
 CREATE_TIME: Final = 600.0
 ANSWER_TIME: Final = 15.0
 READY_TIME: Final = 20.0
@@ -28,12 +28,12 @@ _FAILURES: Final = (aiohttp.ClientError, TimeoutError, OSError)
 
 
 class Unexpected(Exception):
-    """Raised when the server answers otherwise than it should; says what came instead."""
+    """Raised when a response of the server is not the expected one; the message has what came instead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """The REST API of one server, as a client with the key sees it."""
+    """A client of one server's REST API, with its key."""
 
     session: aiohttp.ClientSession
     base: str

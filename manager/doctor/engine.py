@@ -1,4 +1,4 @@
-"""What the Docker runtime needs of its Engine: an answer, images, a network on which sandboxes can be dialled."""
+"""Checks of the Engine: that it answers, has the images, and a network on which sandboxes can be dialled."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _LIMITS: Final = {"MemoryLimit": "memory", "CpuCfsQuota": "cpu", "PidsLimit": "p
 
 
 async def check_engine(settings: Settings) -> AsyncIterator[Finding]:
-    """Everything about the Engine; the first finding says whether there is any."""
+    """All findings about the Engine; the first says whether it answers."""
     docker = settings.docker
     environment = {**os.environ, "DOCKER_HOST": docker.host} if docker.host else dict(os.environ)
     engine = Engine(environment, timeout=ANSWER_TIME, silence=ANSWER_TIME)
@@ -93,7 +93,7 @@ def _gib(info: Json) -> str:
 
 
 def _kind(info: Json) -> Iterator[Finding]:
-    """What is different on Engines that are not root of their host."""
+    """Rootless Engines and user namespace remapping: their restrictions."""
     if is_rootless(info):
         text = "is rootless: sandboxes are dialled at published ports, and it owns no more of this host than its user"
         yield ok("engine", text)
@@ -123,7 +123,7 @@ def _confinement(settings: Settings, info: Json) -> Iterator[Finding]:
 
 
 def _isolation(info: Json) -> Finding:
-    """What an isolated sandbox may do to the host, which is a matter of what root of a container is there."""
+    """The risk of `docker.allow_isolation`, which depends on whether root of a container is root of the host."""
     if is_rootless(info) or has_user_namespaces(info):
         return ok("isolation", "allowed; root of a sandbox is nobody on the host, whatever it mounts")
     text = "allowed; a program in a sandbox that is created with it can become root of the host"
@@ -138,7 +138,7 @@ async def _image(calls: Calls, name: str, image: str) -> Finding:
 
 
 async def _resolvers(calls: Calls, settings: Settings, seen: Topology, reach: GatewayReachable) -> Finding:
-    """Which name servers egress sidecars are told."""
+    """The name servers that egress sidecars use."""
     image = await calls.inspect_image(str(settings.egress.image))
     if image is None:
         return warn("name servers", "those of egress sidecars are looked for when egress.image is on the Engine")
@@ -153,7 +153,7 @@ async def _resolvers(calls: Calls, settings: Settings, seen: Topology, reach: Ga
 
 
 async def _instances(calls: Calls, own: str) -> Finding:
-    """How many sandboxes are this server's, and whether there are some of others, as of one that is no more."""
+    """The number of this server's sandboxes, and of other instances', also those that no longer run."""
     found = Counter(entry["Labels"][INSTANCE] for entry in await calls.list_containers([ID, INSTANCE]))
     mine = found.pop(own, 0)
     text = f"{own}, with {mine} of the sandboxes on this Engine"
@@ -210,7 +210,7 @@ async def _published(settings: Settings, seen: Topology, name: str, found: Seque
     internal = settings.proxy.resolve_internal
     how = "cannot be dialled from here" if internal else "are not dialled (proxy.resolve_internal is off)"
     host = seen.sight.dials(asked or seen.publish_for_us(next(iter(found), None)))
-    # A port on which nobody listens: a refusal comes from the host, so the way to it is open.
+    # A port on which nothing listens: ECONNREFUSED comes from the host, so it is reachable.
     failure = await probe_tcp(host, docker.port_range_max)
     if failure is not None and not isinstance(failure, ConnectionRefusedError):
         text = f"{name}: containers {how}, and {host}, where their ports are published, cannot be dialled"

@@ -1,4 +1,4 @@
-"""What a check found, and how it is told."""
+"""Findings of checks, and their printed form."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _WIDTH: Final = 110
 
 
 class Verdict(enum.Enum):
-    """How bad it is: only `FAIL` keeps the server, or a part of it, from working."""
+    """Severity: only `FAIL` keeps the server, or a part of it, from working."""
 
     OK = "ok"
     WARN = "warn"
@@ -22,7 +22,7 @@ class Verdict(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line: what was checked, how it stands, and what to do unless all is well."""
+    """One line: what was checked, the result, and the remedy if there is a problem."""
 
     verdict: Verdict
     name: str
@@ -31,17 +31,17 @@ class Finding:
 
 
 def ok(name: str, text: str) -> Finding:
-    """All is well."""
+    """The check passed."""
     return Finding(Verdict.OK, name, text)
 
 
 def warn(name: str, text: str, remedy: str | None = None) -> Finding:
-    """Works, but somebody should know."""
+    """Works, with a restriction that the operator should know."""
     return Finding(Verdict.WARN, name, text, remedy)
 
 
 def fail(name: str, text: str, remedy: str | None = None) -> Finding:
-    """Does not work until somebody acts."""
+    """Does not work until the operator acts."""
     return Finding(Verdict.FAIL, name, text, remedy)
 
 
@@ -56,7 +56,7 @@ def lines(finding: Finding) -> list[str]:
 
 
 def _wrapped(text: str, first: str, rest: str) -> list[str]:
-    # Commands and addresses are to be copied: long words stay whole.
+    # Commands and addresses are copied by people: long words are not broken.
     return textwrap.wrap(
         text, _WIDTH, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
     )

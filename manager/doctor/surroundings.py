@@ -1,4 +1,4 @@
-"""What the server needs of this machine: its port, its files, names that lead to it."""
+"""Checks of this machine: the port, files, and DNS names of the server."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def base_url(settings: Settings) -> str:
 
 
 def unchecked_tls() -> ssl.SSLContext:
-    """For our own server on this machine, whose certificate names what others call it."""
+    """A TLS context for our own server on this machine, whose certificate has its public name."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -99,7 +99,7 @@ def _existing_store(file: Path, lock_time: float) -> Finding:
         with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=lock_time)) as connection:
             verdict = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
     except sqlite3.Error as error:
-        # Somebody who holds it for long is our own server, which has read it at its start.
+        # A long-held lock is that of our own running server, which has read it at its start.
         verdict = "ok" if error.sqlite_errorcode in _HELD else str(error)
     if verdict != "ok":
         remedy = f"move {file} away and start again; sandboxes are found again, renewed lifetimes and snapshots are not"
@@ -115,7 +115,7 @@ def _room(file: Path, folder: Path, state: str) -> Finding:
 
 
 def check_open_files(settings: Settings) -> Finding:
-    """As many connections as configured can be open: each takes two files, one towards either side."""
+    """The limit of open files allows the configured connections: each takes two, client and upstream."""
     needed = 2 * settings.gateway.limits.max_connections + SPARE_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= needed:
@@ -131,7 +131,7 @@ def check_open_files(settings: Settings) -> Finding:
 
 
 def check_names(settings: Settings) -> Iterator[Finding]:
-    """The names that endpoints are written with lead somewhere, as seen from this machine."""
+    """The host names in endpoints resolve, as seen from this machine."""
     if settings.ingress.mode != "gateway":
         remedy = "set docker.host_ip, or server.eip"
         if configured_host(settings) is None and find_place().own_network:

@@ -1,6 +1,6 @@
 """Wire codes, which released clients match on; those that carry the name of the runtime are made from it.
 
-With `codes.py` of each runtime, for what that one alone can say, the only place where they are spelled.
+The only place where they are spelled, besides `codes.py` of each runtime for its own errors.
 """
 
 from __future__ import annotations

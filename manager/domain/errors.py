@@ -69,8 +69,8 @@ class Unavailable(ManagerError):
 
 
 class BadBackend(ManagerError):
-    """Raised when something behind the server that the request is passed on to does not answer as it should."""
+    """Raised when a backend to which the server forwards the request sends an unexpected response."""
 
 
 class TimedOut(ManagerError):
-    """Raised when the runtime did not get there within its limit."""
+    """Raised when the runtime did not finish within its time limit."""

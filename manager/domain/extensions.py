@@ -1,6 +1,6 @@
-"""The extensions a create may carry: which keys mean something, and what their values must be.
+"""The extensions of a create: the known keys, and the valid values of each.
 
-Keys that nobody knows are ignored, as every released server does; keys we know are checked when the request comes in.
+Unknown keys are ignored, as by every released server; known ones are checked when the request arrives.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ RENEW_EXTEND = "access.renew.extend.seconds"
 """Each access moves the expiry to now + so many seconds."""
 
 IDLE_PAUSE = "access.pause.after.idle.seconds"
-"""Pauses the sandbox when nobody has used it for so many seconds; a request wakes it."""
+"""Pauses the sandbox after so many seconds without traffic; a request resumes it."""
 
 KEEP_PREFIX = "access.prefix.keep"
-"""Ports (`8888,8080`, or `true` for all) whose programs live under the public path, and so are sent it whole."""
+"""Ports (`8888,8080`, or `true` for all) whose programs expect the public path prefix, which is not stripped."""
 
 CORS = "access.cors"
-"""Origins (`https://a.example,https://b.example`, or `*`) whose pages may use the sandbox."""
+"""Origins (`https://a.example,https://b.example`, or `*`) that CORS allows for the sandbox."""
 
 CORS_PORTS = "access.cors.ports"
-"""Ports (`8080,3000`, or `true` for all) for which the gateway answers those pages' browsers; execd's always is one."""
+"""Ports (`8080,3000`, or `true` for all) for which the gateway implements CORS; execd's is always included."""
 
 SNAPSHOT_STRICT = "snapshot.strict"
 """Of a snapshot, or of a sandbox for all of its snapshots: refused if it would not keep everything that was written."""

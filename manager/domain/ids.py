@@ -1,4 +1,4 @@
-"""Identifiers: made here, recognised here. Lower case, at most as long as a UUID, so that they fit a host label."""
+"""Ids: generation and validation. Lower case, at most as long as a UUID, so that they fit a DNS label."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rules metadata keys and values obey: those of Kubernetes labels, on every runtime, so metadata travels."""
+"""Rules of metadata keys and values: those of Kubernetes labels on every runtime, so that metadata is portable."""
 
 from __future__ import annotations
 

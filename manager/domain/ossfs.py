@@ -1,7 +1,7 @@
-"""Which object-storage volumes are mounted, and what an option of the mount may say. Pure.
+"""Which object-storage volumes may be mounted, and with which options. Pure.
 
-The mount is made on the Engine's host with the rights of the server, by programs that know options which run commands,
-read files or use the machine's own cloud role; so what a request may set is listed, and nothing in it can start a line.
+The mount runs on the Engine's host with the privileges of the server, by programs with options that run commands, read
+files or use the machine's own cloud role; so there is an allow-list of options, and no value can begin a new line.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ OPTIONS = frozenset((
     "readwrite_timeout", "region", "rename_dir_limit", "retries", "ro", "sigv4", "stat_cache_expire", "uid", "umask",
     "upload_buffer_size", "upload_concurrency",
 ))  # fmt: skip
-"""What only tunes the mount."""
+"""Options that only tune the mount."""
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _ENDPOINT = re.compile(r"(https?://)?[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?(:\d{1,5})?")

@@ -1,7 +1,7 @@
-"""Which key made what, and who sees it. Pure.
+"""Ownership of objects by API keys. Pure.
 
-A thing belongs to the key it was made with, by the key's name: a key that is renamed leaves what it made to the keys
-that see everything, and a secret that is changed under the same name keeps it.
+An object belongs to the key it was created with, by the key's name: after renaming a key its objects are visible to
+unrestricted keys only; changing the secret under the same name keeps them.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from manager.domain.request import CreateRequest
 from manager.domain.sandbox import HostVolume, NamedVolume, VolumeMount
 
 SCOPE = "API_KEY_SCOPE"
-"""The code for what a key of scope own may not do at all."""
+"""The code of operations that a key of scope "own" may never do."""
 OWN_VOLUMES = "opensandbox-own-"
 
 
 def sees(viewer: str | None, owner: str) -> bool:
-    """Whether somebody sees what the key called `owner` has made.
+    """Whether a caller sees objects of the key called `owner`.
 
-    `viewer` is the name of a key that sees its own only; None sees everything.
+    `viewer` is the name of a key of scope "own"; None sees everything.
     """
     return viewer is None or viewer == owner
 

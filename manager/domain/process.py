@@ -1,4 +1,4 @@
-"""What a kernel takes when it starts a program: names of variables, and the longest text it can be handed. Pure."""
+"""Limits of execve(2): names of environment variables, and the size of arguments. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ LONGEST_TEXT = 128 * 1024 - 1
 
 
 def process_problems(env: Mapping[str, str | None], arguments: Iterable[str]) -> Iterator[str]:
-    """Everything that would keep the program from starting, as sentences that name the field and never a value."""
+    """All reasons why the program could not start, as sentences that name the field and never a value."""
     for name, value in env.items():
         if not name or "=" in name or not name.isprintable():
             yield f"env: {name[:40]!r} cannot be the name of a variable: it is empty, holds '=' or control characters"

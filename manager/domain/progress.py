@@ -1,4 +1,4 @@
-"""How far long work is, as data: a log record that carries one is drawn as a bar where a terminal watches."""
+"""Progress of long work as data: a log record that carries one is drawn as a bar on a terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SHARE: Final = "share"
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """`done` of `total` bytes of the work called `what`; a total of 0 is not known yet, `over` takes its bar away."""
+    """`done` of `total` bytes of the work called `what`; a total of 0 is not known yet, `over` removes its bar."""
 
     what: str
     done: int = 0

@@ -1,8 +1,8 @@
 """Resource limits and requests in the notations clients use, as numbers a runtime understands. Pure.
 
 Memory and disk take decimal (`k`, `M`, `GB`) and binary suffixes (`Ki`, `MiB`) in either case; a bare number is bytes,
-and a small `m` is mega, not Kubernetes' milli: nobody asks for thousandths of a byte. A key that is none of these is
-refused: a limit that nobody holds would be worse than none. So is an amount that is too small to be held.
+and a small `m` is mega, not Kubernetes' milli: there are no thousandths of a byte. An unknown key is refused: a limit
+that is not enforced would be worse than none. So is an amount that is too small to be enforced.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from manager.domain.codes import INVALID_PARAMETER
 from manager.domain.errors import Invalid
 
 LIMITS, REQUESTS = "resourceLimits", "resourceRequests"
-"""The two fields that hold amounts, as messages name them."""
+"""The two fields that contain quantities, as messages name them."""
 UNASKED: Mapping[str, str] = {"cpu": "1", "memory": "2Gi"}
-"""The limits that released SDKs send for whoever names none."""
+"""The default limits that released SDKs send."""
 ALL_GPUS = -1
 GPU_NAMES = ("gpu", "nvidia.com/gpu")
 DISK_NAMES = ("ephemeral-storage", "storage", "disk")
-"""Names of one and the same; the first is the one that messages use."""
+"""Synonyms; the first is the one that messages use."""
 LEAST_NANOS = 10_000_000
-"""A hundredth of a core: kernels take no quota below one millisecond of the usual hundred."""
+"""A hundredth of a core: the CFS quota is at least one millisecond of the usual period of a hundred."""
 LEAST_MEMORY = 6 * 1024**2
-"""What Engines since 20.10 take for a container that starts at all."""
+"""The least memory limit that Engines since 20.10 accept."""
 LEAST_DISK = 1024**2
 _INT64 = 2**63 - 1
 _NANO = 1_000_000_000
@@ -64,7 +64,7 @@ def parse_limits(limits: Mapping[str, str], field: str = LIMITS) -> Limits:
 
 
 def parse_requests(requests: Mapping[str, str], limits: Limits) -> Limits:
-    """What is to be had even when others want it too. Raises Invalid, also for more than the limit."""
+    """The resource requests (guaranteed amounts). Raises Invalid, also for more than the limit."""
     asked = _parse(requests, REQUESTS)
     _check_least(f"{REQUESTS}.memory", requests.get("memory", ""), asked.memory, LEAST_MEMORY, "6Mi")
     for key, amount, most in (("cpu", asked.nano_cpus, limits.nano_cpus), ("memory", asked.memory, limits.memory)):

@@ -119,9 +119,9 @@ class SandboxSpec:
     """What a caller asked for, validated and normalised; what a runtime creates from.
 
     `env` values of None remove the key from the configured environment. `expires_at` None means manual cleanup.
-    `resource_limits` holds the wire notation (`{"cpu": "500m", "memory": "512Mi"}`), `resource_requests` what is to be
-    had when others want it too, in the same; `secure_token` is set when the sandbox is secured. `owner` is the name of
-    the API key it is made with, empty without one.
+    `resource_limits` and `resource_requests` hold the wire notation (`{"cpu": "500m", "memory": "512Mi"}`);
+    `secure_token` is set when the sandbox is secured. `owner` is the name of the API key it is created with, empty
+    without one.
     """
 
     id: str
@@ -152,7 +152,7 @@ class Addresses:
     `dial_host`: an address on which we reach every port; `published`: port inside → (host we dial, port on that
     host); `host_network`: the sandbox shares the network of the Engine's host, so ports inside are ports there;
     `own`: the addresses its own connections come from, which is how the API knows a caller inside a sandbox;
-    `private_host`: an address of the Engine's host that means something to us alone; clients reach it as they reach us.
+    `private_host`: an address of the Engine's host that only this process can use; clients use the server's own host.
     """
 
     own: tuple[str, ...] = ()
@@ -187,6 +187,6 @@ class Sandbox:
     def relayed(self) -> frozenset[int]:
         """Ports that are reached through execd's `/proxy/{port}` only, whatever else leads there.
 
-        The egress sidecar takes secrets from connections of its own network namespace only, and execd is in that.
+        The egress sidecar accepts secrets on connections from its own network namespace only, and execd is in that.
         """
         return frozenset((EGRESS_PORT,) if self.egress_token else ())

@@ -30,12 +30,12 @@ _LEFT_OUT = "Not in it is what volumes and mounts hold, at: "
 
 
 def left_out(paths: Sequence[str]) -> str:
-    """The end of a status message that says what a snapshot does not keep; empty when that is nothing."""
+    """The suffix of a status message that lists the paths a snapshot does not keep; empty without any."""
     return f"{_LEFT_OUT}{', '.join(paths)}" if paths else ""
 
 
 def with_left_out(message: str, earlier: str | None) -> str:
-    """A message that goes on saying what the earlier one said of what is not kept."""
+    """A message with the suffix of the earlier one, the paths that are not kept."""
     _, found, paths = (earlier or "").partition(_LEFT_OUT)
     return f"{message} {found}{paths}".rstrip()
 

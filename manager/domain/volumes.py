@@ -1,4 +1,4 @@
-"""Which volumes a sandbox may mount and where: rules on a request's text and on real paths somebody looked up. Pure."""
+"""Which volumes a sandbox may mount and where: rules on the request's text and on resolved paths. Pure."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from manager.domain.sandbox import BucketVolume, HostVolume, NamedVolume, Volume
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _CLAIM = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,252}")
 RESERVED_CLAIMS = ("opensandbox-execd-", "opensandbox-runtime-", "opensandbox-claim-")
-"""Names of volumes that are ours: whoever mounts one of them writable changes what runs in every sandbox."""
+"""Names of the server's own volumes: a writable mount of one would change what runs in every sandbox."""
 LONGEST_PATH, LONGEST_PART = 4095, 255
 """Bytes of a path, and of each name in it, that a file system takes."""
 RESERVED_MOUNTS = ("/.opensandbox", "/proc", "/sys", "/dev")
-"""Paths inside a sandbox that are the Engine's or ours."""
+"""Paths inside a sandbox that belong to the Engine or the server."""
 
 
 def check_mounts(volumes: Sequence[VolumeMount]) -> None:
-    """Raises Invalid unless every volume makes sense by itself and beside the others."""
+    """Raises Invalid unless every volume is valid by itself and does not conflict with another."""
     names: set[str] = set()
     paths: set[str] = set()
     for volume in volumes:
@@ -89,7 +89,7 @@ def _check_claim(name: str, claim: str) -> None:
 
 
 def check_host_text(name: str, source: HostVolume) -> None:
-    """Raises Invalid unless the path is written in the one form that means what it says."""
+    """Raises Invalid unless the path is absolute and normalised."""
     path = source.path
     if not path.startswith("/") or "\0" in path or posixpath.normpath(path) != path or path.startswith("//"):
         message = f"volumes[{name}].host.path: '{path}' must be absolute, without '//', '.', '..' or a final '/'."

@@ -65,7 +65,7 @@ class Journal:
 
     @property
     def epoch(self) -> str:
-        """Within one epoch sequence numbers are comparable: a process lifetime, unless the runtime numbers its events."""
+        """Sequence numbers compare within one epoch: a process lifetime, unless the runtime numbers its events."""
         return self._numbers.epoch
 
     @property

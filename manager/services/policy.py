@@ -59,7 +59,7 @@ class Policies:
         return _granted(reply, sandbox_id)
 
     async def _patiently(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> Reply:
-        """Retries while the connection is refused, as by execd before it listens (the sidecar may be reached through it)."""
+        """Retries while the connection is refused, as it is by execd before it listens, where that is the relay."""
         last = time.monotonic() + _PATIENCE
         while True:
             try:

@@ -1,4 +1,4 @@
-"""Keys that may be written in two ways: the documentation pages and the released server differ, both are accepted."""
+"""Aliases of keys: the documentation pages and the released server differ, both spellings are accepted."""
 
 from __future__ import annotations
 
@@ -57,5 +57,5 @@ def _put(table: Mapping[str, Any], path: Path, value: Any) -> dict[str, Any]:
     name, *rest = path
     inner = table.get(name, {})
     if rest and not isinstance(inner, Mapping):
-        return dict(table)  # not a table: validation says so better
+        return dict(table)  # not a table: left to validation, whose message is better
     return {**table, name: _put(inner, tuple(rest), value) if rest else value}

@@ -1,4 +1,4 @@
-"""Who may call the REST API: `[[server.api_keys]]`, and which pages' origins."""
+"""Callers of the REST API: `[[server.api_keys]]`, and allowed origins and hosts."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ DROPPED_CAPABILITIES = (
     "SYS_TIME",
     "SYS_TTY_CONFIG",
 )
-"""What a sandbox has no business doing on a shared kernel."""
+"""Capabilities that a sandbox on a shared kernel must not have."""
 
 _ULIMIT = re.compile(r"(\d{1,19})(?::(\d{1,19}))?")
 _INSTANCE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
@@ -67,7 +67,7 @@ def _ulimits(limits: dict[str, str]) -> dict[str, str]:
 
 
 def _limits(limits: dict[str, str]) -> dict[str, str]:
-    """Refused at the start rather than in the log of a pool that stays empty."""
+    """Refused at the start rather than in the log of a pool that is never filled."""
     try:
         parse_limits(limits, "resource_limits")
     except Invalid as error:

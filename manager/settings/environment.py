@@ -61,7 +61,7 @@ class Overlay:
 
 
 def overlay(document: Mapping[str, Any], environ: Mapping[str, str]) -> Overlay:
-    """Lays the environment over a configuration document, which is left as it is."""
+    """Applies the environment to a copy of a configuration document."""
     result = Overlay(dict(document), {}, [])
     for variable in VARIABLES:
         value = environ.get(variable.name)
@@ -92,7 +92,7 @@ def _set(result: Overlay, path: Path, value: Any, name: str) -> None:
     for part in path[:-1]:
         inner = table.get(part, {})
         if not isinstance(inner, Mapping):
-            return  # not a table: validation says so
+            return  # not a table: left to validation
         table[part] = dict(inner)
         table = table[part]
     table[path[-1]] = value

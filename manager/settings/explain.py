@@ -1,4 +1,4 @@
-"""Turns what validation found into problems: key, value and what is allowed, one line each, secrets hidden."""
+"""Validation errors → problems: key, value and what is allowed, one line each, secrets hidden."""
 
 from __future__ import annotations
 

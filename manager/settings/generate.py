@@ -1,4 +1,4 @@
-"""Regenerates what is made from the model and kept in the repository, or tells whether it is up to date."""
+"""Regenerates the files of the repository that are made from the model, or checks that they are up to date."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def generated() -> Mapping[str, str]:
 
 
 def stale(root: Path) -> list[str]:
-    """The generated files below `root` that are missing or differ from what the model says."""
+    """The generated files below `root` that are missing or out of date."""
     return [path for path, text in generated().items() if _text(root / path) != text]
 
 

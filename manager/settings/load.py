@@ -1,4 +1,4 @@
-"""Finds the configuration file, lays the environment over it and checks all of it before anything starts."""
+"""Finds the configuration file, applies environment variables and validates the result before anything starts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Settings that may be used, what their operator should hear about them, and the file they came from."""
+    """Valid settings, warnings for the operator, and the file they came from."""
 
     settings: Settings
     warnings: tuple[str, ...]

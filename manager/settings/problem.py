@@ -1,4 +1,4 @@
-"""One thing that is wrong with a configuration, told in one line."""
+"""One problem of a configuration, as one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a running server takes over from a changed configuration, and what only a restart does."""
+"""Which keys a running server reloads, and which need a restart."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RELOADED: Final[frozenset[Path]] = frozenset(
 
 
 def changed(old: Settings, new: Settings) -> list[str]:
-    """The keys that differ; their values are not told, since some are secrets."""
+    """The keys that differ, without their values, since some are secrets."""
     return [dotted(path) for path in _changed(old, new, ())]
 
 

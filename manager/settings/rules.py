@@ -1,4 +1,4 @@
-"""What two keys must agree on. Each rule is a pure function of the settings that yields problems."""
+"""Rules between keys. Each is a pure function of the settings that yields problems."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from manager.settings.model import Settings
 
 _LEAST_OF_SIDECAR: Final = {"cpu": (Decimal(LEAST_NANOS) / 10**9, "10m"), "memory": (Decimal(LEAST_MEMORY), "6Mi")}
-"""What Docker can hold of the sidecar, and the least of each."""
+"""The sidecar's resources that Docker can limit, and the least amount of each."""
 _PUBLIC_PATH: Final = re.compile(r"(?:/[A-Za-z0-9._~-]+)+/?$")
 
 
 def conflicts(settings: Settings) -> list[Problem]:
-    """Everything that is wrong between keys which are each right by themselves."""
+    """All problems between keys that are each valid by themselves."""
     return [problem for rule in _RULES for problem in rule(settings)]
 
 

@@ -1,4 +1,4 @@
-"""What a valid configuration still deserves to be told at start: each a sentence naming the key and the remedy."""
+"""Warnings about a valid configuration at start: each a sentence that names the key and the remedy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 from manager.settings.model import Settings
 
 EXAMPLE_API_KEY: Final = "your-secret-api-key"
-"""What the example configuration holds; everybody knows it."""
+"""The API key of the example configuration, which is public."""
 
 OPEN_API: Final = (
     "server.api_key is empty: authentication is OFF, and whoever reaches this server can create sandboxes, enter and "

@@ -31,7 +31,9 @@ def write_config(path: Path, example: str | None, *, force: bool) -> None:
     Raises FileExistsError unless `force`, OSError when it cannot be written.
     """
     text = skeleton() if example is None else render(EXAMPLES[example])
-    with contextlib.suppress(FileExistsError):  # a file in the directory's place: making ours says so better
+    with contextlib.suppress(
+        FileExistsError
+    ):  # a file in the directory's place: writing the file raises the better error
         path.parent.mkdir(parents=True, exist_ok=True)
     if force:
         path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Keys that nobody reads: most often a typing mistake, so each is named with what was probably meant."""
+"""Unknown keys: most often a typing mistake, so each is reported with the closest known key."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""Settings this version knows and does not act on, although they change start-up or security.
+"""Settings that this version does not support, although they change start-up or security.
 
-A server that ignored them would run otherwise than its operator believes, so it does not start. Wiring one of them
-means deleting its row.
+A server that ignored them would not run as configured, so it does not start. Implementing one means deleting its row.
 """
 
 from __future__ import annotations

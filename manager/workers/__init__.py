@@ -1,1 +1,1 @@
-"""The worker processes as the manager sees them."""
+"""Worker processes: how the manager starts and supervises them."""

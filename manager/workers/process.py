@@ -1,4 +1,4 @@
-"""One worker process as the first process sees it: started, fed, listened to, waited for.
+"""One worker process, as the first process handles it: start, send messages, receive messages, wait.
 
 gateway/workers/worker.py is the program at the other end, gateway/workers/messages.py what the two say to each other.
 """
@@ -40,11 +40,11 @@ log = logging.getLogger(__name__)
 Application = Callable[[], asyncio.Protocol]
 
 END_SECONDS: Final = 2.0
-"""How long a worker without a feed may take to end before it is killed."""
+"""How long a worker may take to exit after its channel is closed, before it is killed."""
 BATCH: Final = 100
-"""Messages of a snapshot between two looks at everything else the loop has to do."""
+"""Messages of a snapshot that are sent before control returns to the event loop."""
 MAX_BACKLOG: Final = 64 << 20
-"""Bytes a worker may be behind before it is given up."""
+"""Unread bytes of messages after which a worker is killed."""
 _DOOR_BATCH: Final = 64
 _PROGRAM_ROOT: Final = str(Path(gateway.workers.messages.__file__).parents[2])
 _PASSED_ON: Final = ("LANG", "LC_", "LD_", "PYTHON", "TZ", "FAKETIME", "UVLOOP")
@@ -78,7 +78,7 @@ class WorkerProcess:
 
     @property
     def lost(self) -> bool:
-        """Whether it can no longer be told anything."""
+        """Whether the channel is closed."""
         return self._lost.is_set()
 
     async def start(self) -> None:
@@ -90,7 +90,7 @@ class WorkerProcess:
             sock.setblocking(False)
         with contextlib.closing(feed_there), contextlib.closing(door_there):
             descriptors = feed_there.fileno(), door_there.fileno()
-            # -P: the directory we happen to be in is no place to load a program from.
+            # -P: never import from the current directory.
             command = [sys.executable, "-P", "-m", "gateway.workers.worker", *map(str, descriptors)]
             try:
                 self._process = await asyncio.create_subprocess_exec(
@@ -104,7 +104,7 @@ class WorkerProcess:
         loop.add_reader(self._door, self._admit, self._door)
 
     def begin(self, setup: Setup, secrets: Secrets) -> None:
-        """Tells it everything; whoever follows the table for it does so from now on."""
+        """Sends the first messages; from now on the worker gets every change of the route table."""
         self.tell(setup)
         self.tell(secrets)
         self._spawn(self._load())
@@ -123,7 +123,7 @@ class WorkerProcess:
             return await process.wait()
 
     def kill(self) -> None:
-        """Ends the process at once; what it has open goes with it."""
+        """Kills the process; its connections are closed."""
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
@@ -142,7 +142,7 @@ class WorkerProcess:
             self.kill()
 
     async def caught_up(self) -> None:
-        """Waits until everything told so far has taken effect, or the worker has ended."""
+        """Waits until all messages sent so far have taken effect, or the worker has exited."""
         goal = self._channel.sent
         if self.lost or self._applied >= goal:
             return
@@ -151,7 +151,7 @@ class WorkerProcess:
         await reached
 
     async def _load(self) -> None:
-        """Sends the table as it is; what changes meanwhile is told at once, and nothing here may undo it."""
+        """Sends the current table; changes meanwhile are sent at once, and nothing here may undo them."""
         table = self._table
         for number, (sandbox_id, reason) in enumerate(table.tombstones()):
             if table.gone(sandbox_id) is reason:
@@ -166,7 +166,7 @@ class WorkerProcess:
         self.tell(Synced(table.synced))
         self.tell(Loaded())
 
-    # What the worker says.
+    # Messages from the worker.
 
     def _take(self, message: Message) -> None:
         match message:
@@ -198,7 +198,7 @@ class WorkerProcess:
         resolution = await self._resolve(question)
         route = self._table.get(question.id.encode("ascii"))
         if route is not None:
-            # The snapshot may not have come to it yet.
+            # The snapshot may not have arrived there yet.
             self.tell(Put.of(route))
         self.tell(Answer(question, resolution))
 
@@ -212,12 +212,12 @@ class WorkerProcess:
                 return Resolution.NOT_FOUND
             return await self._resolver.resolve(question.id)
         except Exception:
-            # The worker's client must hear something, whatever went wrong here.
+            # The worker's client must get a response, whatever fails here.
             log.exception("cannot look up a sandbox for worker %d", self.number)
             return Resolution.UNAVAILABLE
 
     def _admit(self, door: socket.socket) -> None:
-        """Takes the socket pairs that stand at the door, each a connection to the application."""
+        """Accepts the socket pairs that the worker has sent, each a connection to the application."""
         for _ in range(_DOOR_BATCH):
             try:
                 data, descriptors, _, _ = socket.recv_fds(door, 1, 1, socket.MSG_CMSG_CLOEXEC)
@@ -258,6 +258,6 @@ class WorkerProcess:
 
 
 def _environment() -> dict[str, str]:
-    """What a worker inherits: how Python and the C library run, and none of the secrets that may be there."""
+    """A worker's environment variables: those of Python and the C library, none that may hold a secret."""
     passed = {name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)}
     return {**passed, "PYTHONPATH": _PROGRAM_ROOT}

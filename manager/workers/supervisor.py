@@ -1,4 +1,4 @@
-"""The worker processes as one: kept running, told every change, counted together.
+"""Supervises the worker processes: keeps them running, sends them every change, sums their counters.
 
 They share the port with the first process, which alone runs the manager. With `server.workers = 1` there are none, and
 nothing here costs anything.
@@ -29,18 +29,18 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 10.0
 STEADY_SECONDS: Final = 30.0
-"""A worker that has lived so long is replaced without delay."""
+"""A worker that ran for so long is replaced without delay."""
 WATCH_SECONDS: Final = 10.0
 SILENT_CHECKS: Final = 3
-"""After so many looks without a report in between a worker counts as stuck."""
+"""After so many checks without a report in between a worker counts as stuck."""
 SETTLE_SECONDS: Final = 0.25
-"""Longest wait for workers to take in what has changed."""
+"""Longest wait for workers to apply a change."""
 DRAIN_MARGIN: Final = 2.0
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def share_of(limits: Limits, processes: int) -> Limits:
-    """The limits of one of so many processes: what is counted is divided, since each counts only its own."""
+    """The limits of one of so many processes: counts are divided, since each process counts its own connections."""
 
     def part(most: int) -> int:
         return -(-most // processes)
@@ -62,20 +62,20 @@ class Workers(Collector):
         self, count: int, table: RouteTable, resolver: Resolver, *, watch_seconds: float = WATCH_SECONDS
     ) -> None:
         self.count = count
-        """How many there are meant to be, beside the first process."""
+        """How many workers are configured, besides the first process."""
         self.replaced = 0
-        """How many have ended although nobody asked them to."""
+        """How many have exited unexpectedly."""
         self._table = table
         self._resolver = resolver
         self._live: list[WorkerProcess] = []
         self._left = Counters()
-        """What workers have counted that are no more."""
+        """Counters of workers that have exited."""
         self._watch_seconds = watch_seconds
         self._stopping = False
 
     @contextlib.asynccontextmanager
     async def running(self, setup: Setup, secrets: Secrets, application: Application) -> AsyncIterator[None]:
-        """Keeps the workers running for as long as the block; `application` serves what is for the API."""
+        """Keeps the workers running while the context lasts; `application` serves the API."""
         if not self.count:
             yield
             return
@@ -118,7 +118,7 @@ class Workers(Collector):
 
     async def _run(self, worker: WorkerProcess) -> int:
         await worker.start()
-        # In one turn of the loop: no change may fall between what it is told first and its being told of changes.
+        # In one iteration of the loop: no change may fall between the first messages and the following of the table.
         worker.begin(self._setup, self._secrets)
         self._live.append(worker)
         try:
@@ -130,7 +130,7 @@ class Workers(Collector):
             self._left.add(worker.ledger.close().snapshot())
 
     async def _watch(self) -> None:
-        """Kills workers that have stopped to report: their loop is stuck, and so are their clients."""
+        """Kills workers that have stopped reporting: their event loop is stuck, and so are their clients."""
         silent: dict[WorkerProcess, tuple[int, int]] = {}
         while True:
             await asyncio.sleep(self._watch_seconds)
@@ -143,14 +143,14 @@ class Workers(Collector):
                     log.error("worker %d (process %d) does not answer; it is killed", worker.number, worker.pid)
                     worker.kill()
 
-    # What the table tells (gateway.table.Follower): every worker hears it in the same turn of the loop.
+    # Changes of the table (gateway.table.Follower): sent to every worker in the same iteration of the loop.
 
     def on_put(self, route: SandboxRoute) -> None:
-        """The route is live, or what is said of it has changed."""
+        """The route is new or has changed."""
         self._tell(Put.of(route))
 
     def on_remove(self, sandbox_id: str, reason: Removal) -> None:
-        """The route is gone."""
+        """The route was removed."""
         self._tell(Gone(sandbox_id, reason, self._table.owner_of(sandbox_id.encode("ascii")) or ""))
 
     def on_synced(self, synced: bool) -> None:
@@ -179,7 +179,7 @@ class Workers(Collector):
                 worker.tell_line(line)
 
     async def settled(self) -> None:
-        """Waits until all workers have taken in every change so far; not long, should one be slow."""
+        """Waits until all workers have applied every change so far, with a short limit should one be slow."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SETTLE_SECONDS):
                 for worker in self.live:
@@ -187,9 +187,9 @@ class Workers(Collector):
                         await worker.caught_up()
 
     def guard(self, app: web.Application) -> None:
-        """Lets the application answer a change only once every process acts on it.
+        """Delays the API's response to a change until every process has applied it.
 
-        Whoever reads that a sandbox exists, or exists no more, may ask any process for it next.
+        A client that reads that a sandbox exists, or was deleted, may send its next request to any process.
         """
         if self.count:
             app.on_response_prepare.append(self._before_answer)

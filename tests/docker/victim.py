@@ -79,7 +79,7 @@ def plain(order: Order, **changes: Any) -> CreateRequest:
 
 async def make(services: Services, request: CreateRequest) -> str:
     """A create of which the caller knows id and key from the beginning."""
-    pending = await services.creation.begin(request, KEY, "somebody", told=True)
+    pending = await services.creation.begin(request, KEY, "somebody", durable=True)
     say(pending.id)
     work = services.creation._work.get(pending.id)
     if work is not None:

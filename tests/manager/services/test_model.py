@@ -116,16 +116,16 @@ class Life(RuleBasedStateMachine):
         self.runtime.fail("create", Failed("X", "no space"))
         self.expect(Failed, self.house.services.creation.create(wish()))
 
-    @rule(target=boxes, end=st.sampled_from(["runs", "fails", "is deleted", "is cut off"]), told=st.booleans())
-    def create_slowly(self, end: str, told: bool) -> Any:
+    @rule(target=boxes, end=st.sampled_from(["runs", "fails", "is deleted", "is cut off"]), durable=st.booleans())
+    def create_slowly(self, end: str, durable: bool) -> Any:
         """A create takes its time: it is Pending, can only be deleted, and a server that stops leaves none."""
-        return self.run(self._create_slowly(end, told=told))
+        return self.run(self._create_slowly(end, durable=durable))
 
-    async def _create_slowly(self, end: str, *, told: bool) -> Any:
+    async def _create_slowly(self, end: str, *, durable: bool) -> Any:
         house, gate, asked = self.house, self.runtime.hold("create"), self.runtime.calls["create"]
         if end == "fails":
             self.runtime.fail("create", Failed("X", "no space"))
-        pending = await house.services.creation.begin(wish(), told=told)
+        pending = await house.services.creation.begin(wish(), durable=durable)
         await until(lambda: self.runtime.calls["create"] > asked)
         assert (await house.services.sandboxes.get(pending.id)).status.state is SandboxState.PENDING
         await self.refused(Conflict, house.services.sandboxes.pause(pending.id))
