@@ -100,6 +100,16 @@ async def test_the_operators_word_comes_first(search: Search, image: dict[str, A
     assert (await search(LISTED).find(image)).addresses == ("10.1.1.1",)
 
 
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [("dns.test", "no IP address"), ("10.0.0.2, dns.test:53", "no IP address"), ("127.0.0.11", "own resolver")],
+)
+async def test_what_no_sidecar_can_use_is_refused(search: Search, image: dict[str, Any], told: str, why: str) -> None:
+    """A name keeps the sidecar from starting, the Engine's own resolver leads back to it."""
+    with pytest.raises(errors.Invalid, match=rf"{UPSTREAM}.*{why}"):
+        await search(LISTED, environment=[f"{UPSTREAM}={told}"]).find(image)
+
+
 async def test_behind_the_stub_of_systemd(search: Search, image: dict[str, Any]) -> None:
     """Its own list counts, with the search domains; only its stub leads there."""
     found = await search(STUB, LISTED).find(image)

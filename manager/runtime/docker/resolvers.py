@@ -134,7 +134,7 @@ class Resolvers:
         """For a sidecar of this inspected image. Raises Invalid, naming the key to set, when there are none."""
         told = told_by(self._environment) or told_by((image.get("Config") or {}).get("Env") or ())
         if told is not None:
-            return Upstreams(hosts_of(told), UPSTREAM, told=True)
+            return Upstreams(_checked(hosts_of(told)), UPSTREAM, told=True)
         if self._configured:
             return self._need(self._configured, "docker.dns")
         found = self._of_host() if self._beside() else None
@@ -186,6 +186,28 @@ def _none_found(servers: tuple[str, ...], source: str) -> str:
         f"networkPolicy: no name server is known that a sandbox could ask: {source} {listed}. "
         'Set docker.dns to the addresses of name servers, such as dns = ["10.0.0.2"].'
     )
+
+
+def _checked(hosts: tuple[str, ...]) -> tuple[str, ...]:
+    """What somebody has told a sidecar. Raises Invalid where it would not start, or ask itself in a circle."""
+    for host in hosts:
+        if host == ENGINES_OWN:
+            problem = "is the Docker Engine's own resolver, which sends what it is asked back to the sidecar"
+        elif not _is_address(host):
+            problem = "is no IP address, and a sidecar starts with no other"
+        else:
+            continue
+        message = f"networkPolicy: {UPSTREAM} (of egress.env, or the egress image): '{host}' {problem}."
+        raise errors.Invalid(INVALID_PARAMETER, message)
+    return hosts
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _read(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
