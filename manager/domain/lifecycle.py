@@ -1,10 +1,10 @@
-"""The life of a sandbox as a table: which operation or outcome is legal in which state, and where it leads.
+"""The lifecycle of a sandbox as a table: which operation is legal in which state, and which state it shows meanwhile.
 
-The runtime stays the source of truth: what it reports replaces the state here without asking this table. The table
+How an operation ends is for the runtime to say: what it reports replaces the state without asking this table. The table
 governs what *we* start: an operation that is not in it for the present state is refused with that state's name.
 
-    Pending ─STARTED→ Running ─PAUSE→ Pausing ─PAUSED→ Paused ─RESUME→ Resuming ─RESUMED→ Running
-    any state but Stopping ─DELETE→ Stopping ─DELETED→ (gone)
+    Running ─PAUSE→ Pausing        Paused ─RESUME→ Resuming
+    Running ─SNAPSHOT→ Running     any state ─DELETE→ Stopping
 """
 
 from __future__ import annotations
@@ -15,20 +15,12 @@ from manager.domain.sandbox import SandboxState as State
 
 
 class Event(enum.Enum):
-    """What happens to a sandbox: an operation begins, or it comes to its end."""
+    """An operation on a sandbox begins."""
 
-    STARTED = "started"
-    START_FAILED = "start failed"
     PAUSE = "pause"
-    PAUSED = "paused"
-    PAUSE_FAILED = "pause failed"
     RESUME = "resume"
-    RESUMED = "resumed"
-    RESUME_FAILED = "resume failed"
     SNAPSHOT = "snapshot"
     DELETE = "delete"
-    DELETED = "deleted"
-    DELETE_FAILED = "delete failed"
 
 
 class IllegalMove(Exception):
@@ -41,18 +33,10 @@ class IllegalMove(Exception):
 
 
 MOVES: dict[tuple[State, Event], State] = {
-    (State.PENDING, Event.STARTED): State.RUNNING,
-    (State.PENDING, Event.START_FAILED): State.FAILED,
     (State.RUNNING, Event.PAUSE): State.PAUSING,
-    (State.PAUSING, Event.PAUSED): State.PAUSED,
-    (State.PAUSING, Event.PAUSE_FAILED): State.RUNNING,
     (State.PAUSED, Event.RESUME): State.RESUMING,
-    (State.RESUMING, Event.RESUMED): State.RUNNING,
-    (State.RESUMING, Event.RESUME_FAILED): State.PAUSED,
     (State.RUNNING, Event.SNAPSHOT): State.RUNNING,
-    (State.STOPPING, Event.DELETED): State.TERMINATED,
-    (State.STOPPING, Event.DELETE_FAILED): State.UNKNOWN,
-    **{(state, Event.DELETE): State.STOPPING for state in State if state is not State.STOPPING},
+    **{(state, Event.DELETE): State.STOPPING for state in State},
 }
 """Every legal move; what is not here raises."""
 

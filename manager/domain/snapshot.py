@@ -26,6 +26,19 @@ SNAPSHOT_MOVES: dict[SnapshotState, frozenset[SnapshotState]] = {
 """Which state may follow which. What is being made cannot be deleted; a deletion that is refused leads back."""
 
 
+class IllegalSnapshotMove(Exception):
+    """Raised when a snapshot cannot go from one state to another; names both."""
+
+    def __init__(self, state: SnapshotState, following: SnapshotState) -> None:
+        super().__init__(f"a snapshot that is {state.value} cannot become {following.value}")
+
+
+def check_move(state: SnapshotState, following: SnapshotState) -> None:
+    """Raises IllegalSnapshotMove when the table has no such move."""
+    if following not in SNAPSHOT_MOVES[state]:
+        raise IllegalSnapshotMove(state, following)
+
+
 _LEFT_OUT = "Not in it is what volumes and mounts hold, at: "
 
 

@@ -198,9 +198,8 @@ class Sandboxes:
     def _show_stopping(self, sandbox: Sandbox, ending: Ending) -> None:
         if not self._inventory.is_failure(sandbox.id):
             word = "expired" if ending is Ending.EXPIRED else "deleted"
-            status = SandboxStatus(
-                SandboxState.STOPPING, "SANDBOX_STOPPING", f"The sandbox is being {word}.", self._clock()
-            )
+            state = move(sandbox.status.state, Event.DELETE)
+            status = SandboxStatus(state, "SANDBOX_STOPPING", f"The sandbox is being {word}.", self._clock())
             self._inventory.moving(sandbox.id, status, ending)
 
     async def _doom(self, sandbox_id: str) -> None:

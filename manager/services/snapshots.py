@@ -23,10 +23,9 @@ from manager.domain.codes import (
 )
 from manager.domain.errors import Conflict, Invalid, ManagerError, NotFound, TimedOut
 from manager.domain.ids import new_id
-from manager.domain.lifecycle import Event
+from manager.domain.lifecycle import Event, IllegalMove, move
 from manager.domain.ownership import sees
-from manager.domain.sandbox import SandboxState
-from manager.domain.snapshot import SNAPSHOT_MOVES, Snapshot, SnapshotState, left_out, with_left_out
+from manager.domain.snapshot import IllegalSnapshotMove, Snapshot, SnapshotState, check_move, left_out, with_left_out
 from manager.runtime.base import Runtime
 from manager.runtime.records import Records
 from manager.services.clock import Clock
@@ -117,12 +116,13 @@ class Snapshots:
         if problem is not None:
             raise Invalid(INVALID_PARAMETER, problem)
         sandbox = await self._sandboxes.get(sandbox_id)
-        if sandbox.status.state is not SandboxState.RUNNING:
+        try:
+            move(sandbox.status.state, Event.SNAPSHOT)
+        except IllegalMove as error:
             raise Conflict(
                 SNAPSHOT_INVALID_SOURCE_STATE,
-                f"Snapshot can only be created from a Running sandbox. Sandbox {sandbox_id} is "
-                f"{sandbox.status.state.value}.",
-            )
+                f"Snapshot can only be created from a Running sandbox. Sandbox {sandbox_id} is {error.state.value}.",
+            ) from error
         lost = left_out(await self._runtime.check_snapshot(sandbox_id))
         if lost and extensions.strict_snapshots(asked, sandbox.extensions):
             raise Conflict(SNAPSHOT_RUNTIME_PREFLIGHT_FAILED, f"The snapshot would not keep everything. {lost}")
@@ -149,10 +149,12 @@ class Snapshots:
         """Removes the snapshot and its image. Raises NotFound, Conflict, Failed, Unavailable."""
         async with self._deletions.take(snapshot_id, "deletion"):
             snapshot = self.get(snapshot_id)
-            if SnapshotState.DELETING not in SNAPSHOT_MOVES[snapshot.state]:
+            try:
+                check_move(snapshot.state, SnapshotState.DELETING)
+            except IllegalSnapshotMove as error:
                 raise Conflict(
                     SNAPSHOT_INVALID_STATE, f"Snapshot {snapshot_id} is {snapshot.state.value} and cannot be deleted."
-                )
+                ) from error
             try:
                 await self._write(snapshot, SnapshotState.DELETING, "snapshot_deleting", "Deletion is under way.")
                 await self._runtime.delete_snapshot(snapshot.image)
@@ -205,6 +207,8 @@ class Snapshots:
         await self._write(replace(snapshot, image=image), state, *outcome)
 
     async def _write(self, snapshot: Snapshot, state: SnapshotState, reason: str, message: str) -> None:
+        """Moves the snapshot to `state`; raises IllegalSnapshotMove, which is a defect of ours."""
+        check_move(self._known[snapshot.id].state, state)
         changes: Mapping[str, Any] = {
             "state": state,
             "reason": reason,

@@ -8,7 +8,7 @@ import pytest
 
 from manager.domain.lifecycle import MOVES, Event, IllegalMove, move
 from manager.domain.sandbox import SandboxState
-from manager.domain.snapshot import SNAPSHOT_MOVES, SnapshotState
+from manager.domain.snapshot import SNAPSHOT_MOVES, IllegalSnapshotMove, SnapshotState, check_move
 
 PAIRS = list(itertools.product(SandboxState, Event))
 
@@ -30,10 +30,20 @@ def test_what_the_table_has_leads_there(state: SandboxState, event: Event) -> No
 
 def test_every_state_can_be_deleted() -> None:
     """There is no state a caller cannot get rid of."""
-    assert {state for state, event in MOVES if event is Event.DELETE} == set(SandboxState) - {SandboxState.STOPPING}
+    assert {state for state, event in MOVES if event is Event.DELETE} == set(SandboxState)
 
 
 def test_a_snapshot_in_the_making_cannot_be_deleted() -> None:
     """Deleting follows only states in which nobody writes the image."""
     assert SnapshotState.DELETING not in SNAPSHOT_MOVES[SnapshotState.CREATING]
     assert set(SNAPSHOT_MOVES) == set(SnapshotState)
+
+
+@pytest.mark.parametrize(("state", "following"), list(itertools.product(SnapshotState, SnapshotState)))
+def test_snapshots_move_as_their_table_says(state: SnapshotState, following: SnapshotState) -> None:
+    """Any other move raises and names both states."""
+    if following in SNAPSHOT_MOVES[state]:
+        check_move(state, following)
+    else:
+        with pytest.raises(IllegalSnapshotMove, match=f"{state.value} cannot become {following.value}"):
+            check_move(state, following)
