@@ -15,7 +15,7 @@ from gateway.flow import Held, put_off
 
 SWEEP_SECONDS = 1.0
 MOST_AT_ONCE = 64
-"""Most that are expired in one turn of the loop: each may be an answer, which takes some 0.03 ms."""
+"""Most expirations in one iteration of the loop: each may write an error response, some 0.03 ms."""
 NEVER = float("inf")
 
 log = logging.getLogger(__name__)
@@ -31,13 +31,13 @@ class Expiring(Protocol):
 
 
 class Deadlines:
-    """Everything that can time out."""
+    """All objects with a deadline."""
 
     def __init__(self) -> None:
         self.now = 0.0
         self._members: set[Expiring] = set()
         self.held: set[Held] = set()
-        """Who is not read from at present, and therefore looked at by each sweep."""
+        """Connections whose reading is paused; each sweep checks whether their peer is gone."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.add = self._members.add
@@ -56,14 +56,14 @@ class Deadlines:
             self._timer = None
 
     def sweep(self, now: float) -> None:
-        """Expires whatever is due at `now`; thousands that began together do not end in one turn of the loop."""
+        """Expires everything due at `now`; thousands that are due together are spread over several loop iterations."""
         self.now = now
         self._expire([member for member in self._members if member.deadline <= now])
         for held in tuple(self.held):
             try:
                 held.look()
             except Exception:
-                log.exception("a connection could not be looked at")
+                log.exception("unexpected error while checking a paused connection")
 
     def _expire(self, due: list[Expiring]) -> None:
         """Expires some; one member that fails does not keep the others waiting."""
@@ -73,7 +73,7 @@ class Deadlines:
                 if member in self._members and member.deadline <= self.now:
                     member.expire(self.now)
             except Exception:
-                log.exception("a deadline could not be handled")
+                log.exception("unexpected error while expiring a deadline")
         if due:
             put_off(partial(self._expire, due))
 

@@ -1,4 +1,4 @@
-"""Every way a proxied request fails: status, code, what to tell the person, whether coming back helps.
+"""Every way a proxied request fails: status, code, message, and whether a retry helps.
 
 One class per failure, so that the type decides what happens next (retry, close, log) and never the text. The codes
 without a prefix are those that clients of the platform know already; `docs/errors.md` lists all of them. Messages are

@@ -1,4 +1,4 @@
-"""Flow control: reading from one side stops while somebody cannot take what it brings, and while others have a turn.
+"""Flow control: reading from one side is paused for backpressure, and for fairness between connections.
 
 No other file pauses a transport. Several parties may have a reason at once (a slow other side, a request that is
 still being dialled, bytes of the next request), so a valve counts reasons, not calls, and every verb may be repeated.
@@ -29,16 +29,16 @@ PACED: Final = 4
 ENDED: Final = 8
 """Nothing more can come: the peer has finished sending. Never taken back."""
 LATER: Final = 16
-"""It has had its share of this turn of the loop."""
+"""It has had its share of this iteration of the loop."""
 
 SHARE_BYTES: Final = 65536
-"""Whoever has brought so much in one read lets others have their turn before the next."""
+"""A connection that received so many bytes in one read yields to others before the next."""
 _PER_TURN: Final = 4
-"""How many of those who wait go on in one turn: each may take a good part of a millisecond."""
+"""How many waiting connections continue per iteration: each may take a good part of a millisecond."""
 
 
 class _Turns:
-    """Who waits for a later turn of one loop."""
+    """Callbacks deferred to later iterations of one loop."""
 
     __slots__ = ("_scheduled", "_waiting")
 
@@ -79,7 +79,7 @@ def put_off(work: Callable[[], None]) -> None:
 
 
 class Held(Protocol):
-    """Whose reading stands still, so that nobody hears of its peer's end."""
+    """A connection whose reading is paused, so that the end of its peer goes unnoticed."""
 
     def look(self) -> None:
         """Finds out whether the peer is still there; called once a second."""
@@ -95,7 +95,7 @@ class Valve:
         self._owner = owner
         self._held = held
         self.reasons = 0
-        """Why reading stands still, as a sum of reasons; 0 when it does not."""
+        """Why reading is paused, as a bit set of reasons; 0 when it is not."""
 
     def hold(self, reason: int) -> None:
         """Stops reading for this reason."""
@@ -106,7 +106,7 @@ class Valve:
         self.reasons |= reason
 
     def release(self, reason: int) -> None:
-        """Takes the reason back; reading goes on when it was the last."""
+        """Removes the reason; reading resumes when it was the last."""
         if self.reasons == 0:
             return
         self.reasons &= ~reason
@@ -142,7 +142,7 @@ def peer_state(transport: asyncio.Transport) -> int:
 
 
 def pace(quota: Quota, count: int, valve: Valve, now: float) -> None:
-    """Counts bytes that have passed, and holds the side they came from for as long as they were too many."""
+    """Counts transferred bytes, and pauses their sender for as long as the quota requires."""
     seconds = quota.spend(count, now)
     if seconds > 0.0:
         valve.hold(PACED)

@@ -50,7 +50,7 @@ class Gateway:
 
     @property
     def counters(self) -> Counters:
-        """What has happened so far."""
+        """The counters of this process."""
         return self._plane.counters
 
     @property
@@ -148,7 +148,7 @@ class Gateway:
             client.cut()
 
     async def stop(self) -> None:
-        """Drops everything. Call `drain` first for an orderly end."""
+        """Closes everything at once. Call `drain` first for a graceful shutdown."""
         plane = self._plane
         plane.deadlines.stop()
         for server in self._servers:

@@ -10,11 +10,11 @@ import ssl
 from typing import Final
 
 _NOISE: Final = frozenset(("SSL connection is closed", "socket.send() raised exception."))
-"""What the event loop says, as a warning, of bytes for a client that has gone: a client would choose how often."""
+"""The event loop's warning about writes to a disconnected client, which clients could trigger at will."""
 
 
 def leave_out_noise() -> None:
-    """Keeps lines that tell nothing, and that clients can bring about, out of every log of this process."""
+    """A log filter for uninformative lines that clients can trigger."""
     logging.getLogger("asyncio").addFilter(_is_news)
 
 
@@ -63,12 +63,12 @@ class Certificate:
         self._stamp = self._stamps()
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
-        # We speak HTTP/1.1 only; a client that insists on h2 hears it in the handshake.
+        # HTTP/1.1 only; a client that insists on h2 fails in the handshake (ALPN).
         self.context.set_alpn_protocols(["http/1.1"])
         self.context.load_cert_chain(certificate, key)
 
     def refresh(self) -> bool:
-        """Takes the files up again when they have changed; new handshakes use them. Returns whether it did.
+        """Reloads the files when they have changed; new handshakes use them. Returns whether it did.
 
         Raises OSError or ssl.SSLError when the new ones cannot be used: the old ones stay in use.
         """

@@ -1,4 +1,4 @@
-"""Memory that a spike leaves behind goes back to the system.
+"""Returns memory that a spike leaves behind to the system.
 
 glibc keeps what is freed below the top of its heap for later: two thousand heads of 60 KB that have come to nothing
 leave more than 100 MB resident, for as long as the process lives. `malloc_trim` gives whole free pages back. It takes
@@ -25,7 +25,7 @@ SPARE_BYTES: Final = 4 << 20
 SPARE_SHARE: Final = 1 / 16
 """A process that has grown by this much of itself and by SPARE_BYTES since it was smallest is worth a try."""
 FEW: Final = 100
-"""So few connections that ended are no spike."""
+"""The least number of closed connections that counts as a spike."""
 _STATM: Final = Path("/proc/self/statm")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 

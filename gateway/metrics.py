@@ -1,4 +1,4 @@
-"""Counters of the data plane: plain integers, bumped in place, rendered by the manager only when somebody scrapes.
+"""Counters of the data plane: plain integers, incremented in place, rendered by the manager at a scrape.
 
 Nothing is labelled per request: a list index stands for a label value. Sandbox ids are no label, so the number of
 time series is bounded whatever clients do.
@@ -22,7 +22,7 @@ fill the last ones, so the index needs no check."""
 
 
 class Counters:
-    """What has happened since the process started, and what is open now."""
+    """Counters since the process started, and gauges of what is open."""
 
     __slots__ = (
         "client_addresses",

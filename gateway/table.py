@@ -1,4 +1,4 @@
-"""The route table: which sandboxes exist and how their ports are dialled. The only object both planes touch.
+"""The route table: which sandboxes exist and how their ports are dialled. The only object that both planes share.
 
 Everything here is synchronous and runs on the loop: the data plane reads a route with one dict lookup, and
 whoever changes the table sees the change take effect before the call returns.
@@ -40,11 +40,11 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 TOMBSTONES = 4096
-"""How many removed ids are remembered, so that their callers hear "gone, and why" rather than "never heard of it"."""
+"""How many removed ids are remembered, so that requests for them get 410 with the reason rather than 404."""
 
 
 class RouteState(enum.Enum):
-    """What may be said of the sandbox to somebody who is allowed to know."""
+    """The state of a sandbox as the gateway reports it to authorised clients."""
 
     STARTING = "starting"
     RUNNING = "running"
@@ -80,7 +80,7 @@ class Live(Protocol):
 class SandboxRoute:
     """One sandbox as the data plane sees it."""
 
-    # What the manager says; `RouteTable.put` with the same uid replaces these in place.
+    # Set by the manager; `RouteTable.put` with the same uid replaces these in place.
     __slots__ = (
         "access",
         "bytes_in",
@@ -121,7 +121,7 @@ class SandboxRoute:
         self.state = state
         self.access = access
         self.wakes = wakes
-        """Whether a request resumes the sandbox when it is paused."""
+        """Whether a request resumes the paused sandbox."""
         self.keep_prefix = keep_prefix
         """Ports whose applications are told to live under the public path prefix, and so want to see it; 0: all."""
         self.quota = None if rules is None else Quota(rules, time.monotonic())
@@ -279,7 +279,7 @@ class RouteTable:
         return held
 
     def remove(self, sandbox_id: str, reason: Removal) -> None:
-        """Takes the route away and closes what is open on it; an unknown id is no error."""
+        """Removes the route and closes what is open on it; an unknown id is no error."""
         key = sandbox_id.encode("ascii")
         route = self._routes.pop(key, None)
         if route is None:

@@ -1,1 +1,1 @@
-"""Who may enter a sandbox, and how much of it: credentials, API keys, throttles, quotas."""
+"""Authentication and limits of requests to sandboxes: credentials, API keys, throttles, quotas."""

@@ -19,7 +19,7 @@ from typing import Final, Generic, TypeVar
 from gateway.access.token_bucket import TokenBuckets
 
 GUESSES: Final = 20
-"""Wrong keys that may come from one address in a row; after that one a second."""
+"""Burst of wrong keys from one address; after that one a second."""
 REMEMBERED: Final = 10_000
 """Addresses that are remembered; the one that has failed, or proved a key, least recently is forgotten first."""
 
@@ -75,7 +75,7 @@ class ApiKeys:
 
     def without(self, lines: bytes) -> bytes:
         """Header lines (each with its end) but for those whose value is one of the keys."""
-        # The search is not constant in time; nobody is told its outcome, and a hit only takes something away.
+        # The search is not constant in time; its outcome is not observable, and a match only removes a line.
         if any(key in lines for key in self._keys):
             return self._lines.sub(b"", lines)
         return lines

@@ -1,4 +1,4 @@
-"""What one client address has open and how often it asks, so that one of them cannot take what is there for all.
+"""Limits per client address: connections, unfinished heads and request rate, so that no client starves the others.
 
 A client counts as its IPv4 address, or as the /64 of its IPv6 address: a site is given such a network, and its
 addresses cost nothing. A trusted proxy is nobody's client: its connections are not counted, and its requests count for
@@ -20,9 +20,9 @@ from gateway.metrics import Counters
 REMEMBERED: Final = 10_000
 """Addresses whose requests are counted; the one that has asked least recently is forgotten first."""
 TOLD: Final = 64
-"""So many connections too many are told so, at the same time; further ones are closed without a word."""
+"""Most connections over the limit that get an error response at a time; further ones are closed without one."""
 FEWEST: Final = 16
-"""However few connections there may be, one client may have so many."""
+"""The least default limit of connections per client."""
 
 
 class Caller:
@@ -54,7 +54,7 @@ class Callers:
 
     @property
     def counts_requests(self) -> bool:
-        """Whether `ask` has anything to say."""
+        """Whether requests are rate-limited at all."""
         return self._requests is not None
 
     def arrive(self, address: bytes) -> Caller:

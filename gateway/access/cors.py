@@ -1,4 +1,4 @@
-"""Pages of other origins: which may call a sandbox's port, and what their browsers are told about it. Pure.
+"""CORS of sandboxes' ports: which origins may send requests, and the headers that tell browsers. Pure.
 
 A browser asks before it sends what a plain form could not (Fetch §3.2.2): an OPTIONS request without a credential,
 whose answer decides whether the page's own request is sent at all. The rules, for origins that the operator or the

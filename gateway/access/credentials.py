@@ -1,4 +1,4 @@
-"""May this request enter: a token or a signature against what the sandbox asks for; which credentials are stripped."""
+"""Checks a request's token or signature against its sandbox's rule; which credentials are stripped."""
 
 from __future__ import annotations
 

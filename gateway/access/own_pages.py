@@ -1,4 +1,4 @@
-"""Whose page makes a browser send this request? A link cookie counts for the port's own, and for people.
+"""Which page made a browser send this request? A link cookie is valid for the port's own pages and for navigations.
 
 A browser adds a cookie to whatever any page of the same site makes it send, and all sandboxes of a wildcard domain are
 one site, so `SameSite` keeps none of them apart. But it also says, in headers that no script can set, where a request
@@ -42,7 +42,7 @@ class Asker(enum.Enum):
     PERSON_OR_FRAME = enum.auto()
     """A navigation, of which the browser does not say whether a window or a frame of any page shows it."""
     OTHER = enum.auto()
-    """Any other page, or nobody knows."""
+    """Any other page, or unknown."""
 
 
 def asker(router: Router, request: RequestHead, address: Route, scheme: bytes, host: bytes) -> Asker:

@@ -1,4 +1,4 @@
-"""Limits of one sandbox: what may be asked of it, how often, and how much.
+"""Limits of one sandbox: allowed requests, rate, concurrency and bandwidth.
 
 The rules come as text (`access.limit.…` extensions of a create) and are kept as one record; a `Quota` holds what they
 need to count. A sandbox without rules has no Quota, which is all that its requests notice of this file. Times are any
@@ -34,7 +34,7 @@ MOST_ENTRIES: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class QuotaRules:
-    """What a sandbox's owner has limited. 0 and empty mean no limit."""
+    """The limits that a sandbox's owner has set. 0 and empty mean no limit."""
 
     requests_per_second: float = 0.0
     requests_burst: int = 0
@@ -84,7 +84,7 @@ def write(rules: QuotaRules) -> dict[str, str]:
 
 
 class Quota:
-    """The rules of one sandbox and what has been used of them."""
+    """The rules of one sandbox and their current usage."""
 
     __slots__ = ("_bytes", "_requests", "rules")
 

@@ -1,4 +1,4 @@
-"""How often a signature of one sandbox may be guessed.
+"""Rate limit of failed signatures per sandbox.
 
 A short signature has 32 bits, so somebody who may guess without end gets in. Each sandbox has a bucket of failures
 that fills again slowly: at one failure in `refill` seconds a guesser needs more than a thousand years. While it is

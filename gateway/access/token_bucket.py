@@ -1,4 +1,4 @@
-"""Token buckets: something may happen in bursts, and in the long run so many times a second.
+"""Token buckets: bursts up to a size, and an average rate per second.
 
 A bucket is refilled when it is looked at, so there is no timer. Times are any one clock's seconds; a clock that goes
 back refills nothing.

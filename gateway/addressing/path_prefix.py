@@ -1,4 +1,4 @@
-"""Applications behind a path prefix: what has to change so that those that believe to live at `/` work.
+"""Applications behind a path prefix: which headers are rewritten so that applications written for `/` work.
 
 In the uri and proxy forms an application at `/sb/8080/` sees `/`. Applications that read `X-Forwarded-Prefix` need
 nothing of this. For the others, and each only where something really points outside the prefix:
@@ -93,7 +93,7 @@ def fallback(
         return _belongs(router, page, target)
     first = _FIRST_SEGMENT.match(target)
     if first is None:
-        # A person who asks for `/` wants to leave; a WebSocket there belongs to the page that opens it.
+        # A navigation to `/` leaves the application; a WebSocket there belongs to the page that opens it.
         if not upgrade:
             return None
     elif first[1] in RESERVED:

@@ -60,7 +60,7 @@ _FIRST = re.compile(rb"/([^/?]*)/")
 
 
 class AddressForm(enum.IntEnum):
-    """Which way of addressing a request has used; the number is an index of the counters."""
+    """The address form of a request; the number is an index of the counters."""
 
     HEADER = 0
     HOST = 1
@@ -78,7 +78,7 @@ class Signature:
 
 @dataclass(slots=True)
 class Route:
-    """Where a request goes. Nobody changes one; it is not frozen, since that makes it slow to make."""
+    """The address of a request. Immutable by convention: a frozen dataclass is slower to create."""
 
     form: AddressForm
     id: bytes

@@ -1,4 +1,4 @@
-"""Signed links for people: a browser that opens one gets a cookie and an address without the signature.
+"""Signed links for browsers: opening one sets a cookie and redirects to the address without the signature.
 
 A page's sub-resources, relative links and WebSockets do not carry the signature of the link that opened it, and an
 address that lets everybody in should not stay in the address bar. So when a browser opens a good signed address:
@@ -22,7 +22,7 @@ from typing import Final
 from gateway.addressing.routing import SIGNED, AddressForm, Route, Signature
 
 ACCESS: Final = b"opensandbox-access-"
-"""Start of the name of a cookie that lets in; id and port follow."""
+"""Prefix of the name of a link cookie; id and port follow."""
 LAST: Final = b"opensandbox-last"
 """Name of the cookie that says which prefix the browser was under last: a hint, no credential."""
 LOCKED: Final = b"__Host-"
@@ -43,7 +43,7 @@ _OUR_PAIRS: Final = re.compile(rb";[ \t]*+(?:" + LOCKED + rb")?(?:" + ACCESS + r
 
 
 def without_signature(route: Route, host: bytes, scheme: bytes) -> tuple[bytes, Signature | None] | None:
-    """Where to send a browser that has opened a good signed address, and the signature its cookie shall hold.
+    """The redirect for a browser that has opened a valid signed address, and the signature for its cookie.
 
     None for a cookie means that the next address sets it. None for all: this address is not signed.
     """
@@ -72,7 +72,7 @@ def entering(route: Route) -> Signature | None:
 
 
 def access_cookie(id: bytes, port: int, signature: Signature, now: float, *, secure: bool) -> bytes:
-    """The value of Set-Cookie that lets a browser in where the signature does, until it expires."""
+    """The Set-Cookie value of the link cookie, valid where and as long as the signature is."""
     left = min(LIFETIME, max(0, int(signature.expires, 36) - int(now)))
     pair = b"%b=%b-%b" % (_access_name(id, port, secure=secure), signature.expires, signature.value)
     return b"%b; Max-Age=%d; Path=/; HttpOnly; SameSite=Lax%b" % (pair, left, b"; Secure" if secure else b"")

@@ -1,4 +1,4 @@
-"""Signed addresses: who holds one may use one port of one sandbox until it expires.
+"""Signed addresses: bearer credentials for one port of one sandbox until they expire.
 
 Two kinds of signature travel in the same place of an address and are told apart by their length.
 

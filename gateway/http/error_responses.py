@@ -1,4 +1,4 @@
-"""Our own answers as ready bytes: the JSON envelope for programs, a small page for people.
+"""Error responses and redirects as bytes: the JSON envelope for programs, a small page for browsers.
 
 The page is one self-contained file without scripts. It says what happened and what to do, and reloads itself where
 waiting helps. Whatever comes from a request is escaped.
@@ -99,7 +99,7 @@ def redirect(location: bytes, *, request_id: bytes, close: bool, cookies: Sequen
 
 
 def prefers_html(accept: bytes | None) -> bool:
-    """Whether a client with this Accept header is a person's browser: it names text/html and does not prefer JSON."""
+    """Whether this Accept header is a browser's: it names text/html and does not prefer JSON."""
     if accept is None or len(accept) > _LONGEST_ACCEPT:
         return False
     weights = dict(_weight(part) for part in accept.lower().split(b","))

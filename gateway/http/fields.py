@@ -1,4 +1,4 @@
-"""Header lines: what one line means to us, learned once per spelling.
+"""Header lines: what one line means to the gateway, cached per spelling.
 
 Most lines of most heads have been seen before, to the byte. So a line is held against the grammar (RFC 9112 §5) and
 classified once, and its fact is remembered under its bytes; after that it costs one dict lookup. Clients and sandboxes
@@ -107,7 +107,7 @@ _REMEMBERED_BYTES: Final = 257
 
 
 class Field(NamedTuple):
-    """A header line that means something to us."""
+    """A header line that the gateway acts on."""
 
     kind: int
     name: bytes

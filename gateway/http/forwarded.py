@@ -1,4 +1,4 @@
-"""Who is at the other end of a client connection, and whether its word about others counts.
+"""Trusted proxies and the `X-Forwarded-*`/`Forwarded` headers.
 
 Forwarding marks that a client sends are removed unless its address is one of the configured proxies; then they are
 kept and completed. The rightmost address that is no trusted proxy is the client (RFC 7239 §7.5 explains why left is
@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping
 
 _CACHED = 4096
 _MOST_HOPS = 32
-"""Proxies in a row that are believed; a client behind the first may write any number in front of its own."""
+"""Most hops of a chain that are evaluated; a client may put any number in front of its own."""
 
 
 class TrustedPeers:
-    """The proxies in front of us whose forwarding marks are believed."""
+    """The proxies in front of the gateway whose forwarding headers are trusted."""
 
     def __init__(self, networks: Iterable[str]) -> None:
         self._networks = tuple(ipaddress.ip_network(network, strict=False) for network in networks)

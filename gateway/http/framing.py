@@ -1,4 +1,4 @@
-"""How a message is delimited; every ambiguous form is refused.
+"""Message framing: where a message ends; every ambiguous form is refused.
 
 A proxy is safe when both sides believe the same message boundaries. llhttp, which parses our heads, hides or
 accepts more than that allows (other protocols' versions, no or two Hosts, `gzip, chunked`, chunk extensions), so

@@ -1,4 +1,4 @@
-"""Heads: taken apart once, and written anew for the other side.
+"""Heads: parsed once, and serialised for the other side.
 
 Every head is held against one strict grammar line by line (`fields`) and passes llhttp, so two parsers have to agree
 before anything is believed. What travels on is the sender's own lines, byte for byte and in their order; only whole
@@ -25,7 +25,7 @@ MOST_LISTED: Final = 100
 
 
 class _Silent:
-    """What llhttp reports to when only its verdict counts."""
+    """Callbacks for llhttp where only its verdict is needed."""
 
 
 SILENT = _Silent()

@@ -1,4 +1,4 @@
-"""The PROXY protocol, versions 1 and 2: a load balancer says, before the first byte, whose connection this is.
+"""The PROXY protocol, versions 1 and 2: a load balancer sends the client's address before the first request.
 
 Specification: HAProxy's `proxy-protocol.txt`, 2020-03-05. Only proxies we trust may say it, and a listener that expects
 the line refuses connections without it, since anybody could leave it out.

@@ -1,4 +1,4 @@
-"""The head of a request: what we act on, what travels on, and how it is sent upstream."""
+"""The head of a request: the fields the gateway acts on, and the lines that are forwarded."""
 
 from __future__ import annotations
 

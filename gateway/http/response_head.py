@@ -1,4 +1,4 @@
-"""The head of a sandbox's answer: how long its body is, what travels on, and how it is sent to the client."""
+"""The head of a sandbox's response: its framing, the lines that are forwarded, and how it is sent to the client."""
 
 from __future__ import annotations
 

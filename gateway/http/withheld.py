@@ -1,4 +1,4 @@
-"""Response headers that are not a sandbox's to send: one table of names, each decided once.
+"""Response headers that a sandbox may not send: one table of names, each with its reason.
 
 What a browser or a proxy applies to more than the one answer concerns others than the sandbox that says it:
 

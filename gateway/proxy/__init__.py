@@ -1,1 +1,1 @@
-"""One client connection and what is done with each of its requests."""
+"""Proxying: client connections and their exchanges."""

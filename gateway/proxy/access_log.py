@@ -59,7 +59,7 @@ class AccessLog:
         log.info("%s", _text(line))
 
     def write_refused(self, *, request_id: bytes, peer: bytes, status: int, code: str) -> None:
-        """The line of what was no request: who sent it and how it was refused, and nothing of the bytes themselves."""
+        """The line of a malformed request: client, status and code, and nothing of its bytes."""
         if self._is_left_out():
             return
         line = {

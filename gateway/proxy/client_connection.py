@@ -1,4 +1,4 @@
-"""One client connection: finds the requests in its bytes, serves them in order, and ends without losing an answer.
+"""One client connection: parses its requests, serves them in order, and closes without losing a response.
 
     phase    bytes are                                    ends with
     PREFACE  the PROXY protocol's, where it is spoken     its end → HEAD
@@ -68,7 +68,7 @@ if TYPE_CHECKING:
 
 LINGER_SECONDS = 3.0
 UNIX_PEER: Final = b"unknown"
-"""Who connects over a Unix socket has no address."""
+"""The address of clients over a Unix socket."""
 _SILENT: Final = 1
 _FORGOTTEN: Final = 2
 _CR: Final = 0x0D

@@ -1,4 +1,4 @@
-"""The heads of sandboxes' answers as clients get them: what is taken away and added, by the way of addressing."""
+"""The heads of responses as sent to clients: which lines are removed and added, by address form."""
 
 from __future__ import annotations
 

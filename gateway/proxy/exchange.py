@@ -622,7 +622,7 @@ class Exchange:
         self._client.refuse(error, request, request_id, keep=keep and not error.closes)
 
     def divert(self, detour: admission.Redirect) -> None:
-        """Sends the client to another address."""
+        """Answers with a 307 redirect."""
         request = self._request
         keep = request is not None and request.keep_alive and self.request_sent and not self._plane.draining
         request_id = self._outgoing.request_id(request)

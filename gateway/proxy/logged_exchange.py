@@ -1,4 +1,4 @@
-"""The exchange of a gateway whose access log is on: the same, and written down when it is over.
+"""An exchange that writes an access log line when it ends; used where the access log is on.
 
 A connection that becomes a tunnel is written down when the tunnel ends, with all that went through it.
 """

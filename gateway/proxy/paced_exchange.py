@@ -1,4 +1,4 @@
-"""The exchange of a gateway that limits how often one client address asks: the same, with a look at its bucket."""
+"""An exchange that counts against its client address's rate limit; used where there is one."""
 
 from __future__ import annotations
 

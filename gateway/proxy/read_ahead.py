@@ -1,4 +1,4 @@
-"""What a client has sent before it could be used: a head in parts, and requests behind the one that is served.
+"""The read buffer of a client connection: partial heads, and pipelined requests behind the current one.
 
 Each byte is searched once for the end of a head, however small the packets are that bring it, and a request is taken
 off the front without moving those behind it: nothing here is quadratic in what a client sends.

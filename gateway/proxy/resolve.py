@@ -1,4 +1,4 @@
-"""What is answered for a sandbox that cannot answer itself: by its state, or by why it left the route table."""
+"""Errors for a sandbox that cannot respond: by its state, or by why it was removed from the route table."""
 
 from __future__ import annotations
 
@@ -35,5 +35,5 @@ def for_state(state: RouteState) -> GatewayError | None:
 
 
 def for_removal(reason: Removal) -> GatewayError:
-    """What callers of a sandbox that was taken off the table are told."""
+    """The error for a sandbox that was removed from the table."""
     return _REMOVALS[reason]()

@@ -1,4 +1,4 @@
-"""What every connection of the data plane shares, in one record made at start."""
+"""`ServerState`: what all connections of the data plane share."""
 
 from __future__ import annotations
 

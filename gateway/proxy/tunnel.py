@@ -1,4 +1,4 @@
-"""After 101: bytes go through as they come, both ways, with backpressure, until either side ends.
+"""After `101 Switching Protocols`: bytes in both directions, with backpressure, until either side closes.
 
 The tunnel reads nothing, with one exception: it counts WebSocket frames (RFC 6455 §5.2), so that it knows when a stream
 is between two frames. Only there may it put a close frame of its own when the sandbox goes; in the middle of a frame

@@ -1,4 +1,4 @@
-"""The heads that one client connection sends upstream: which lines travel on, and which are put behind them.
+"""The heads that one client connection sends upstream: which lines are forwarded, and which are added.
 
 A head is built from the request and from what the connection is (peer, scheme). A client that repeats its request to
 the byte gets the same head again but for the request id, so the last one is kept.

@@ -1,4 +1,4 @@
-"""One connection to a sandbox port: sends what it is given, takes answers apart, reports to its sink.
+"""One connection to a sandbox port: sends requests, parses responses, reports to its sink.
 
 The life of an upstream connection, by what `_left` says of the bytes to come:
 
@@ -26,7 +26,7 @@ _IDLE: Final = 0
 _HEAD: Final = -10
 _TUNNEL: Final = -11
 MAX_INTERIM: Final = 16
-"""Most 1xx answers before the final one; more is a program that answers nothing."""
+"""Most interim (1xx) responses before the final one."""
 _HEAD_END: Final = b"\r\n\r\n"
 _SHORT_HEAD: Final = 4096
 """Behind a longer 1xx answer the next waits for another turn of the loop."""
@@ -76,7 +76,7 @@ class Home(Protocol):
     """Where an idle connection goes."""
 
     held: set[Held]
-    """Whoever is not read from, and so has to be looked at."""
+    """The connections whose reading is paused, which each sweep checks."""
 
     def made(self) -> None:
         """There is one connection more."""

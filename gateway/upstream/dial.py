@@ -1,4 +1,4 @@
-"""Making an upstream connection: TCP to a sandbox port with a retry budget, or a socket pair to our own application.
+"""Opens upstream connections: TCP to a sandbox port with a retry budget, or a socket pair to the REST application.
 
 A refused connection means the program inside is not listening *yet* more often than it means never: an endpoint is
 used the moment its sandbox exists. So refusals are retried within a short budget, and end as 504 (clients of the
@@ -29,7 +29,7 @@ from gateway.upstream.targets import Target
 FIRST_PAUSE = 0.02
 LONGEST_PAUSE = 0.5
 EARLY_SECONDS = 1.0
-"""A connection that lasted longer was not ended by a forwarder that found nobody behind it."""
+"""A connection that lasted longer was not closed by a forwarder whose target refused."""
 _UNREACHABLE = frozenset((errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN))
 
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where one port of a sandbox is dialled: host, port, and the path that a relay on the way needs in front."""
+    """Where one port of a sandbox is dialled: host, port, and the path prefix that a relay needs."""
 
     host: str
     port: int
     prefix: bytes = b""
     forwarded: bool = False
-    """Whether somebody on the way accepts a connection before the sandbox has."""
+    """Whether a forwarder in between accepts the connection before the sandbox does."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,1 @@
-"""Worker processes of the data plane: their messages, what they report, their program."""
+"""Worker processes of the data plane: their program, messages and reports."""

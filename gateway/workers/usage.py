@@ -1,4 +1,4 @@
-"""What a worker tells of the traffic it has served, and how the first process adds it to its own.
+"""Usage reports of workers: counters and activity, which the first process adds to its own.
 
 Per route a worker tells differences, so that what has been told stays when the worker dies. Of its counters it tells
 the totals: they replace what it told before, and are kept as they are when it ends.

@@ -1,4 +1,4 @@
-"""A worker: one more process of the data plane, which the first one starts, feeds and replaces.
+"""A worker: one more process of the data plane, which the first one starts, updates and replaces.
 
     python -m gateway.workers.worker FEED DOOR      two inherited descriptors
 
