@@ -14,8 +14,8 @@ import sys
 from collections.abc import Iterable, Iterator
 from itertools import product
 from pathlib import Path
-from re import _constants as c  # type: ignore[attr-defined]
-from re import _parser  # type: ignore[attr-defined]
+from re import _constants as c
+from re import _parser
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[1]

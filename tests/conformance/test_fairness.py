@@ -207,7 +207,7 @@ async def test_many_clients_at_once(wide: World) -> None:
     with KeyedLocks() as turns:
         for client in clients:
             await client.send(data)
-        await wide.until(lambda: sum(exchange.bytes_in for exchange in route.live) == 16 * 2000)  # type: ignore[attr-defined]
+        await wide.until(lambda: sum(exchange.bytes_in for exchange in route.live) == 16 * 2000)
     assert 0 < turns.longest < MOST
 
 

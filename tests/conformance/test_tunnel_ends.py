@@ -10,9 +10,11 @@ import asyncio
 import enum
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import product
+from typing import Any
 
 import pytest
 
@@ -164,8 +166,11 @@ class Ends:
                 if side is not row.held:
                     self._begin(row.end(side).read())
 
-    def _begin(self, work: object) -> None:
-        self._tasks.append(asyncio.ensure_future(work))  # type: ignore[arg-type]
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(asyncio.create_task(work))
+
+    def _are_stuck(self, count: int) -> bool:
+        return self.world.stuck() >= count
 
     async def fill(self, rows: list[Row]) -> None:
         """Has the sides that read send until the gateway does not read from them any more."""
@@ -173,7 +178,7 @@ class Ends:
             if row.held is Side.SANDBOX:
                 # No more than that: an end that finds no room in the kernel's buffers cannot be seen by anybody.
                 full = self.world.stuck() + 1
-                await row.client.flood(MASKED_FLOOD, lambda full=full: self.world.stuck() >= full)
+                await row.client.flood(MASKED_FLOOD, partial(self._are_stuck, full))
         for row in rows:
             if row.held is Side.CLIENT:
                 self._begin(row.sandbox.flood(FLOOD, lambda: False))
@@ -291,7 +296,12 @@ async def ends(request: pytest.FixtureRequest, files: Files) -> AsyncIterator[Ca
         trust.check_hostname = False
     made: list[Ends] = []
     async with running(World(tls=context)) as world:
-        yield lambda protocol: made.append(Ends(world, protocol, trust)) or made[-1]
+
+        def make(protocol: bytes) -> Ends:
+            made.append(Ends(world, protocol, trust))
+            return made[-1]
+
+        yield make
         for one in made:
             await one.stop()
 

@@ -64,12 +64,12 @@ def instance(engine: docker.APIClient) -> Iterator[str]:
     """The instance label of this session; what carries it is removed afterwards."""
     name = f"test-{uuid.uuid4().hex[:8]}"
     yield name
-    for owner in (name, f"{name}-pool"):
+    for owner in (name, f"{name}-pool", f"{name}-many"):
         remove_all(engine, owner)
 
 
 def remove_all(engine: docker.APIClient, instance: str) -> None:
-    """Removes whatever carries this instance label."""
+    """Removes whatever carries this instance label, and the network of its name."""
     mine = {"label": f"{INSTANCE}={instance}"}
     for container in engine.containers(all=True, filters=mine):
         with contextlib.suppress(docker.errors.APIError):  # a runtime that still runs may be removing it too
@@ -79,6 +79,8 @@ def remove_all(engine: docker.APIClient, instance: str) -> None:
             engine.remove_volume(volume["Name"])
     for image in engine.images(filters={"label": f"opensandbox.io/snapshot={instance}"}):
         engine.remove_image(image["Id"], force=True)
+    for network in engine.networks(names=[f"^{instance}$"]):
+        engine.remove_network(network["Id"])
 
 
 @pytest.fixture

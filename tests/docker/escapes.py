@@ -5,6 +5,8 @@ Nothing is written, loaded or changed: a file that opens for writing is closed a
 are wrong in a way the kernel looks at only after it has asked who calls.
 """
 
+from __future__ import annotations
+
 import ctypes
 import errno
 import os
@@ -13,6 +15,7 @@ import stat
 import struct
 import sys
 import tempfile
+from collections.abc import Callable
 
 libc = ctypes.CDLL(None, use_errno=True)
 NUMBERS = {  # x86_64, aarch64
@@ -28,31 +31,31 @@ DETACH = 2
 REFUSED = (errno.EPERM, errno.EACCES, errno.ENOSYS)
 
 
-def call(name, *arguments):
+def call(name: str, *arguments: object) -> bool:
     """Whether the kernel got as far as the arguments."""
     ctypes.set_errno(0)
     found = libc.syscall(NUMBERS[name][BY_MACHINE], *arguments)
-    return found >= 0 or ctypes.get_errno() not in REFUSED
+    return bool(found >= 0) or ctypes.get_errno() not in REFUSED
 
 
-def must(result):
+def must(result: int) -> None:
     """Raises OSError where the kernel refused a step."""
     if result < 0:
         raise OSError(ctypes.get_errno(), "refused")
 
 
-def mount(source, target, kind=None, flags=0, data=None):
+def mount(source: str, target: str, kind: str | None = None, flags: int = 0, data: str | None = None) -> None:
     encoded = [part.encode() if part is not None else None for part in (source, target, kind)]
     must(libc.mount(*encoded, ctypes.c_ulong(flags), data.encode() if data else None))
 
 
-def own_mounts():
+def own_mounts() -> None:
     """A mount namespace of this try's own, so that nothing of it is left."""
     must(libc.unshare(NEW_NS))
     mount("none", "/", None, PRIVATE | REC)
 
 
-def fresh(kind, source=None, data=None):
+def fresh(kind: str, source: str | None = None, data: str | None = None) -> str:
     """A new mount of this file system."""
     own_mounts()
     place = tempfile.mkdtemp()
@@ -60,18 +63,18 @@ def fresh(kind, source=None, data=None):
     return place
 
 
-def writes(path):
+def writes(path: str) -> bool:
     os.close(os.open(path, os.O_WRONLY))
     return True
 
 
-def core_pattern_behind(step):
+def core_pattern_behind(step: Callable[[], None]) -> bool:
     own_mounts()
     step()
     return writes("/proc/sys/kernel/core_pattern")
 
 
-def first_disk():
+def first_disk() -> int:
     """The numbers of a disk of the host's."""
     names = [name for name in os.listdir("/sys/class/block") if not name.startswith(("loop", "ram"))]
     with open(f"/sys/class/block/{names[0]}/dev") as file:
@@ -79,53 +82,53 @@ def first_disk():
     return os.makedev(int(major), int(minor))
 
 
-def reads_disk():
+def reads_disk() -> bool:
     node = tempfile.mktemp()
     os.mknod(node, 0o600 | stat.S_IFBLK, first_disk())
     return bool(os.read(os.open(node, os.O_RDONLY), 1))
 
 
-def reads_disk_of_the_host():
+def reads_disk_of_the_host() -> bool:
     place, number = fresh("devtmpfs"), first_disk()
     nodes = [os.path.join(place, name) for name in os.listdir(place)]
     node = next(node for node in nodes if stat.S_ISBLK(os.stat(node).st_mode) and os.stat(node).st_rdev == number)
     return bool(os.read(os.open(node, os.O_RDONLY), 1))
 
 
-def cgroup_v1():
+def cgroup_v1() -> bool:
     return writes(os.path.join(fresh("cgroup", data="memory"), "release_agent"))
 
 
-def cgroup_v2():
+def cgroup_v2() -> bool:
     return writes(os.path.join(fresh("cgroup2"), "cgroup.procs"))
 
 
-def sys_writable():
+def sys_writable() -> bool:
     own_mounts()
     mount("none", "/sys", None, REMOUNT | BIND)
     return writes("/sys/kernel/profiling")
 
 
-def raw_sockets():
+def raw_sockets() -> bool:
     socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP).close()
     return True
 
 
-def hypervisor():
+def hypervisor() -> bool:
     socket.socket(40, socket.SOCK_STREAM).close()
     return True
 
 
-def bpf_map():
+def bpf_map() -> bool:
     return call("bpf", 0, ctypes.create_string_buffer(struct.pack("IIII", 2, 4, 4, 1) + bytes(112)), 128)
 
 
-def by_handle():
+def by_handle() -> bool:
     handle = ctypes.create_string_buffer(struct.pack("Ii", 8, 1) + bytes(128))
     return call("open_by_handle_at", os.open("/etc", os.O_RDONLY), handle, 0)
 
 
-WAYS = {
+WAYS: dict[str, Callable[[], bool]] = {
     "core_pattern": lambda: writes("/proc/sys/kernel/core_pattern"),
     "core_pattern in a /proc of its own": lambda: writes(fresh("proc") + "/sys/kernel/core_pattern"),
     "core_pattern below its mask": lambda: core_pattern_behind(lambda: must(libc.umount2(b"/proc/sys", DETACH))),
@@ -148,8 +151,8 @@ WAYS = {
     "memory": lambda: bool(os.open("/dev/mem", os.O_RDONLY)),
     "a /proc of its own": lambda: bool(os.listdir(fresh("proc"))),
     "tmpfs": lambda: bool(fresh("tmpfs")),
-    "user namespace": lambda: libc.unshare(NEW_USER) == 0,
-    "network namespace": lambda: libc.unshare(NEW_NET) == 0,
+    "user namespace": lambda: bool(libc.unshare(NEW_USER) == 0),
+    "network namespace": lambda: bool(libc.unshare(NEW_NET) == 0),
     "bpf": bpf_map,
     "perf_event_open": lambda: call("perf_event_open", ctypes.create_string_buffer(128), 0, -1, -1, 0),
     "keyctl": lambda: call("keyctl", 0, -3, 0, 0, 0),
@@ -169,7 +172,7 @@ WAYS = {
 }
 
 
-def tried(way):
+def tried(way: Callable[[], bool]) -> bool:
     """One way, in a process of its own."""
     child = os.fork()
     if child == 0:

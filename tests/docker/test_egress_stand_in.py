@@ -42,14 +42,16 @@ class Sidecar:
     def __init__(self, engine: docker.APIClient, image: str, inside: str, outside: Outside) -> None:
         self.engine, self.image, self.inside, self.outside = engine, image, inside, outside
         self.made: list[str] = []
+        self.admin = True
+        """Whether it may filter what leaves its network."""
 
-    def run(self, policy: Any = None, *, admin: bool = True, token: str = TOKEN, **env: str) -> Sidecar:
+    def run(self, policy: Any = None, *, token: str = TOKEN, **env: str) -> Sidecar:
         """Starts both."""
         told = {"DNS_UPSTREAM": self.outside.resolver, "TOKEN": token, "MODE": "dns+nft", **env}
         if policy is not None:
             told["RULES"] = json.dumps(policy)
         variables = {key if key.startswith("STAND_IN") else f"OPENSANDBOX_EGRESS_{key}": told[key] for key in told}
-        host = self.engine.create_host_config(cap_add=["NET_ADMIN"] if admin else [])
+        host = self.engine.create_host_config(cap_add=["NET_ADMIN"] if self.admin else [])
         self._start(self.image, None, host, variables)
         shared = self.engine.create_host_config(network_mode=f"container:{self.made[0]}", cap_drop=["NET_ADMIN"])
         self._start(self.inside, ["sleep", "600"], shared, {})
@@ -137,9 +139,13 @@ def allow(*targets: str) -> dict[str, Any]:
 
 def test_without_the_right_to_filter_it_never_gets_ready(sidecar: Sidecar) -> None:
     """Its worker ends and is started again; the container stays up meanwhile."""
-    sidecar.run(admin=False)
-    logs = lambda: sidecar.engine.logs(sidecar.made[0]).count(b"egress: OSError")  # noqa: E731
-    wait_until(lambda: logs() >= 2, PATIENCE, "a second attempt")
+    sidecar.admin = False
+    sidecar.run()
+
+    def tries() -> int:
+        return bytes(sidecar.engine.logs(sidecar.made[0])).count(b"egress: OSError")
+
+    wait_until(lambda: tries() >= 2, PATIENCE, "a second attempt")
     assert (sidecar.state["Running"], sidecar.health()) == (True, 0)
 
 

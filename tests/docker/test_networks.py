@@ -64,7 +64,7 @@ async def test_only_published_ports_are_dialled_where_asked(started: Started, ma
     assert EXECD_PORT in published
     assert {host for host, _ in published.values()} == {"127.0.0.1"}
     assert (await http_get(published[EXECD_PORT], "/ping"))[0] == 200
-    assert reach_of(sandbox.addresses).target(9999) == Target(*published[EXECD_PORT], b"/proxy/9999", forwarded=True)
+    assert reach_of(sandbox).target(9999) == Target(*published[EXECD_PORT], b"/proxy/9999", forwarded=True)
     await runtime.delete(sandbox.id)
 
 

@@ -7,7 +7,7 @@ import threading
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import docker
 import pytest
@@ -23,12 +23,14 @@ from manager.domain.sandbox import (
     VolumeMount,
 )
 from manager.runtime.docker import pools
+from manager.runtime.docker.engine.connection import Lane
 from manager.runtime.docker.runtime import DockerRuntime
 from manager.settings.model import Settings
 from tests.docker.conftest import remove_all
 from tests.docker.harness import Events, eventually, http_get, make_settings
 
 pytestmark = pytest.mark.timeout(120)
+T = TypeVar("T")
 Started = Callable[..., Awaitable[tuple[DockerRuntime, Events]]]
 Spec = Callable[..., SandboxSpec]
 REF = {"poolRef": "warm"}
@@ -66,7 +68,7 @@ def stock(runtime: DockerRuntime) -> list[str]:
 
 async def full(runtime: DockerRuntime, size: int = 2) -> list[str]:
     """Waits until the pool has its size."""
-    return await eventually(lambda: len(stock(runtime)) == size and stock(runtime))
+    return await eventually(lambda: stock(runtime) if len(stock(runtime)) == size else [])
 
 
 def asked(runtime: DockerRuntime, spec: Spec, **changes: Any) -> SandboxSpec:
@@ -189,15 +191,15 @@ async def test_stop_leaves_nothing_of_what_is_being_made(
     begun, over, loop = asyncio.Event(), threading.Event(), asyncio.get_running_loop()
     call = runtime._calls.engine.call
 
-    async def telling(work: Any, *lane: Any) -> Any:
-        def told(client: Any) -> Any:
+    async def telling(work: Callable[[Any], T], lane: Lane = Lane.SHORT) -> T:
+        def told(client: Any) -> T:
             loop.call_soon_threadsafe(begun.set)
             try:
                 return work(client)
             finally:
                 over.set()
 
-        return await call(told if "create_container" in work.__qualname__ else work, *lane)
+        return await call(told if "create_container" in work.__qualname__ else work, lane)
 
     await full(runtime, 1)
     runtime._calls.engine.call = telling  # type: ignore[method-assign]

@@ -35,7 +35,7 @@ class Echo(http.server.BaseHTTPRequestHandler):
         self.wfile.write(self.path.encode())
 http.server.HTTPServer(("", %d), Echo).serve_forever()
 """
-TABLES = {
+TABLES: dict[str, dict[str, Any]] = {
     "docker": {"sandbox_env": {"FROM_CONFIG": "1", "ALSO": "1"}},
     "ingress": {"mode": "gateway"},
     "ingress.gateway": {"address": "127.0.0.1:8080"},

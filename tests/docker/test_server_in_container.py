@@ -73,7 +73,7 @@ def create(server: Api, command: str = SERVING, **fields: Any) -> dict[str, Any]
     """A new sandbox; raises with the answer when it is refused."""
     status, made = try_create(server, command, **fields)
     assert status == 202, made
-    return made
+    return dict(made)
 
 
 def try_create(server: Api, command: str = SERVING, **fields: Any) -> tuple[int, Any]:
@@ -204,7 +204,7 @@ def test_the_container_has_only_what_it_needs(bridged: Composed, engine: docker.
     assert (host["CapDrop"], host["CapAdd"], host["ReadonlyRootfs"]) == (["ALL"], None, True)
     assert host["RestartPolicy"]["Name"] == "unless-stopped"
     probe = engine.inspect_container(bridged.name)["Config"]["Healthcheck"]["Test"][1:]
-    ran = engine.exec_create(bridged.name, probe)
+    ran = engine.exec_create(bridged.name, probe)["Id"]
     engine.exec_start(ran)
     assert engine.exec_inspect(ran)["ExitCode"] == 0
 
@@ -261,7 +261,7 @@ def test_on_the_hosts_network_nothing_is_published(serve: Serve, engine: docker.
 def cut_off(clone: Path, engine: docker.APIClient, tmp_path: Path) -> Iterator[Api]:
     """A server in a network from which nothing leads to the host; the test reaches it from the host's end."""
     name = f"test-cut-off-{uuid.uuid4().hex[:8]}"
-    tables = {
+    tables: dict[str, dict[str, Any]] = {
         "server": {"host": "0.0.0.0", "port": 8080, "api_key": composed.KEY},
         "runtime": {"type": "docker", "execd_image": "opensandbox-test/execd:1"},
         "docker": {"network_mode": "bridge", "instance": name},
@@ -304,7 +304,7 @@ def test_a_sandbox_does_not_come_in_as_the_gateway(serve: Serve, bridged: Compos
     details = engine.inspect_container(f"sandbox-{made['id']}")
     host = next(iter(details["NetworkSettings"]["Networks"].values()))["Gateway"]
     asked = f"http://{host}:{server.port}/v1/sandboxes"
-    job = engine.exec_create(details["Id"], ["python3", "-c", ASK, "POST", asked, server.api_key])
+    job = engine.exec_create(details["Id"], ["python3", "-c", ASK, "POST", asked, server.api_key])["Id"]
     assert engine.exec_start(job).decode().startswith("403 ")
     status, told = server.call("GET", "/v1/sandboxes")
     assert (status, told["code"]) == (403, "SANDBOX_CALLER_FORBIDDEN")

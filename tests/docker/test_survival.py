@@ -133,7 +133,8 @@ def own_execd(engine: docker.APIClient, images: tuple[str, str], instance: str) 
     """An execd image that no other test uses, hence with a volume of its own."""
     tag = f"opensandbox-test/execd:{instance}"
     source = engine.create_container(images[1], "true")
-    made = engine.commit(source["Id"], *tag.split(":"), changes=[f"LABEL of={instance}"])
+    repository, _, version = tag.partition(":")
+    made = engine.commit(source["Id"], repository, version, changes=[f"LABEL of={instance}"])
     engine.remove_container(source["Id"])
     yield tag
     engine.remove_image(tag)

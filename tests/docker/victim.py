@@ -162,7 +162,8 @@ def arm(services: Services, survived: int) -> None:
         one_more()
         return await run(job)
 
-    engine.call, database.run = deadly_call, deadly_run
+    engine.call = deadly_call
+    database.run = deadly_run
 
 
 async def main(order: Order) -> None:

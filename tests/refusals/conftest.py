@@ -16,7 +16,8 @@ def stage(engine: docker.DockerClient, images: None, tmp_path_factory: pytest.Te
     """A stage; its servers end with the module, since what runs beside tests draws on what these take for theirs."""
     stage = Stage(tmp_path_factory.mktemp("refusals"))
     yield stage
-    instances = [house.settings.docker.instance for house in stage.houses.values()]
+    named = (house.settings.docker.instance for house in stage.houses.values())
+    instances = [instance for instance in named if instance is not None]
     stage.close()
     for instance in instances:
         remove_all(engine.api, instance)

@@ -81,7 +81,7 @@ def drive_sync(sandbox: SandboxSync) -> dict[str, Any]:
 
 async def main(domain: str, key: str, image: str, proxy: str) -> dict[str, Any]:
     """Creates the sandbox, lets both flavours work in it, and kills it."""
-    options = {"domain": domain, "api_key": key, "use_server_proxy": proxy == "true"}
+    options: dict[str, Any] = {"domain": domain, "api_key": key, "use_server_proxy": proxy == "true"}
     listen = ["python3", "-m", "http.server", JUPYTER_PORT]
     sandbox = await Sandbox.create(image, entrypoint=listen, connection_config=ConnectionConfig(**options))
     try:

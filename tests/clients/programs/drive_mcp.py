@@ -23,8 +23,8 @@ Call = Callable[..., Any]
 async def served(port: str, command: str, *arguments: str) -> AsyncIterator[str]:
     """The server over HTTP, from the moment it listens to the end of the block; gives its address."""
     options = ("--transport", "streamable-http", "--port", port)
-    quiet = {"stdout": asyncio.subprocess.DEVNULL, "stderr": asyncio.subprocess.DEVNULL}
-    process = await asyncio.create_subprocess_exec(command, *arguments, *options, **quiet)
+    nowhere = asyncio.subprocess.DEVNULL
+    process = await asyncio.create_subprocess_exec(command, *arguments, *options, stdout=nowhere, stderr=nowhere)
     try:
         async with asyncio.timeout(START_SECONDS):
             while True:

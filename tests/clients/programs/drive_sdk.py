@@ -35,7 +35,7 @@ class Core:
         self.kind, self.config, self.sandbox = kind, config, sandbox
 
     async def info(self) -> bool:
-        return (await settled(self.sandbox.get_info())).status.state == "Running"
+        return bool((await settled(self.sandbox.get_info())).status.state == "Running")
 
     async def endpoint(self) -> bool:
         return bool((await settled(self.sandbox.get_endpoint(EXECD_PORT))).endpoint)
@@ -49,10 +49,10 @@ class Core:
 
     async def files(self) -> bool:
         await settled(self.sandbox.files.write_files([WriteEntry(path="/root/a.txt", data="text")]))
-        return await settled(self.sandbox.files.read_file("/root/a.txt")) == "text"
+        return bool(await settled(self.sandbox.files.read_file("/root/a.txt")) == "text")
 
     async def metrics(self) -> bool:
-        return (await settled(self.sandbox.get_metrics())).cpu_count > 0
+        return bool((await settled(self.sandbox.get_metrics())).cpu_count > 0)
 
     async def renew(self) -> bool:
         await settled(self.sandbox.renew(timedelta(minutes=10)))
@@ -60,7 +60,7 @@ class Core:
 
     async def pause(self) -> bool:
         await settled(self.sandbox.pause())
-        return (await settled(self.sandbox.get_info())).status.state == "Paused"
+        return bool((await settled(self.sandbox.get_info())).status.state == "Paused")
 
     async def resume(self) -> bool:
         if "connection_config" not in inspect.signature(self.kind.resume).parameters:

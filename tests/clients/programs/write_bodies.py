@@ -15,7 +15,7 @@ import opensandbox.api.lifecycle.models as generated
 import opensandbox.models.sandboxes as filled_in
 from pydantic import BaseModel
 
-NEEDED = {
+NEEDED: dict[str, dict[str, Any]] = {
     "CreateSandboxRequest": {"entrypoint": ["sleep", "infinity"], "timeout": 600},
     "ImageSpec": {"uri": sys.argv[1]},
     "Volume": {"name": "data", "mount_path": "/data"},

@@ -121,6 +121,13 @@ def test_pipelined_answers_in_order() -> None:
     assert sandbox.take().startswith(b"GET /y ")
 
 
+async def until_it_reads(client: Wire) -> None:
+    """Returns once the gateway takes more of the client's bytes."""
+    async with asyncio.timeout(PATIENCE):
+        while not client.reading:  # noqa: ASYNC110 - a paused wire has no event
+            await asyncio.sleep(0)
+
+
 async def test_many_pipelined_refusals() -> None:
     """A batch of requests that are answered by ourselves is answered in order, a few in each turn of the loop."""
     world = World(Limits(max_head_bytes=1 << 20))
@@ -128,9 +135,7 @@ async def test_many_pipelined_refusals() -> None:
     client.arrive(UNKNOWN * 3000)
     assert 0 < client.sent.count(b"HTTP/1.1 404") < 20
     assert not client.reading
-    async with asyncio.timeout(PATIENCE):
-        while not client.reading:  # noqa: ASYNC110 - a paused wire has no event
-            await asyncio.sleep(0)
+    await until_it_reads(client)
     assert client.take().count(b"HTTP/1.1 404") == 3000
 
 

@@ -88,7 +88,7 @@ async def test_given_up_when_it_is_made(listening: socket.socket, way: str) -> N
     limits, deadlines = Limits(), Deadlines()
     over_tcp = tcp(target_of(listening), limits, deadlines, Counters())
     pool = Impatient(over_tcp if way == "tcp" else in_process(asyncio.Protocol, limits, deadlines), limits, deadlines)
-    pool.dialling = asyncio.ensure_future(pool.connect(pool))  # type: ignore[arg-type]
+    pool.dialling = asyncio.ensure_future(pool.connect(pool))
     with pytest.raises(asyncio.CancelledError):
         await pool.dialling
     assert (pool.connections, deadlines._members) == (0, set())

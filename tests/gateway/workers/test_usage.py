@@ -11,8 +11,9 @@ from gateway.workers.usage import RouteUse, UsageReporter, UsageTotals
 class Open:
     """Something open on a route, through which bytes have gone."""
 
-    key = None
-    bytes_in, bytes_out = 5, 7
+    keys: tuple[bytes, ...] = ()
+    bytes_in: int = 5
+    bytes_out: int = 7
 
     def revoke(self, reason: Removal) -> None:
         pass

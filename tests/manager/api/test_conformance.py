@@ -147,4 +147,4 @@ def _send(served: Served, case: Any) -> None:
 def base(served: Served, case: Any) -> str:
     """Where the document says that the operation is."""
     (server,) = case.operation.definition.raw.get("servers", [{"url": PREFIX}])
-    return served.url + server["url"].rstrip("/")
+    return served.url + str(server["url"]).rstrip("/")

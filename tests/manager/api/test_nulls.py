@@ -96,7 +96,7 @@ async def test_a_create_full_of_nulls(api: Api) -> None:
     volume = {"name": "d", "mountPath": "/d", "host": None, "ossfs": None, "readOnly": None, "subPath": None}
     claim = {"claimName": "c", "createIfNotExists": None, "storageClass": None, "storage": None, "accessModes": None}
     flat = {"type": None, "hostPath": None, "claimName": "e", "mountPath": "/e", "createIfNotExists": None}
-    nulls = {info.alias: None for info in CreateSandboxRequest.model_fields.values()}
+    nulls = {str(info.alias): None for info in CreateSandboxRequest.model_fields.values()}
     body = {**nulls, **plain(volumes=[{**volume, "pvc": claim}, flat]), "image": {"uri": "image:1", "auth": {}}}
     status, made = await api.call("POST", "/sandboxes", json=body)
     assert status == 202, made

@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestServer
 
 from manager.api.app import build_app
 from manager.domain.sandbox import Addresses
-from manager.process import build_gateway
+from manager.gateway_options import build_gateway
 from tests.manager.api.conftest import plain
 from tests.manager.harness import House, open_house, until
 

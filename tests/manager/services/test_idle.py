@@ -29,6 +29,10 @@ class Steady:
 class OpenStream:
     """Something open on a route."""
 
+    keys: tuple[bytes, ...] = ()
+    bytes_in: int = 0
+    bytes_out: int = 0
+
     def revoke(self, reason: object) -> None:
         """Ends."""
 
