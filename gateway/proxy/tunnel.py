@@ -45,6 +45,10 @@ _CLOSE = {
     Removal.REVOKED: (1001, b"access revoked"),
 }
 _CLOSE_OPCODE = 0x8
+_LENGTH_FOLLOWS = 126
+_MASKED = 0x80
+"""The bit of the second byte that says that four bytes of a mask follow the length, as clients send."""
+_MASKED_LENGTH_FOLLOWS = _MASKED + _LENGTH_FOLLOWS
 FEW_FRAMES = 64
 """Most frames of what was just read that are counted at once, in some 0.03 ms: a read can hold 128 000 of them."""
 MAX_FRAMES = 256
@@ -84,7 +88,17 @@ class FrameCounter:
 
     def feed(self, data: bytes) -> int:
         """Counts the next bytes of the stream; returns how many, which are not all when there are very many frames."""
-        at, size, shift = 0, len(data), 0
+        size = len(data)
+        if size > 1 and not (self._left or self._head or self._more):
+            # What most reads of a chat or a terminal bring: one short frame, whole.
+            length = data[1]
+            if (length < _LENGTH_FOLLOWS and length + 2 == size) or (
+                _MASKED <= length < _MASKED_LENGTH_FOLLOWS and length - _MASKED + 6 == size
+            ):
+                if data[0] & 0x0F == _CLOSE_OPCODE:
+                    self.closing = True
+                return size
+        at = shift = 0
         most, self._more = MAX_FRAMES if self._more else FEW_FRAMES, False
         if self._left:
             if size <= self._left:
@@ -151,6 +165,7 @@ class Tunnel:
         "_route",
         "_upstream",
         "_upstream_done",
+        "_write_to_client",
         "bytes_in",
         "bytes_out",
         "closed",
@@ -176,6 +191,7 @@ class Tunnel:
         self._client = client
         self._upstream = upstream
         self._route = route
+        self._write_to_client = client.transport.write
         self._renews = renews
         self._quota = quota
         self._frames = FrameCounter() if websocket else None
@@ -194,28 +210,26 @@ class Tunnel:
         self.moved = plane.deadlines.now
         """When a byte last went either way, by the coarse clock."""
 
-    def _stamp(self) -> None:
-        self.moved = now = self._plane.deadlines.now
-        if self._renews:
-            self._route.last_active = now
-
     def from_client(self, data: bytes) -> None:
         """Bytes of the client."""
         if self._gone:
             return
-        self._stamp()
+        self.moved = now = self._plane.deadlines.now
+        if self._renews:
+            self._route.last_active = now
+        size = len(data)
         frames = self._client_frames
         if frames is not None:
             counted = frames.feed(data)
-            if counted < len(data):
+            if counted < size:
                 self._client.put_off(data[counted:])
-                data = data[:counted]
+                data, size = data[:counted], counted
             if frames.closing:
                 self._close_was_said()
-        self.bytes_in += len(data)
+        self.bytes_in += size
         self._upstream.write(data)
         if self._quota is not None and not self._hurried:
-            pace(self._quota, len(data), self._client.valve, self._plane.clock())
+            pace(self._quota, size, self._client.valve, self._plane.clock())
 
     def client_eof(self) -> bool:
         """The client has finished sending; True while the other direction goes on."""
@@ -242,19 +256,22 @@ class Tunnel:
 
     def on_data(self, data: bytes) -> None:
         """Bytes of the sandbox."""
-        self._stamp()
+        self.moved = now = self._plane.deadlines.now
+        if self._renews:
+            self._route.last_active = now
+        size = len(data)
         frames = self._frames
         if frames is not None:
             counted = frames.feed(data)
-            if counted < len(data):
+            if counted < size:
                 self._upstream.put_off(data[counted:])
-                data = data[:counted]
+                data, size = data[:counted], counted
             if frames.closing:
                 self._close_was_said()
-        self.bytes_out += len(data)
-        self._client.transport.write(data)
+        self.bytes_out += size
+        self._write_to_client(data)
         if self._quota is not None:
-            pace(self._quota, len(data), self._upstream.valve, self._plane.clock())
+            pace(self._quota, size, self._upstream.valve, self._plane.clock())
 
     def on_eof(self) -> bool:
         """The sandbox has finished sending; True while the other direction goes on."""

@@ -74,6 +74,19 @@ def test_byte_by_byte() -> None:
             assert counter.at_boundary
 
 
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65536])
+def test_whole_frames(size: int, masked: bool) -> None:
+    """A frame that comes alone is counted whole, one byte less is not, and a close frame is noticed."""
+    counter, data = FrameCounter(), frame(size, masked=masked)
+    for stream, closing in ((data, False), (b"\x88" + data[1:], True)):
+        assert counter.feed(stream) == len(stream)
+        assert counter.at_boundary
+        assert counter.closing is closing
+    counter.feed(data[:-1])
+    assert not counter.at_boundary
+
+
 def test_huge_frame_costs_no_memory() -> None:
     """A frame may announce 2⁶³ bytes; only a number is kept."""
     counter = FrameCounter()
