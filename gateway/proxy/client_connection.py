@@ -11,7 +11,8 @@
 
 Pipelined requests are answered in order because the next head is looked at only after the previous answer is complete.
 Of those that are answered at once (refused ones are) a few are in each turn of the loop, and of a body a bounded number
-of chunks: a client that sends thousands in one read waits for its next turn like everybody else (`flow.put_off`).
+of chunks: a client that sends thousands in one read waits for its next turn like everybody else (`flow.put_off`). So
+does a long head, since a thousand clients may have one ready at the same moment.
 After an answer that came while the request body was still arriving, the connection lingers: closing a socket with
 unread bytes would send a reset, and the client might lose the answer it was about to read (RFC 9112 §9.6).
 """
@@ -74,6 +75,8 @@ _FORGOTTEN: Final = 2
 _CR: Final = 0x0D
 _PIPELINED_PER_TURN: Final = 8
 """Most requests of one connection that are served in a row, each for some 0.05 ms."""
+_SHORT_HEAD: Final = 4096
+"""A longer head has its own turn of the loop: it may take a good part of a millisecond."""
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -343,7 +346,10 @@ class ClientConnection(asyncio.Protocol):
     def _find_head(self, data: bytes) -> None:
         if self._buffer:
             self._buffer += data
-            self._next_head()
+            if len(self._buffer) > _SHORT_HEAD and self._buffer.has_head(len(data)):
+                self._put_off_head()
+            else:
+                self._next_head()
             return
         start = skip_empty_lines(data) if data[0] == _CR else 0
         end = data.find(HEAD_END, start) + 4
@@ -354,6 +360,10 @@ class ClientConnection(asyncio.Protocol):
         limits = self._plane.limits
         if end - start > limits.max_head_bytes:
             raise HeadTooLarge
+        if end > _SHORT_HEAD:
+            self._buffer += data
+            self._put_off_head()
+            return
         request = self._reader.read(data[start:end], limits)
         self._start(request, data[end:] if len(data) > end else b"")
 
@@ -375,11 +385,18 @@ class ClientConnection(asyncio.Protocol):
         self._start(request, body)
         return True
 
-    def _begin_partial(self) -> None:
+    def _put_off_head(self) -> None:
+        self._start_clock()
+        self._rest()
+
+    def _start_clock(self) -> None:
         if self._silence:
             # The clock runs from the first byte of a head, not from each of its parts.
             self._silence = 0
             self.deadline = self._plane.deadlines.now + self._plane.limits.head_timeout
+
+    def _begin_partial(self) -> None:
+        self._start_clock()
         caller = self._caller
         if caller is not None:
             if caller.heads >= self._plane.callers.most_heads:
@@ -512,7 +529,11 @@ class ClientConnection(asyncio.Protocol):
         self._pumping = True
         try:
             for _ in range(_PIPELINED_PER_TURN):
-                if self._phase is not _HEAD or not self._buffer or self._slow or not self._read_next():
+                waiting = len(self._buffer)
+                if self._phase is not _HEAD or not waiting or self._slow or not self._read_next():
+                    break
+                if waiting - len(self._buffer) > _SHORT_HEAD:
+                    self._rest()
                     break
             else:
                 self._rest()

@@ -54,6 +54,10 @@ class ReadAhead(bytearray):
         self._seen = 0
         return head
 
+    def has_head(self, new: int) -> bool:
+        """Whether the last `new` bytes have brought the end of a head."""
+        return self.find(HEAD_END, max(0, len(self) - new - 3)) >= 0
+
     def take(self, count: int) -> bytes:
         """The next bytes, at most `count` of them."""
         taken = bytes(self[:count])

@@ -29,7 +29,7 @@ MAX_INTERIM: Final = 16
 """Most interim (1xx) responses before the final one."""
 _HEAD_END: Final = b"\r\n\r\n"
 _SHORT_HEAD: Final = 4096
-"""Behind a longer 1xx answer the next waits for another turn of the loop."""
+"""A longer head has its own turn of the loop: it may take a good part of a millisecond."""
 
 CLOSING_SECONDS = 3.0
 """How long a sandbox that takes none of what is still to be sent holds up the end of its connection."""
@@ -95,6 +95,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_buffer",
         "_chunks",
         "_ended",
+        "_has_turn",
         "_interims",
         "_keep",
         "_known",
@@ -126,6 +127,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._slow = False
         self._resting = False
         """Whether it waits for its next turn, reading paused."""
+        self._has_turn = False
+        """Whether this is the turn that it has waited for."""
         self._ended: bool | None = None
         """Set when the connection has ended before all its bytes had their turn: whether it was an orderly end."""
         self._known = False
@@ -246,7 +249,9 @@ class UpstreamConnection(asyncio.Protocol):
             self._buffer = bytearray()
         chunks = self._chunks
         if self.sink is not None and (data or (chunks is not None and chunks.more)):
+            self._has_turn = True
             self.data_received(data)
+            self._has_turn = False
         if self._resting:
             return
         if self._ended is not None:
@@ -295,8 +300,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _find_head(self, sink: Sink, data: bytes) -> tuple[ResponseHead, bytes] | None:
         """The final answer's head and what came behind it, unless it is still to come or a tunnel has begun."""
-        seen = len(self._buffer)
-        if seen:
+        if self._buffer:
+            seen = len(self._buffer)
             self._buffer += data
             if self._buffer.find(_HEAD_END, max(0, seen - 3)) < 0:
                 if len(self._buffer) > self._max_head:
@@ -314,6 +319,11 @@ class UpstreamConnection(asyncio.Protocol):
             end += 4
             if end > self._max_head:
                 raise UpstreamInvalid
+            if end > _SHORT_HEAD:
+                if not self._has_turn:
+                    self.put_off(data)
+                    break
+                self._has_turn = False
             response = self._reader.read(data[:end], to_head=self._to_head)
             data = data[end:]
             if response.status >= 200:
@@ -326,9 +336,6 @@ class UpstreamConnection(asyncio.Protocol):
             if self._interims > MAX_INTERIM:
                 raise UpstreamInvalid
             sink.on_interim(response)
-            if data and end > _SHORT_HEAD:
-                self.put_off(data)
-                break
         return None
 
     def _read_length(self, sink: Sink, left: int, data: bytes) -> None:

@@ -289,6 +289,71 @@ async def test_bulk_streams_take_turns() -> None:
     assert 0 < sum(len(sandbox.sent) for _, sandbox in pairs) - passed <= 4 * READ
 
 
+# Long heads: many can be complete in the same turn of the loop.
+
+LONG_LINES = b"%b\r\n" % lines(100, b"a: " + b"x" * 300)
+
+
+async def take_turns(wires: list[memory.Wire]) -> None:
+    """A few of these have been sent something in each turn, and all of them in the end."""
+    assert not any(wire.sent for wire in wires)
+    answered = 0
+    for _ in range(len(wires) // 4):
+        await asyncio.sleep(0)
+        now = sum(bool(wire.sent) for wire in wires)
+        assert 0 < now - answered <= 4
+        answered = now
+    assert answered == len(wires)
+
+
+@pytest.mark.parametrize("parts", [1, 30])
+async def test_long_heads_take_turns(parts: int) -> None:
+    """Of clients, whole or in packets."""
+    world = memory.World()
+    head = b"GET /x HTTP/1.1\r\nHost: x\r\n" + LONG_LINES
+    clients = [world.connect() for _ in range(20)]
+    step = -(-len(head) // parts)
+    for client in clients:
+        client.arrive(*(head[at : at + step] for at in range(0, len(head), step)))
+    await take_turns(clients)
+
+
+async def test_long_heads_in_a_pipeline() -> None:
+    """One for each turn of the loop."""
+    client = memory.World().connect()
+    client.arrive((b"GET /x HTTP/1.1\r\nHost: x\r\n" + LONG_LINES) * 5)
+    for count in range(5):
+        assert client.sent.count(b"HTTP/1.1 404") == count
+        await asyncio.sleep(0)
+    assert client.sent.count(b"HTTP/1.1 404") == 5
+
+
+@pytest.mark.parametrize("start", [b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n", b"HTTP/1.1 103 Early Hints\r\n"])
+async def test_long_heads_of_answers_take_turns(start: bytes) -> None:
+    """Of sandboxes."""
+    world = memory.World()
+    pairs = [(world.stock(), world.connect()) for _ in range(20)]
+    for _, client in pairs:
+        client.arrive(b"GET /x HTTP/1.1\r\nHost: x\r\n%b\r\n" % memory.ADDRESS)
+    for sandbox, _ in pairs:
+        sandbox.arrive(start + LONG_LINES)
+    await take_turns([client for _, client in pairs])
+
+
+async def test_a_long_head_is_not_late() -> None:
+    """The clock that runs out while it waits for its turn is that of the silence before it."""
+    world = memory.World()
+    sandbox, client = world.stock(), world.connect()
+    client.arrive(b"GET /x HTTP/1.1\r\nHost: x\r\n%b\r\n" % memory.ADDRESS)
+    sandbox.arrive(EMPTY)
+    client.take()
+    client.arrive(b"GET /x HTTP/1.1\r\nHost: x\r\n" + LONG_LINES)
+    world.pass_time(world.plane.remembered_seconds + 1)
+    assert not client.sent
+    await asyncio.sleep(0)
+    assert client.sent.startswith(b"HTTP/1.1 404")
+
+
 # What is searched or copied again and again: growth of processor time.
 
 
