@@ -53,7 +53,7 @@ class Ports:
         taken: list[int] = []
         try:
             for _ in inside:
-                taken.append(await asyncio.to_thread(self._take, host))
+                taken.append(await asyncio.to_thread(self._take, host))  # noqa: PERF401 - what was taken before a failure is released
             yield {port: (host, self._spelled(number)) for port, number in zip(inside, taken, strict=True)}
         finally:
             self._held.difference_update(taken)
