@@ -25,7 +25,6 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Final
 
-from gateway.access import cors
 from gateway.access.callers import TOLD, Caller
 from gateway.deadlines import NEVER
 from gateway.errors import (
@@ -52,14 +51,13 @@ from gateway.flow import (
     peer_state,
     put_off,
 )
-from gateway.http.error_responses import prefers_html, render
 from gateway.http.framing import CHUNKED, ChunkedDecoder
 from gateway.http.proxy_protocol import read_preface
 from gateway.http.request_head import RequestHead, RequestReader
 from gateway.proxy.admission import Redirect
-from gateway.proxy.exchange import Exchange, State
-from gateway.proxy.logged_exchange import LoggedExchange
-from gateway.proxy.paced_exchange import PacedExchange, PacedLoggedExchange
+from gateway.proxy.error_response import error_response
+from gateway.proxy.exchange import State
+from gateway.proxy.paced_exchange import exchange_for
 from gateway.proxy.read_ahead import HEAD_END, ReadAhead, skip_empty_lines
 from gateway.proxy.tunnel import GOING_AWAY
 
@@ -93,14 +91,6 @@ class Phase(enum.Enum):
 
 
 _PREFACE, _HEAD, _BODY, _AWAIT, _TUNNEL, _LINGER, _CLOSED = Phase
-
-
-def _exchange(plane: ServerState, client: ClientConnection) -> Exchange:
-    """One that does what is configured and pays for nothing else."""
-    log, paced = plane.access_log, plane.callers.counts_requests
-    if log is None:
-        return PacedExchange(plane, client) if paced else Exchange(plane, client)
-    return PacedLoggedExchange(plane, client, log) if paced else LoggedExchange(plane, client, log)
 
 
 class ClientConnection(asyncio.Protocol):
@@ -142,7 +132,7 @@ class ClientConnection(asyncio.Protocol):
         self.peer = b""
         self.trusted = False
         self._caller: Caller | None = None
-        self._exchange = _exchange(plane, self)
+        self._exchange = exchange_for(plane, self)
         self._tunnel: Tunnel | None = None
         self._phase = Phase.CLOSED
         self.deadline = NEVER
@@ -552,23 +542,8 @@ class ClientConnection(asyncio.Protocol):
         return True
 
     def refuse(self, error: GatewayError, request: RequestHead | None, request_id: bytes, *, keep: bool) -> None:
-        """Sends an answer of our own."""
-        accept = None if request is None else request.find(b"accept")
-        lines = b"" if request is None or request.origin is None else cors.own_answer(self._plane, request)
-        if lines and request is not None and cors.is_preflight(request):
-            # A page can only read why its request is refused if it may send it.
-            self.transport.write(cors.preflight_answer(request, lines, request_id, close=not keep))
-        else:
-            self.transport.write(
-                render(
-                    error,
-                    html=prefers_html(accept),
-                    head=request is not None and request.method == b"HEAD",
-                    request_id=request_id,
-                    close=not keep,
-                    added=lines,
-                )
-            )
+        """Sends an error response of our own."""
+        self.transport.write(error_response(self._plane, error, request, request_id, close=not keep))
         if request is None and not keep:
             self.linger()
         else:

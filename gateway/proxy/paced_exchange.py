@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from gateway.errors import ClientRateLimited
 from gateway.http.request_head import RequestHead
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.logged_exchange import LoggedExchange
+
+if TYPE_CHECKING:
+    from gateway.proxy.client import Client
+    from gateway.proxy.state import ServerState
 
 
 class PacedExchange(Exchange):
@@ -39,3 +44,11 @@ class PacedLoggedExchange(PacedExchange, LoggedExchange):
     """The same, each with its line in the log."""
 
     __slots__ = ()
+
+
+def exchange_for(plane: ServerState, client: Client) -> Exchange:
+    """One that does what is configured and pays for nothing else."""
+    log, paced = plane.access_log, plane.callers.counts_requests
+    if log is None:
+        return PacedExchange(plane, client) if paced else Exchange(plane, client)
+    return PacedLoggedExchange(plane, client, log) if paced else LoggedExchange(plane, client, log)
