@@ -66,12 +66,14 @@ class Removal(enum.Enum):
 class Live(Protocol):
     """Something open on a route: an exchange or a tunnel."""
 
-    keys: tuple[bytes, ...]
-    """What let it in and may be taken back: ids of keys that have signed its address, keys of our API."""
     bytes_in: int
     """Bytes of the client's so far; the route counts them when it ends."""
     bytes_out: int
     """The same of the sandbox's."""
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        """What let it in and may be taken back: ids of keys that have signed its address, keys of our API."""
 
     def revoke(self, reason: Removal) -> None:
         """Ends at once: a WebSocket gets its close frame, an HTTP stream is cut so that truncation shows."""

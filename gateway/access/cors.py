@@ -21,11 +21,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from gateway.addressing.routing import Route
     from gateway.http.request_head import RequestHead
     from gateway.http.response_head import ResponseHead
-    from gateway.proxy.state import ServerState
-    from gateway.table import SandboxRoute
 
 ANY: Final = b"*"
 ALWAYS_MARKED: Final = frozenset((44772, 18080))
@@ -61,44 +58,43 @@ def names_the_routing_header(request: RequestHead) -> bool:
     return asked is not None and any(name.strip() in _ROUTING for name in asked.lower().split(b","))
 
 
-def allowed(plane: ServerState, route: SandboxRoute | None, origin: bytes) -> bytes:
-    """The lines that let pages of this origin read an answer; none when they may not."""
-    rule = None if route is None else route.cors
+def allowed(listed: frozenset[bytes], rule: CorsRule | None, origin: bytes) -> bytes:
+    """The lines that let pages of this origin read an answer; none when they may not.
+
+    `listed` are the origins that the operator lets in, `rule` is what the sandbox's owner says.
+    """
     own = frozenset() if rule is None else rule.origins
-    if origin in plane.options.cors_origins or origin in own:
+    if origin in listed or origin in own:
         lines = b"Access-Control-Allow-Origin: %b\r\nAccess-Control-Allow-Credentials: true\r\n" % origin
-    elif ANY in plane.options.cors_origins or ANY in own:
+    elif ANY in listed or ANY in own:
         lines = b"Access-Control-Allow-Origin: *\r\n"
     else:
         return b""
     return lines + _VARY
 
 
-def is_marked(route: SandboxRoute | None, port: int) -> bool:
+def is_marked(rule: CorsRule | None, port: int) -> bool:
     """Whether we speak of origins for this port."""
-    rule = None if route is None else route.cors
     return port in ALWAYS_MARKED or (rule is not None and (port in rule.ports or 0 in rule.ports))
 
 
-def own_answer(plane: ServerState, request: RequestHead) -> bytes:
-    """The lines of an answer of our own to a request that has an origin."""
-    address, origin = request.address if request.routed else None, request.origin
-    lines = allowed(plane, None if address is None else plane.table.get(address.id), origin or b"")
+def readable(listed: frozenset[bytes], rule: CorsRule | None, origin: bytes) -> bytes:
+    """The same with the lines that let a page see the headers of the answer."""
+    lines = allowed(listed, rule, origin)
     return lines + _EXPOSED if lines else b""
 
 
 def sandbox_answer(
-    plane: ServerState, route: SandboxRoute, address: Route, origin: bytes | None, response: ResponseHead
+    listed: frozenset[bytes], rule: CorsRule | None, port: int, origin: bytes | None, response: ResponseHead
 ) -> bytes:
     """The lines behind a sandbox's answer: none where the program has spoken of origins itself.
 
     On a marked port every answer says that it depends on the origin: one that a cache has kept for somebody whom it
     told nothing is not for a page that would be told something (Fetch, "CORS protocol and HTTP caches").
     """
-    if not is_marked(route, address.port) or response.find(b"access-control-allow-origin") is not None:
+    if not is_marked(rule, port) or response.find(b"access-control-allow-origin") is not None:
         return b""
-    lines = allowed(plane, route, origin or b"")
-    return lines + _EXPOSED if lines else _VARY
+    return readable(listed, rule, origin or b"") or _VARY
 
 
 def preflight_answer(request: RequestHead, lines: bytes, request_id: bytes, *, close: bool) -> bytes:

@@ -9,10 +9,22 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 _CACHED = 4096
 _MOST_HOPS = 32
 """Most hops of a chain that are evaluated; a client may put any number in front of its own."""
+
+
+@dataclass(slots=True)
+class Peer:
+    """The other end of a client connection. Nobody changes one; it is not frozen, since that makes it slow to make."""
+
+    address: bytes
+    scheme: bytes
+    """What the listener speaks: `http` or `https`."""
+    trusted: bool
+    """Whether it is one of the configured proxies."""
 
 
 class TrustedPeers:
@@ -40,14 +52,18 @@ class TrustedPeers:
             return False
         return any(parsed in network for network in self._networks)
 
-    def caller(self, peer: bytes, sent: Mapping[bytes, bytes] | None, *, trusted: bool) -> bytes:
+    def peer(self, address: bytes, scheme: bytes) -> Peer:
+        """The peer with this address on a listener of this scheme."""
+        return Peer(address, scheme, address in self)
+
+    def caller(self, peer: Peer, sent: Mapping[bytes, bytes] | None) -> bytes:
         """Where a request comes from: the connection's peer, or whom a trusted one names in what it has sent."""
-        if not trusted or not sent:
-            return peer
+        if not peer.trusted or not sent:
+            return peer.address
         chain = sent.get(b"x-forwarded-for")
         if chain is None and b"forwarded" in sent:
             chain = _forwarded_for(sent[b"forwarded"])
-        return peer if chain is None else self.client(peer, chain)
+        return peer.address if chain is None else self.client(peer.address, chain)
 
     def client(self, peer: bytes, forwarded_for: bytes) -> bytes:
         """The client's address, given the connection's peer and the X-Forwarded-For it sent."""
@@ -107,13 +123,13 @@ def chained_lines(peer: bytes, scheme: bytes, host: bytes, sent: Mapping[bytes, 
     )
 
 
-def effective_scheme(scheme: bytes, *, trusted: bool, sent: Mapping[bytes, bytes] | None) -> bytes:
+def effective_scheme(peer: Peer, sent: Mapping[bytes, bytes] | None) -> bytes:
     """What the client itself speaks: behind a trusted proxy that says so, since TLS may end there."""
-    if trusted and sent:
+    if peer.trusted and sent:
         said = sent.get(b"x-forwarded-proto", b"").lower()
         if said in (b"http", b"https"):
             return said
-    return scheme
+    return peer.scheme
 
 
 def standard_line(peer: bytes, scheme: bytes, host: bytes, sent: bytes | None) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import httptools
 
@@ -41,10 +41,6 @@ from gateway.http.fields import (
 )
 from gateway.http.heads import REMEMBERED_HEAD, SILENT, find, has_too_many, joined, lines_named
 from gateway.limits import Limits
-from gateway.metrics import FORM_NONE
-
-if TYPE_CHECKING:
-    from gateway.addressing.routing import Route
 
 _REPLAYABLE: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE", b"PROPFIND"))
 """Methods a client may send again without harm (RFC 9110 §9.2.2), so that we may too when nothing was answered."""
@@ -72,26 +68,20 @@ class RequestHead:
         "_drop",
         "_fields",
         "_passing",
-        "address",
         "authorization",
-        "form",
         "forwarded",
         "has_our_cookies",
         "host",
         "ingress_to",
         "is_head",
         "keep_alive",
-        "key",
         "length",
         "lines",
-        "may_be_framed",
         "method",
         "minor",
         "origin",
-        "own_key",
         "replayable",
         "request_id",
-        "routed",
         "skips_renewal",
         "target",
         "token",
@@ -109,11 +99,6 @@ class RequestHead:
         self._drop: list[int] = []
         self._credentials: list[int] = []
         self._passing: bytes | None = None
-        self.routed = False
-        self.address: Route | None = None
-        """Where it goes (None: to our own API), once `routed` says that this has been found out."""
-        self.form = FORM_NONE
-        """By which way of addressing, as an index of `metrics.FORMS`."""
         self.is_head = method == b"HEAD"
         self.replayable = False
         """Whether it may be sent again when nothing of an answer has come: idempotent, and without a body."""
@@ -130,12 +115,6 @@ class RequestHead:
         """Whose page a browser says has asked; None from programs."""
         self.skips_renewal = False
         self.has_our_cookies = False
-        self.key: bytes | None = None
-        """The id of the key whose signature let it in, if one did."""
-        self.own_key = b""
-        """The key of our API that opened the proxy path to it, where one was asked for."""
-        self.may_be_framed = False
-        """Whether a cookie let it in and nobody knows whether a frame of another page shows what is answered."""
         self.request_id: bytes | None = None
         """The client's own, where it sent a usable one; it travels on with its line."""
         self.forwarded: dict[bytes, bytes] | None = None
@@ -196,6 +175,9 @@ class RequestReader:
     def read(self, head: bytes, limits: Limits) -> RequestHead:
         """The request of one whole head (through the empty line); valid until the next is read.
 
+        A head that differs from the last in its first line only comes in the same object, with a new `method` object:
+        who keeps what was found out about a request knows by these two whether it is still the same one.
+
         Raises BadRequest, BadRoute, UriTooLong, HeadTooLarge, UnknownMethod, UnsupportedVersion.
         """
         last = self.last
@@ -214,8 +196,6 @@ class RequestReader:
             last.target = target
             last.is_head = method == b"HEAD"
             last.replayable = not last.length and method in _REPLAYABLE
-            last.routed = False
-            last.form = FORM_NONE
             self.head = head
             return last
         request = parse_request(head, limits)

@@ -1,7 +1,6 @@
-"""What stands between a parsed request and its sandbox: which address it means, whether it may enter, and whether a
-browser should rather come back by another address.
+"""Admission: which address a request means, whether it may enter, and whether a browser should come back by another.
 
-Programs pass through here with a look at two fields. The detours are for people: a signed link becomes a cookie and a
+Programs pass through here with a look at two fields. The redirects are for people: a signed link becomes a cookie and a
 clean address, `/sb/8080` gets its slash, and a page under a prefix that asks for `/static/x` is sent to its own.
 """
 
@@ -9,25 +8,39 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
 
 from gateway.access import cors, credentials
 from gateway.access.api_keys import bearer
 from gateway.access.own_pages import Asker, asker
 from gateway.addressing import path_prefix, signed_links, signing
 from gateway.addressing.routing import AddressForm, Route, Signature
-from gateway.errors import AccessDenied, ApiKeyRequired, BadRoute, TooManyGuesses
+from gateway.errors import (
+    AccessDenied,
+    ApiKeyRequired,
+    BadRoute,
+    BodyTooLarge,
+    SandboxBusy,
+    SandboxNotFound,
+    TooManyGuesses,
+)
 from gateway.http.error_responses import prefers_html
+from gateway.http.forwarded import effective_scheme
 from gateway.http.request_head import RequestHead
+from gateway.metrics import FORM_API, FORM_NONE
+from gateway.proxy.resolve import for_state
+from gateway.table import RouteState
 
 if TYPE_CHECKING:
     from gateway.http.response_head import ResponseHead
+    from gateway.proxy.client import Client
     from gateway.proxy.state import ServerState
-    from gateway.proxy.upstream_head import Sender
     from gateway.table import SandboxRoute
 
 _URI = AddressForm.URI
 PROXY = AddressForm.PROXY
+_RUNNING = RouteState.RUNNING
 
 
 class Redirect(Exception):
@@ -47,101 +60,307 @@ class Allowed(Redirect):
         self.lines = lines
 
 
-def find(plane: ServerState, request: RequestHead, scheme: bytes) -> Route | None:
-    """The sandbox port that the request is for, or None when it is for the manager. Raises BadRoute, Detour."""
-    if request.origin is None or not cors.is_preflight(request):
-        return _find(plane, request, scheme)
-    route = None
-    if request.ingress_to is None and cors.names_the_routing_header(request):
-        address, marked = None, True
-    else:
-        address = _find(plane, request, scheme)
-        route = None if address is None else plane.table.get(address.id)
-        marked = address is not None and cors.is_marked(route, address.port)
-    lines = cors.allowed(plane, route, request.origin) if marked else b""
-    if lines:
-        raise Allowed(lines)
-    return address or _find(plane, request, scheme)
+class Wait(Exception):
+    """Raised when something has to happen first; once `work` is done, the request is to be admitted anew."""
+
+    def __init__(self, work: Coroutine[Any, Any, object]) -> None:
+        super().__init__()
+        self.work = work
 
 
-def _find(plane: ServerState, request: RequestHead, scheme: bytes) -> Route | None:
-    try:
-        address = plane.router.route(request.target, request.host, request.ingress_to)
-    except BadRoute:
-        found = _fallback(plane, request, scheme)
-        if found is None:
-            raise
-        return found
-    if address is None or (address.form is _URI and plane.table.get(address.id) is None):
-        return _fallback(plane, request, scheme) or address
-    return address
+class Admission:
+    """What is decided about each request of one client connection, and in which order.
 
-
-def _fallback(plane: ServerState, request: RequestHead, scheme: bytes) -> Route | None:
-    """The sandbox whose page has asked for something outside its prefix, going by Referer or cookie."""
-    if not plane.options.referer_fallback or request.ingress_to is not None:
-        return None
-    referer, cookies = request.find(b"referer"), request.find(b"cookie")
-    if referer is None and cookies is None:
-        return None
-    upgrade = request.upgrade != b""
-    address = path_prefix.fallback(plane.router, request.target, request.host, referer, cookies, upgrade=upgrade)
-    if address is None or plane.table.get(address.id) is None:
-        return None
-    if upgrade or request.find(b"service-worker") is not None:
-        return address  # neither of them follows a redirect
-    raise Redirect(
-        address.prefix + request.target, (signed_links.last_cookie(address.prefix, secure=scheme == b"https"),)
-    )
-
-
-def admit(
-    plane: ServerState, route: SandboxRoute, address: Route, request: RequestHead, scheme: bytes, *, trusted: bool
-) -> Route:
-    """The address as this sandbox reads it, if the request may enter.
-
-    Raises AccessDenied, NoKeys, TooManyFailures, Detour.
+    After `admit` the attributes hold the decision about that request. One object serves all requests of a connection,
+    since a new one for each would cost what it saves.
     """
-    if route.access is None:
-        return address if address.unsigned is None else address.unsigned
-    now = time.time()
-    request.may_be_framed = False
-    signature = (signed_links.entering(address) if plane.options.link_cookies else None) or address.signature
-    held: list[Signature] = []
-    if plane.options.link_cookies and request.has_our_cookies and request.token is None and signature is None:
-        held = _held(plane, address, request, scheme, trusted=trusted)
-    used = credentials.check(
-        route.access,
-        plane.keyring,
-        address.id,
-        address.port,
-        request.token,
-        signature,
-        now,
-        method=request.method,
-        target=address.target,
-        throttle=plane.throttle,
-        cookies=held,
+
+    __slots__ = (
+        "_client",
+        "_found",
+        "_method",
+        "_plane",
+        "_request",
+        "address",
+        "form",
+        "keep_prefix",
+        "keys",
+        "may_be_framed",
+        "scheme",
     )
-    request.key = None if used is None else signing.key_id(used)
-    if plane.options.link_cookies and request.token is None and _is_person(request):
-        _leave_signature(address, request, scheme, now)
-    return address
+
+    def __init__(self, plane: ServerState, client: Client) -> None:
+        self._plane = plane
+        self._client = client
+        # The last head whose address was found, and that address. A client that repeats its head gets the same object
+        # with the same method object, and any other request has a method object of its own (RequestReader.read).
+        self._request: RequestHead | None = None
+        self._method = b""
+        self._found: Route | None = None
+        self.address: Route | None = None
+        """The sandbox port it is for, as that sandbox reads it; None when it is for our own API."""
+        self.form = FORM_NONE
+        """By which way it is addressed, as an index of `metrics.FORMS`."""
+        self.keys: tuple[bytes, ...] = ()
+        """What let it in and may be taken back: the id of the key that has signed its address, a key of our API."""
+        self.keep_prefix = False
+        """Whether the sandbox is to see the public path prefix."""
+        self.may_be_framed = False
+        """Whether a cookie let it in and nobody knows whether a frame of another page shows what is answered."""
+        self.scheme = b""
+        """What the client itself speaks, in front of any proxy that we trust."""
+
+    def admit(self, request: RequestHead) -> SandboxRoute:
+        """The route that the request may use; `address` is None for that of our own API.
+
+        Raises GatewayError when it is refused, Redirect, and Wait. The order decides who learns what: nobody hears of
+        a sandbox before he may know of it, and of its state only who may enter it.
+        """
+        plane = self._plane
+        self.keys = ()
+        if request is self._request and request.method is self._method:
+            self.address = address = self._found
+        else:
+            self.address = address = self._locate(request)
+        if address is None:
+            if plane.api is None:
+                raise SandboxNotFound("This is not the address of a sandbox.")
+            return plane.api
+        viewer = None
+        if plane.options.proxy_needs_key and address.form is PROXY:
+            # Before the table is looked at: who has no key must not learn from the answer which sandboxes there are.
+            viewer = self._identify(request)
+        route = plane.table.get(address.id)
+        if route is None:
+            if plane.table.synced:
+                raise plane.missing(address.id, viewer)
+            raise Wait(plane.resolve(address.id, viewer))
+        if viewer is not None and route.owner != viewer:
+            # The same answer as for an id that does not exist, hence before everything that depends on the route.
+            raise SandboxNotFound
+        if route.access is not None:
+            self._check_credentials(route.access, address, request)
+        elif address.unsigned is not None:
+            # An open sandbox asks for no signature: what looks like one belongs to its application's path.
+            self.address = address = address.unsigned
+        self.keep_prefix = False
+        if address.prefix:
+            kept = route.keep_prefix
+            self.keep_prefix = bool(kept) and (address.port in kept or 0 in kept)
+            if not self.keep_prefix:
+                self._add_slash(address, request)
+        if route.state is not _RUNNING:
+            self._look_at_state(route, address)
+        limits = plane.limits
+        if len(route.live) >= limits.max_sandbox_exchanges:
+            raise SandboxBusy
+        if request.length and 0 < limits.max_body_bytes < request.length:
+            raise BodyTooLarge
+        if route.quota is not None:
+            # Last, since it counts the request: one that is refused for another reason uses nothing up.
+            now = plane.clock()
+            route.quota.admit(address.port, request.method, address.target, request.length, route.open, now)
+        return route
+
+    def decline(self, request: RequestHead) -> None:
+        """The request is refused before anybody looks where it goes; of one like the last this is known."""
+        self.address = None
+        self.keys = ()
+        if request is not self._request or request.method is not self._method:
+            self.forget()
+
+    def forget(self) -> None:
+        """Lets the last request go."""
+        self._request = self._found = None
+        self._method = b""
+        self.form = FORM_NONE
+
+    def cors_lines(self, origin: bytes) -> bytes:
+        """The lines that let a page of this origin read an answer of our own to the request."""
+        found, rule = self._found, None
+        if found is not None:
+            route = self._plane.table.get(found.id)
+            rule = None if route is None else route.cors
+        return cors.readable(self._plane.options.cors_origins, rule, origin)
+
+    # Where is it for?
+
+    def _locate(self, request: RequestHead) -> Route | None:
+        """Finds the address and remembers it. Raises BadRoute, Redirect."""
+        plane = self._plane
+        # Should it raise, nothing is known of this request.
+        self.address = self._request = self._found = None
+        self.form = FORM_NONE
+        self.scheme = effective_scheme(self._client.peer, request.forwarded)
+        if request.origin is not None and cors.is_preflight(request):
+            address = self._answer_preflight(request, request.origin)
+        else:
+            address = self._find(request)
+        if address is not None:
+            self.form = address.form.value
+        elif plane.api is not None:
+            self.form = FORM_API
+        self._request, self._method, self._found = request, request.method, address
+        return address
+
+    def _answer_preflight(self, request: RequestHead, origin: bytes) -> Route | None:
+        """The address of a preflight that is the sandbox's business; raises Allowed where we answer that it may."""
+        rule: cors.CorsRule | None = None
+        if request.ingress_to is None and cors.names_the_routing_header(request):
+            address, marked = None, True
+        else:
+            address = self._find(request)
+            route = None if address is None else self._plane.table.get(address.id)
+            rule = None if route is None else route.cors
+            marked = address is not None and cors.is_marked(rule, address.port)
+        lines = cors.allowed(self._plane.options.cors_origins, rule, origin) if marked else b""
+        if lines:
+            raise Allowed(lines)
+        return address or self._find(request)
+
+    def _find(self, request: RequestHead) -> Route | None:
+        plane = self._plane
+        try:
+            address = plane.router.route(request.target, request.host, request.ingress_to)
+        except BadRoute:
+            found = self._fallback(request)
+            if found is None:
+                raise
+            return found
+        if address is None or (address.form is _URI and plane.table.get(address.id) is None):
+            return self._fallback(request) or address
+        return address
+
+    def _fallback(self, request: RequestHead) -> Route | None:
+        """The sandbox whose page has asked for something outside its prefix, going by Referer or cookie."""
+        plane = self._plane
+        if not plane.options.referer_fallback or request.ingress_to is not None:
+            return None
+        referer, cookies = request.find(b"referer"), request.find(b"cookie")
+        if referer is None and cookies is None:
+            return None
+        upgrade = request.upgrade != b""
+        address = path_prefix.fallback(plane.router, request.target, request.host, referer, cookies, upgrade=upgrade)
+        if address is None or plane.table.get(address.id) is None:
+            return None
+        if upgrade or request.find(b"service-worker") is not None:
+            return address  # neither of them follows a redirect
+        raise Redirect(address.prefix + request.target, (self._last_cookie(address),))
+
+    # May it enter?
+
+    def _identify(self, request: RequestHead) -> str | None:
+        """The name of the key that the request holds, if that key sees only what was made with it; None for another.
+
+        Raises ApiKeyRequired unless it holds a key of our API that may change things, and TooManyGuesses.
+        """
+        plane = self._plane
+        sent = [request.find(b"open-sandbox-api-key"), bearer(request.authorization)]
+        if not any(sent):
+            raise ApiKeyRequired
+        key = plane.own_keys.opening(sent)
+        caller = plane.trusted.caller(self._client.peer, request.forwarded)
+        wait = plane.guesses.attempt(caller.decode("latin-1"), key, plane.clock())
+        if wait:
+            raise TooManyGuesses(retry_after=math.ceil(wait))
+        if key is None:
+            raise ApiKeyRequired
+        self.keys = (key,)
+        return plane.own_keys.viewer(key)
+
+    def _check_credentials(self, rule: credentials.AccessRule, address: Route, request: RequestHead) -> None:
+        """Raises AccessDenied, NoKeys, TooManyFailures unless it may enter; Redirect for a person who need not sign."""
+        plane = self._plane
+        link_cookies = plane.options.link_cookies
+        now = time.time()
+        self.may_be_framed = False
+        signature = (signed_links.entering(address) if link_cookies else None) or address.signature
+        held: list[Signature] = []
+        if link_cookies and request.has_our_cookies and request.token is None and signature is None:
+            held = self._held(address, request)
+        used = credentials.check(
+            rule,
+            plane.keyring,
+            address.id,
+            address.port,
+            request.token,
+            signature,
+            now,
+            method=request.method,
+            target=address.target,
+            throttle=plane.throttle,
+            cookies=held,
+        )
+        if used is not None:
+            self.keys += (signing.key_id(used),)
+        if link_cookies and request.token is None and _is_person(request):
+            self._leave_signature(address, request, now)
+
+    def _held(self, address: Route, request: RequestHead) -> list[Signature]:
+        """The signatures in the cookies, if they count for who sends this. Raises AccessDenied when they do not."""
+        secure = self.scheme == b"https"
+        found = signed_links.signatures(request.find(b"cookie"), address.id, address.port, secure=secure)
+        if found:
+            host = request.host
+            if self._client.peer.trusted and request.forwarded:
+                host = request.forwarded.get(b"x-forwarded-host", host)
+            by = asker(self._plane.router, request, address, self.scheme, host)
+            if by is Asker.OTHER:
+                raise AccessDenied(_FOREIGN)
+            self.may_be_framed = by is Asker.PERSON_OR_FRAME
+        return found
+
+    def _look_at_state(self, route: SandboxRoute, address: Route) -> None:
+        """Raises what refuses a request for a sandbox that does not run, or Wait while it is woken."""
+        if route.state is RouteState.PAUSED and route.wakes:
+            raise Wait(self._plane.wake(address.id))
+        refusal = for_state(route.state)
+        if refusal is not None:
+            raise refusal
+
+    # Should a browser come back by another address?
+
+    def _leave_signature(self, address: Route, request: RequestHead, now: float) -> None:
+        step = signed_links.without_signature(address, request.host, self.scheme)
+        if step is None:
+            return
+        location, signature = step
+        cookies: list[bytes] = []
+        if signature is not None:
+            secure = self.scheme == b"https"
+            cookies.append(signed_links.access_cookie(address.id, address.port, signature, now, secure=secure))
+        if address.unsigned is not None:
+            cookies.append(self._last_cookie(address.unsigned))
+        raise Redirect(location, tuple(cookies))
+
+    def _add_slash(self, address: Route, request: RequestHead) -> None:
+        """Raises Redirect for a browser that asks for a prefix without the slash behind it."""
+        if not self._plane.options.rewrite_prefix:
+            return
+        location = path_prefix.slash_redirect(request.target, address.prefix)
+        if location is not None and _is_person(request):
+            raise Redirect(location, (self._last_cookie(address),))
+
+    def _last_cookie(self, address: Route) -> bytes:
+        return signed_links.last_cookie(address.prefix, secure=self.scheme == b"https")
+
+    def guard(self, address: Route, response: ResponseHead) -> bytes:
+        """Lines behind the answer to a request that a signature has let in.
+
+        An address that holds a signature must not travel on to other sites as their Referer, of which in the host form
+        even the origin gives it away. The last policy counts.
+        """
+        if self.may_be_framed:
+            return _UNFRAMED
+        if address.form is AddressForm.HEADER or (address.signature is None and signed_links.entering(address) is None):
+            return b""
+        own = response.find(b"referrer-policy")
+        return b"" if own is not None and own.lower() in _STRICT_REFERRERS else _REFERRER
 
 
-def _held(plane: ServerState, address: Route, request: RequestHead, scheme: bytes, *, trusted: bool) -> list[Signature]:
-    """The signatures in the cookies, if they count for who sends this. Raises AccessDenied when they do not."""
-    secure = scheme == b"https"
-    found = signed_links.signatures(request.find(b"cookie"), address.id, address.port, secure=secure)
-    if found:
-        host = request.host
-        if trusted and request.forwarded:
-            host = request.forwarded.get(b"x-forwarded-host", host)
-        by = asker(plane.router, request, address, scheme, host)
-        if by is Asker.OTHER:
-            raise AccessDenied(_FOREIGN)
-        request.may_be_framed = by is Asker.PERSON_OR_FRAME
-    return found
+def _is_person(request: RequestHead) -> bool:
+    """Whether a browser asks for a page, going by what it says it would like."""
+    return request.method == b"GET" and not request.upgrade and prefers_html(request.find(b"accept"))
 
 
 _FOREIGN = (
@@ -151,66 +370,3 @@ _FOREIGN = (
 _REFERRER = b"Referrer-Policy: same-origin\r\n"
 _UNFRAMED = b"Content-Security-Policy: frame-ancestors 'self'\r\n"
 _STRICT_REFERRERS = (b"no-referrer", b"same-origin")
-
-
-def guard(address: Route, request: RequestHead, response: ResponseHead) -> bytes:
-    """Lines behind the answer to a request that a signature has let in.
-
-    An address that holds a signature must not travel on to other sites as their Referer, of which in the host form even
-    the origin gives it away. The last policy counts.
-    """
-    if request.may_be_framed:
-        return _UNFRAMED
-    if address.form is AddressForm.HEADER or (address.signature is None and signed_links.entering(address) is None):
-        return b""
-    own = response.find(b"referrer-policy")
-    return b"" if own is not None and own.lower() in _STRICT_REFERRERS else _REFERRER
-
-
-def _is_person(request: RequestHead) -> bool:
-    """Whether a browser asks for a page, going by what it says it would like."""
-    return request.method == b"GET" and not request.upgrade and prefers_html(request.find(b"accept"))
-
-
-def _leave_signature(address: Route, request: RequestHead, scheme: bytes, now: float) -> None:
-    step = signed_links.without_signature(address, request.host, scheme)
-    if step is None:
-        return
-    location, signature = step
-    secure = scheme == b"https"
-    cookies: list[bytes] = []
-    if signature is not None:
-        cookies.append(signed_links.access_cookie(address.id, address.port, signature, now, secure=secure))
-    clean = address.unsigned
-    if clean is not None:
-        cookies.append(signed_links.last_cookie(clean.prefix, secure=secure))
-    raise Redirect(location, tuple(cookies))
-
-
-def check_key(plane: ServerState, request: RequestHead, client: Sender) -> str | None:
-    """The name of the key that the request holds, where that key sees only what was made with it; None for another.
-
-    The key is noted in the request. Raises ApiKeyRequired unless it holds a key of our API that may change things, and
-    TooManyGuesses.
-    """
-    sent = [request.find(b"open-sandbox-api-key"), bearer(request.authorization)]
-    if not any(sent):
-        raise ApiKeyRequired
-    key = plane.own_keys.opening(sent)
-    caller = plane.trusted.caller(client.peer, request.forwarded, trusted=client.trusted)
-    wait = plane.guesses.attempt(caller.decode("latin-1"), key, plane.clock())
-    if wait:
-        raise TooManyGuesses(retry_after=math.ceil(wait))
-    if key is None:
-        raise ApiKeyRequired
-    request.own_key = key
-    return plane.own_keys.viewer(key)
-
-
-def with_slash(plane: ServerState, address: Route, request: RequestHead, scheme: bytes) -> None:
-    """Raises Detour for a browser that asks for a prefix without the slash behind it."""
-    if not plane.options.rewrite_prefix:
-        return
-    location = path_prefix.slash_redirect(request.target, address.prefix)
-    if location is not None and _is_person(request):
-        raise Redirect(location, (signed_links.last_cookie(address.prefix, secure=scheme == b"https"),))

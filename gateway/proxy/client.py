@@ -1,4 +1,4 @@
-"""What an exchange asks of its client connection."""
+"""What an exchange, and the tunnel it may become, ask of their client connection."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from gateway.errors import GatewayError
 from gateway.flow import Valve
+from gateway.http.forwarded import Peer
 from gateway.http.request_head import RequestHead
 
 if TYPE_CHECKING:
@@ -18,9 +19,8 @@ class Client(Protocol):
 
     transport: asyncio.Transport
     valve: Valve
-    peer: bytes
-    scheme: bytes
-    trusted: bool
+    deadline: float
+    peer: Peer
 
     def end_by(self, when: float) -> None:
         """The exchange, or the tunnel it becomes, must not last longer."""
@@ -28,8 +28,16 @@ class Client(Protocol):
     def exchange_done(self, keep: bool) -> None:
         """The response is complete; `keep` says whether another request may follow."""
 
-    def refuse(self, error: GatewayError, request: RequestHead | None, request_id: bytes, *, keep: bool) -> None:
-        """Sends an answer of our own, then as `exchange_done`."""
+    def refuse(
+        self,
+        error: GatewayError,
+        request: RequestHead | None,
+        request_id: bytes,
+        *,
+        keep: bool,
+        cors_lines: bytes = b"",
+    ) -> None:
+        """Sends an answer of our own, then as `exchange_done`; `cors_lines` let a page of another origin read it."""
 
     def hold_body(self) -> None:
         """There is nowhere to send the request body yet."""
@@ -39,6 +47,12 @@ class Client(Protocol):
 
     def became_tunnel(self, tunnel: Tunnel) -> bytes:
         """From now on raw bytes; returns those that came already."""
+
+    def put_off(self, data: bytes) -> None:
+        """Keeps bytes of a tunnel for the next turn of the loop, when they come as if they were read then."""
+
+    def linger(self) -> None:
+        """Finishes sending, then closes without losing what was sent."""
 
     def cut(self, *, reset: bool = False) -> None:
         """Drops the connection at once, so that what is missing shows; `reset` where an orderly end would not."""

@@ -51,6 +51,7 @@ from gateway.flow import (
     peer_state,
     put_off,
 )
+from gateway.http.forwarded import Peer
 from gateway.http.framing import CHUNKED, ChunkedDecoder
 from gateway.http.proxy_protocol import read_preface
 from gateway.http.request_head import RequestHead, RequestReader
@@ -115,9 +116,7 @@ class ClientConnection(asyncio.Protocol):
         "_tunnel",
         "deadline",
         "peer",
-        "scheme",
         "transport",
-        "trusted",
         "valve",
     )
 
@@ -127,10 +126,8 @@ class ClientConnection(asyncio.Protocol):
     def __init__(self, plane: ServerState, scheme: bytes) -> None:
         # process
         self._plane = plane
-        self.scheme = scheme
         # connection
-        self.peer = b""
-        self.trusted = False
+        self.peer = Peer(b"", scheme, trusted=False)
         self._caller: Caller | None = None
         self._exchange = exchange_for(plane, self)
         self._tunnel: Tunnel | None = None
@@ -159,8 +156,8 @@ class ClientConnection(asyncio.Protocol):
         self.valve = Valve(self.transport, self, plane.deadlines.held)
         peername = transport.get_extra_info("peername")
         # A listener on a Unix socket has no peer address.
-        self.peer = _address(peername[0]) if isinstance(peername, tuple) else UNIX_PEER
-        self.trusted = self.peer in plane.trusted
+        address = _address(peername[0]) if isinstance(peername, tuple) else UNIX_PEER
+        self.peer = plane.trusted.peer(address, self.peer.scheme)
         counters = plane.counters
         counters.connections_total += 1
         counters.connections += 1
@@ -185,10 +182,11 @@ class ClientConnection(asyncio.Protocol):
 
     def _arrive(self) -> None:
         """It is known who the client is: counts the connection for it."""
-        if self.trusted or self.peer == UNIX_PEER:
+        peer = self.peer
+        if peer.trusted or peer.address == UNIX_PEER:
             return
         callers = self._plane.callers
-        self._caller = caller = callers.arrive(self.peer)
+        self._caller = caller = callers.arrive(peer.address)
         surplus = caller.connections - callers.most_connections
         if surplus > 0:
             self._turn_away(TooManyFromClient(), surplus)
@@ -248,7 +246,7 @@ class ClientConnection(asyncio.Protocol):
     def _read_preface(self, data: bytes) -> None:
         data = self._buffer.take_all() + data
         try:
-            if not self.trusted:
+            if not self.peer.trusted:
                 raise BadRequest("this listener takes connections from its proxies only")
             preface = read_preface(data)
         except BadRequest as error:
@@ -260,8 +258,7 @@ class ClientConnection(asyncio.Protocol):
             return
         self._phase = _HEAD
         if preface.peer is not None:
-            self.peer = preface.peer
-            self.trusted = self.peer in self._plane.trusted
+            self.peer = self._plane.trusted.peer(preface.peer, self.peer.scheme)
         self._arrive()
         if self._phase is _HEAD and len(data) > preface.size:
             self._read_head(data[preface.size :])
@@ -480,7 +477,7 @@ class ClientConnection(asyncio.Protocol):
             plane.counters.refused(error.code)
             if plane.access_log is not None:
                 plane.access_log.write_refused(
-                    request_id=request_id, peer=self.peer, status=error.status.value, code=error.code
+                    request_id=request_id, peer=self.peer.address, status=error.status.value, code=error.code
                 )
             self.refuse(error, None, request_id, keep=False)
 
@@ -541,9 +538,17 @@ class ClientConnection(asyncio.Protocol):
             self._exchange.divert(detour)
         return True
 
-    def refuse(self, error: GatewayError, request: RequestHead | None, request_id: bytes, *, keep: bool) -> None:
-        """Sends an error response of our own."""
-        self.transport.write(error_response(self._plane, error, request, request_id, close=not keep))
+    def refuse(
+        self,
+        error: GatewayError,
+        request: RequestHead | None,
+        request_id: bytes,
+        *,
+        keep: bool,
+        cors_lines: bytes = b"",
+    ) -> None:
+        """Sends an error response of our own; `cors_lines` let a page of another origin read it."""
+        self.transport.write(error_response(error, request, request_id, close=not keep, cors_lines=cors_lines))
         if request is None and not keep:
             self.linger()
         else:

@@ -34,15 +34,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gateway.access import cors
 from gateway.access.quotas import Quota
-from gateway.addressing.routing import Route
 from gateway.deadlines import NEVER
 from gateway.errors import (
     BodyTooLarge,
     ConnectFailed,
     GatewayError,
     PortNotListening,
-    SandboxBusy,
-    SandboxNotFound,
     UpstreamClosed,
     UpstreamInvalid,
     UpstreamTimeout,
@@ -51,24 +48,23 @@ from gateway.flow import pace
 from gateway.http import framing
 from gateway.http.error_responses import redirect
 from gateway.http.fields import filter_trailers
-from gateway.http.forwarded import effective_scheme
 from gateway.http.request_head import RequestHead
 from gateway.http.response_head import ResponseHead, build_response
-from gateway.metrics import ABORTED, FORM_API, FORM_NONE
-from gateway.proxy import admission, downstream_head
+from gateway.metrics import ABORTED, FORM_NONE
+from gateway.proxy import downstream_head
+from gateway.proxy.admission import Admission, Allowed, Redirect, Wait
 from gateway.proxy.client import Client
-from gateway.proxy.resolve import for_removal, for_state
+from gateway.proxy.resolve import for_removal
 from gateway.proxy.state import ServerState
 from gateway.proxy.tunnel import Tunnel
 from gateway.proxy.upstream_head import Outgoing
-from gateway.table import Removal, RouteState, SandboxRoute
+from gateway.table import Removal, SandboxRoute
 from gateway.upstream.dial import EARLY_SECONDS, Patience
 from gateway.upstream.pool import Pool
 
 if TYPE_CHECKING:
     from gateway.upstream.connection import UpstreamConnection
 
-_RUNNING = RouteState.RUNNING
 JOINED_BYTES = 8192
 """Up to here copying a body behind its head is cheaper than a second buffer for the kernel."""
 HELD_BYTES = 65536
@@ -98,7 +94,7 @@ class Exchange:
     """One request and its response at a time, on one client connection."""
 
     __slots__ = (
-        "_address",
+        "_admission",
         "_chunked",
         "_client",
         "_endless",
@@ -124,7 +120,6 @@ class Exchange:
         "_upstream",
         "bytes_in",
         "bytes_out",
-        "keys",
         "moved",
         "request_sent",
         "state",
@@ -139,10 +134,10 @@ class Exchange:
         self._plane = plane
         # connection
         self._client = client
+        self._admission = Admission(plane, client)
         self._outgoing = Outgoing(plane, client)
         # request
         self._request: RequestHead | None = None
-        self._address: Route | None = None
         self._route: SandboxRoute | None = None
         self._upstream: UpstreamConnection | None = None
         self._task: asyncio.Task[None] | None = None
@@ -169,8 +164,6 @@ class Exchange:
         self.bytes_out = 0
         self.moved = 0.0
         """When a body byte last moved either way, by the coarse clock."""
-        self.keys: tuple[bytes, ...] = ()
-        """The id of the key whose signature let the request in, if one did."""
         self.request_sent = False
         self.state = _IDLE
 
@@ -183,126 +176,34 @@ class Exchange:
         self._started = self.moved = plane.clock()
         self.bytes_in = len(body)
         self.request_sent = complete
-        if request.routed:
-            address = request.address
-        else:
-            address = request.address = admission.find(plane, request, self._scheme(request))
-            if address is not None:
-                request.form = address.form.value
-            elif plane.api is not None:
-                request.form = FORM_API
-            request.routed = True
-        self._address = address
-        self.keys = ()
         self._outgoing.id_count = 0
-        if address is not None:
-            route = plane.table.get(address.id)
-            if route is not None:
-                self._enter(route, address, request, body)
-            else:
-                self._miss(address, request, body)
-        elif plane.api is not None:
-            self._enter_api(plane.api, request, body)
-        else:
-            raise SandboxNotFound("This is not the address of a sandbox.")
+        self._enter(request, body)
 
-    def _scheme(self, request: RequestHead) -> bytes:
-        client = self._client
-        return effective_scheme(client.scheme, trusted=client.trusted, sent=request.forwarded)
-
-    def _miss(self, address: Route, request: RequestHead, body: bytes) -> None:
-        plane, viewer = self._plane, None
-        if plane.options.proxy_needs_key and address.form is admission.PROXY:
-            viewer = admission.check_key(plane, request, self._client)  # who has none hears nothing of what exists
-        if plane.table.synced:
-            raise plane.missing(address.id, viewer)
-        self._wait(plane.resolve(address.id, viewer), address, body)
-
-    def _wait(self, route: Coroutine[Any, Any, SandboxRoute], address: Route, body: bytes) -> None:
-        """Goes on when the route is there."""
-        self.state = _RESOLVING
-        self._hold(body)
-        self._task = self._plane.spawn(self._enter_later(route, address))
-
-    async def _enter_later(self, waiting: Coroutine[Any, Any, SandboxRoute], address: Route) -> None:
+    def _enter(self, request: RequestHead, body: bytes) -> None:
+        """Goes on with a request that may enter, now or once the manager has done something about its sandbox."""
+        admitted = self._admission
         try:
-            route = await waiting
-            self._task = None
-            if self._request is not None:
-                self._enter(route, address, self._request, b"")
-        except GatewayError as error:
-            self._task = None
-            self.fail(error)
-        except admission.Redirect as detour:
-            self._task = None
-            self.divert(detour)
-        except Exception:
-            self._task = None
-            self.fail(GatewayError())
-            raise
-
-    def _enter(self, route: SandboxRoute, address: Route, request: RequestHead, body: bytes) -> None:
-        """The route is known: may the request enter, and with which head?"""
-        plane = self._plane
-        if plane.options.proxy_needs_key and address.form is admission.PROXY:
-            # Before anything that is told of the sandbox: to whose key does not see it, it does not exist.
-            viewer = admission.check_key(plane, request, self._client)
-            self.keys = (request.own_key,)
-            if viewer is not None and route.owner != viewer:
-                raise SandboxNotFound
-        if route.access is not None or address.unsigned is not None:
-            scheme = self._scheme(request)
-            self._address = address = admission.admit(
-                plane, route, address, request, scheme, trusted=self._client.trusted
-            )
-            self.keys += () if request.key is None else (request.key,)
-        keep_prefix = False
-        if address.prefix:
-            kept = route.keep_prefix
-            keep_prefix = bool(kept) and (address.port in kept or 0 in kept)
-            if not keep_prefix:
-                admission.with_slash(plane, address, request, self._scheme(request))
-        if route.state is not _RUNNING:
-            if route.state is RouteState.PAUSED and route.wakes:
-                self._wait(plane.wake(address.id), address, body)
-                return
-            refusal = for_state(route.state)
-            if refusal is not None:
-                raise refusal
-        limits = plane.limits
-        if len(route.live) >= limits.max_sandbox_exchanges:
-            raise SandboxBusy
-        if request.length and 0 < limits.max_body_bytes < request.length:
-            raise BodyTooLarge
-        if route.quota is not None:
-            self._obey(route.quota, route, address, request)
-        route.requests += 1
-        if not request.skips_renewal:
-            route.last_active = plane.deadlines.now
-        pool = route.pools.get(address.port)
-        if pool is None:
-            pool = plane.pool(route, address.port)
-        self._go(route, pool, request, self._outgoing.to_sandbox(request, address, pool, keep_prefix), body)
-
-    def _obey(self, quota: Quota, route: SandboxRoute, address: Route, request: RequestHead) -> None:
-        """What the sandbox's owner allows."""
-        now = self._plane.clock()
-        quota.admit(address.port, request.method, address.target, request.length, route.open, now)
-        self._irregular = True
-        self._quota = quota
-        if self.bytes_in:
-            pace(quota, self.bytes_in, self._client.valve, now)
-        if quota.rules.stream_seconds:
-            self._client.end_by(now + quota.rules.stream_seconds)
-
-    def _enter_api(self, api: SandboxRoute, request: RequestHead, body: bytes) -> None:
-        self._go(api, api.pools[0], request, self._outgoing.to_application(request), body)
-
-    def _go(self, route: SandboxRoute, pool: Pool, request: RequestHead, head: bytes, body: bytes) -> None:
-        """Takes an idle connection, or has one made."""
+            route = admitted.admit(request)
+        except Wait as wait:
+            self.state = _RESOLVING
+            self._hold(body)
+            self._task = self._plane.spawn(self._enter_later(wait.work))
+            return
+        address = admitted.address
+        if address is None:
+            pool = route.pools[0]
+            self._head = self._outgoing.to_application(request, admitted.scheme)
+        else:
+            if route.quota is not None:
+                self._meter(route.quota)
+            route.requests += 1
+            if not request.skips_renewal:
+                route.last_active = self._plane.deadlines.now
+            found = route.pools.get(address.port)
+            pool = self._plane.pool(route, address.port) if found is None else found
+            self._head = self._outgoing.to_sandbox(request, address, pool, admitted.keep_prefix)
         self._route = route
         route.live.add(self)
-        self._head = head
         self._pool = pool
         upstream = pool.take(request.replayable)
         if upstream is not None:
@@ -312,6 +213,34 @@ class Exchange:
             self.state = _DIALING
             self._hold(body)
             self._task = self._plane.spawn(self._dial(pool))
+
+    async def _enter_later(self, work: Coroutine[Any, Any, object]) -> None:
+        """Asks again from the start when the work is done: what was true of the sandbox before may have changed."""
+        try:
+            await work
+            self._task = None
+            if self._request is not None:
+                self._enter(self._request, b"")
+        except GatewayError as error:
+            self._task = None
+            self.fail(error)
+        except Redirect as redirect:
+            self._task = None
+            self.divert(redirect)
+        except Exception:
+            self._task = None
+            self.fail(GatewayError())
+            raise
+
+    def _meter(self, quota: Quota) -> None:
+        """Counts what moves from now on, as the sandbox's owner has limited it."""
+        now = self._plane.clock()
+        self._irregular = True
+        self._quota = quota
+        if self.bytes_in:
+            pace(quota, self.bytes_in, self._client.valve, now)
+        if quota.rules.stream_seconds:
+            self._client.end_by(now + quota.rules.stream_seconds)
 
     async def _dial(self, pool: Pool) -> None:
         try:
@@ -383,7 +312,7 @@ class Exchange:
         upstream.write(self._framed(data))
 
     def _most_body_bytes(self) -> float:
-        if self._address is None:
+        if self._admission.address is None:
             return NEVER
         ours = self._plane.limits.max_body_bytes or NEVER
         owners = 0 if self._quota is None else self._quota.rules.body_bytes
@@ -426,16 +355,19 @@ class Exchange:
             added += b"Connection: close\r\n"
         elif request.minor == 0:
             added += b"Connection: keep-alive\r\n"
-        address = self._address
-        if self.keys and address is not None:
-            added += admission.guard(address, request, response)
-        if address is not None and self._route is not None and (self._route.cors or self._plane.options.cors_origins):
-            added += cors.sandbox_answer(self._plane, self._route, address, request.origin, response)
+        admitted, route = self._admission, self._route
+        address = admitted.address
+        if address is not None and route is not None:
+            if admitted.keys:
+                added += admitted.guard(address, response)
+            listed = self._plane.options.cors_origins
+            if listed or route.cors is not None:
+                added += cors.sandbox_answer(listed, route.cors, address.port, request.origin, response)
         if address is None or not (address.prefix or response.origin_wide):
             head = build_response(response, added)
         else:
             if address.prefix and self._plane.options.rewrite_prefix:
-                added += downstream_head.mark(response, address, request, self._scheme(request))
+                added += downstream_head.mark(response, address, request, admitted.scheme)
             head = self._to_client(response, added)
         self.state = _ANSWERING  # not earlier: of a head that cannot be written the client hears in an answer of ours
         if body:
@@ -452,7 +384,7 @@ class Exchange:
         self._pending = head
 
     def _to_client(self, response: ResponseHead, added: bytes) -> bytes:
-        return downstream_head.answer_head(self._plane, self._address, self._request, response, added)
+        return downstream_head.answer_head(self._plane, self._admission.address, self._request, response, added)
 
     def flush(self) -> None:
         """The answer is not complete yet: what there is of it goes out."""
@@ -495,13 +427,13 @@ class Exchange:
         websocket = response.upgrade.lower() == b"websocket"
         tunnel = Tunnel(
             self._plane,
-            self._client,  # type: ignore[arg-type]
+            self._client,
             upstream,
             route,
             websocket=websocket,
             renews=not request.skips_renewal,
             quota=self._quota,
-            keys=self.keys,
+            keys=self._admission.keys,
         )
         upstream.sink = tunnel
         self._status = 101
@@ -618,15 +550,16 @@ class Exchange:
         self._plane.counters.refused(error.code)
         self._status = status = int(error.status)
         request_id = self._outgoing.request_id(request)
+        lines = b"" if request is None or request.origin is None else self._admission.cors_lines(request.origin)
         self._close_book(status // 100 - 1)
-        self._client.refuse(error, request, request_id, keep=keep and not error.closes)
+        self._client.refuse(error, request, request_id, keep=keep and not error.closes, cors_lines=lines)
 
-    def divert(self, detour: admission.Redirect) -> None:
+    def divert(self, detour: Redirect) -> None:
         """Answers with a 307 redirect."""
         request = self._request
         keep = request is not None and request.keep_alive and self.request_sent and not self._plane.draining
         request_id = self._outgoing.request_id(request)
-        if isinstance(detour, admission.Allowed) and request is not None:
+        if isinstance(detour, Allowed) and request is not None:
             self._status, answer = 204, cors.preflight_answer(request, detour.lines, request_id, close=not keep)
         else:
             location, cookies = detour.location, detour.cookies
@@ -656,8 +589,15 @@ class Exchange:
 
     def forget(self) -> None:
         """Between two requests: lets go of what is kept in case the next is like the last."""
+        if self._request is None:
+            self._admission.forget()
         self._outgoing.forget()
         self._pool = None
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        """What let the request in and may be taken back."""
+        return self._admission.keys
 
     @property
     def request(self) -> RequestHead | None:
@@ -677,7 +617,7 @@ class Exchange:
         plane = self._plane
         counters = plane.counters
         request, route = self._request, self._route
-        counters.responses[FORM_NONE if request is None else request.form][outcome] += 1
+        counters.responses[FORM_NONE if request is None else self._admission.form][outcome] += 1
         seconds = plane.clock() - self._started
         counters.duration_seconds += seconds
         counters.durations[frexp(seconds * 1e6 + 0.5)[1]] += 1
@@ -685,7 +625,7 @@ class Exchange:
             route.bytes_in += self.bytes_in
             route.bytes_out += self.bytes_out
             route.live.discard(self)
-        self._request = self._address = self._route = None
+        self._request = self._route = None
         self.bytes_out = 0
         self._head = self._pending = b""
         if self._irregular:

@@ -34,7 +34,7 @@ class LoggedExchange(Exchange):
         # request
         self._sent = 0.0
         self._answered: float | None = None
-        self._switched: tuple[RequestHead, Route | None] | None = None
+        self._switched: tuple[RequestHead, Route | None, int] | None = None
 
     def begin(self, request: RequestHead, body: bytes, complete: bool) -> None:
         """Takes a request. Raises GatewayError when it may not go anywhere."""
@@ -55,7 +55,7 @@ class LoggedExchange(Exchange):
         """101: what has to be told of the request is told at the tunnel's end."""
         self._answered = self._plane.clock()
         if self._request is not None:
-            self._switched = self._request, self._address
+            self._switched = self._request, self._admission.address, self._admission.form
         super().on_switch(response, data)
 
     def tunnel_ended(self, tunnel: Tunnel) -> None:
@@ -65,18 +65,21 @@ class LoggedExchange(Exchange):
 
     def _close_book(self, outcome: int) -> None:
         if self._request is not None and self._status != _SWITCHED:
-            self._write(self._request, self._address, self.bytes_in, self.bytes_out, aborted=outcome == ABORTED)
+            form = self._admission.form
+            self._write(
+                self._request, self._admission.address, form, self.bytes_in, self.bytes_out, aborted=outcome == ABORTED
+            )
         super()._close_book(outcome)
 
     def _write(
-        self, request: RequestHead, address: Route | None, bytes_in: int, bytes_out: int, *, aborted: bool
+        self, request: RequestHead, address: Route | None, form: int, bytes_in: int, bytes_out: int, *, aborted: bool
     ) -> None:
         self._access_log.write(
             request_id=self._outgoing.request_id(request),
-            peer=self._client.peer,
+            peer=self._client.peer.address,
             method=request.method,
             target=request.target if address is None else address.target,
-            form=FORMS[request.form],
+            form=FORMS[form],
             sandbox=b"" if address is None else address.id,
             port=0 if address is None else address.port,
             status=self._status,

@@ -22,8 +22,8 @@ class PacedExchange(Exchange):
 
     def begin(self, request: RequestHead, body: bytes, complete: bool) -> None:
         """Takes a request. Raises GatewayError when it may not go anywhere, or has come too soon."""
-        plane, client = self._plane, self._client
-        caller = plane.trusted.caller(client.peer, request.forwarded, trusted=client.trusted)
+        plane = self._plane
+        caller = plane.trusted.caller(self._client.peer, request.forwarded)
         if caller not in plane.trusted and (wait := plane.callers.ask(caller, plane.clock())):
             self._decline(request, body, complete)
             raise ClientRateLimited(retry_after=math.ceil(wait))
@@ -32,11 +32,10 @@ class PacedExchange(Exchange):
     def _decline(self, request: RequestHead, body: bytes, complete: bool) -> None:
         """Takes a request that is refused before anybody has looked where it goes."""
         self._request = request
-        self._address = None
+        self._admission.decline(request)
         self._started = self.moved = self._plane.clock()
         self.bytes_in = len(body)
         self.request_sent = complete
-        self.keys = ()
         self._outgoing.id_count = 0
 
 

@@ -24,15 +24,16 @@ no half: the client's end ends both. What was sent before an end still goes out 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from gateway.access.quotas import Quota
 from gateway.errors import GatewayError
-from gateway.flow import PACED, SLOW_PEER, Valve, pace
+from gateway.flow import PACED, SLOW_PEER, pace
 from gateway.table import Removal, SandboxRoute
 
 if TYPE_CHECKING:
     from gateway.http.response_head import ResponseHead
+    from gateway.proxy.client import Client
     from gateway.proxy.state import ServerState
     from gateway.upstream.connection import UpstreamConnection
 
@@ -129,23 +130,6 @@ class FrameCounter:
                 return size - shift
         self._more = True
         return at - shift
-
-
-class Client(Protocol):
-    """The client's side of a tunnel."""
-
-    transport: asyncio.Transport
-    valve: Valve
-    deadline: float
-
-    def linger(self) -> None:
-        """Finishes sending, then closes without losing what was sent."""
-
-    def cut(self) -> None:
-        """Drops the connection at once."""
-
-    def put_off(self, data: bytes) -> None:
-        """Keeps bytes for the next turn of the loop, when they come as if they were read then."""
 
 
 class Tunnel:

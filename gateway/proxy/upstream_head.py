@@ -6,16 +6,17 @@ the byte gets the same head again but for the request id, so the last one is kep
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from gateway.errors import BadRequest
 from gateway.http.fields import HOST
-from gateway.http.forwarded import chained_lines, effective_scheme, forwarded_lines, standard_line
+from gateway.http.forwarded import chained_lines, forwarded_lines, standard_line
 from gateway.http.request_head import RequestHead, build_request
 from gateway.http.request_ids import ENDING, ENDINGS
 
 if TYPE_CHECKING:
     from gateway.addressing.routing import Route
+    from gateway.proxy.client import Client
     from gateway.proxy.state import ServerState
     from gateway.upstream.pool import Pool
 
@@ -35,20 +36,12 @@ def _whole_path(request: RequestHead, address: Route) -> bytes:
     return _clean_prefix(address) + rest
 
 
-class Sender(Protocol):
-    """The client connection, as far as it shows in a head."""
-
-    peer: bytes
-    scheme: bytes
-    trusted: bool
-
-
 class Outgoing:
     """Builds the heads of one client connection's requests."""
 
     __slots__ = ("_address", "_client", "_head", "_host", "_ids", "_lines", "_plane", "_pool", "id_count")
 
-    def __init__(self, plane: ServerState, client: Sender) -> None:
+    def __init__(self, plane: ServerState, client: Client) -> None:
         self._plane = plane
         self._ids = plane.ids
         self._client = client
@@ -107,8 +100,8 @@ class Outgoing:
 
     def _forwarding(self, request: RequestHead, address: Route) -> bytes:
         """The lines that say where the request comes from."""
-        client, prefix = self._client, _clean_prefix(address)
-        if client.trusted and request.forwarded:
+        prefix = _clean_prefix(address)
+        if self._client.peer.trusted and request.forwarded:
             lines = self._chained(request)
             prefix = request.forwarded.get(b"x-forwarded-prefix", b"") + prefix
         else:
@@ -119,31 +112,30 @@ class Outgoing:
         return b"%bX-Forwarded-Prefix: %b\r\n" % (lines, prefix) if prefix else lines
 
     def _own(self, host: bytes) -> bytes:
-        client = self._client
-        lines = forwarded_lines(client.peer, client.scheme, host)
+        peer = self._client.peer
+        lines = forwarded_lines(peer.address, peer.scheme, host)
         if self._plane.options.standard_forwarded:
-            lines += standard_line(client.peer, client.scheme, host, None)
+            lines += standard_line(peer.address, peer.scheme, host, None)
         return lines
 
     def _chained(self, request: RequestHead) -> bytes:
-        client, sent = self._client, request.forwarded or {}
-        lines = chained_lines(client.peer, client.scheme, request.host, sent)
+        peer, sent = self._client.peer, request.forwarded or {}
+        lines = chained_lines(peer.address, peer.scheme, request.host, sent)
         if self._plane.options.standard_forwarded:
-            lines += standard_line(client.peer, client.scheme, request.host, sent.get(b"forwarded"))
+            lines += standard_line(peer.address, peer.scheme, request.host, sent.get(b"forwarded"))
         return lines
 
-    def to_application(self, request: RequestHead) -> bytes:
+    def to_application(self, request: RequestHead, scheme: bytes) -> bytes:
         """The whole head for our own API: it alone sees credentials, and learns peer and scheme from us only.
 
+        `scheme` is what the client itself speaks.
         Raises BadRequest for a line that may be there once: which of the two is meant nobody can say.
         """
         names = [line.partition(b":")[0].lower() for line in request.lines]
         if len(names) != len(set(names)) and (twice := [name for name in _ONCE if names.count(name) > 1]):
             raise BadRequest(f"The header {twice[0].decode()} is there more than once.")
-        client, plane = self._client, self._plane
-        scheme = effective_scheme(client.scheme, trusted=client.trusted, sent=request.forwarded)
-        peer = plane.trusted.caller(client.peer, request.forwarded, trusted=client.trusted)
-        lines = b"X-Gateway-Peer: %b\r\nX-Gateway-Scheme: %b\r\n" % (peer, scheme)
+        caller = self._plane.trusted.caller(self._client.peer, request.forwarded)
+        lines = b"X-Gateway-Peer: %b\r\nX-Gateway-Scheme: %b\r\n" % (caller, scheme)
         if request.request_id is None:
             self.id_count = self._ids.take()
             lines += b"X-Request-ID: %b\r\n" % self._ids.of(self.id_count)

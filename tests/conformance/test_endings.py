@@ -316,7 +316,8 @@ async def test_key_taken_away_from_a_stream(signed: World, form: Form) -> None:
 async def test_key_taken_away_from_a_cookie(signed: World, form: Form) -> None:
     """A WebSocket that came in by the cookie of a signed link ends with the key as well."""
     signature = signing.sign("k", KEYS[b"k"], SANDBOX, PORT, FAR)
-    cookie = b"\r\nCookie: opensandbox-access-sb-8080=%b-%b\r\n\r\n" % (signature.expires, signature.value)
+    own_page = b"\r\nSec-Fetch-Site: same-origin"
+    cookie = own_page + b"\r\nCookie: opensandbox-access-sb-8080=%b-%b\r\n\r\n" % (signature.expires, signature.value)
     client = await open_tunnel(signed, form.write(UPGRADE % b"websocket").replace(b"\r\n\r\n", cookie))
     signed.gateway.set_keyring(Keyring({b"n": KEYS[b"n"]}))
     assert await client.take(4) == b"\x88\x10\x03\xe9"
