@@ -29,15 +29,9 @@ class Client(Protocol):
         """The response is complete; `keep` says whether another request may follow."""
 
     def refuse(
-        self,
-        error: GatewayError,
-        request: RequestHead | None,
-        request_id: bytes,
-        *,
-        keep: bool,
-        cors_lines: bytes = b"",
+        self, error: GatewayError, request: RequestHead | None, request_id: bytes, *, keep: bool, added: bytes = b""
     ) -> None:
-        """Sends an answer of our own, then as `exchange_done`; `cors_lines` let a page of another origin read it."""
+        """Sends an answer of our own, then as `exchange_done`; the lines `added` let a page of another origin read it."""
 
     def hold_body(self) -> None:
         """There is nowhere to send the request body yet."""

@@ -539,16 +539,10 @@ class ClientConnection(asyncio.Protocol):
         return True
 
     def refuse(
-        self,
-        error: GatewayError,
-        request: RequestHead | None,
-        request_id: bytes,
-        *,
-        keep: bool,
-        cors_lines: bytes = b"",
+        self, error: GatewayError, request: RequestHead | None, request_id: bytes, *, keep: bool, added: bytes = b""
     ) -> None:
-        """Sends an error response of our own; `cors_lines` let a page of another origin read it."""
-        self.transport.write(error_response(error, request, request_id, close=not keep, cors_lines=cors_lines))
+        """Sends an error response of our own; the lines `added` let a page of another origin read it."""
+        self.transport.write(error_response(error, request, request_id, close=not keep, cors_lines=added))
         if request is None and not keep:
             self.linger()
         else:

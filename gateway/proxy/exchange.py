@@ -552,7 +552,7 @@ class Exchange:
         request_id = self._outgoing.request_id(request)
         lines = b"" if request is None or request.origin is None else self._admission.cors_lines(request.origin)
         self._close_book(status // 100 - 1)
-        self._client.refuse(error, request, request_id, keep=keep and not error.closes, cors_lines=lines)
+        self._client.refuse(error, request, request_id, keep=keep and not error.closes, added=lines)
 
     def divert(self, detour: Redirect) -> None:
         """Answers with a 307 redirect."""
