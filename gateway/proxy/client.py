@@ -31,7 +31,7 @@ class Client(Protocol):
     def refuse(
         self, error: GatewayError, request: RequestHead | None, request_id: bytes, *, keep: bool, added: bytes = b""
     ) -> None:
-        """Sends an answer of our own, then as `exchange_done`; the lines `added` let a page of another origin read it."""
+        """Sends an answer of our own with the lines `added` in its head, then as `exchange_done`."""
 
     def hold_body(self) -> None:
         """There is nowhere to send the request body yet."""
