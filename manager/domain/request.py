@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from manager.domain.sandbox import NetworkPolicy, Platform, RegistryAuth, VolumeMount
 
+PROXY_NEEDS_POLICY = "credentialProxy.enabled requires networkPolicy."
+"""A rule of the request alone, for admission and for a runtime that is asked without it."""
+
 
 @dataclass(frozen=True, slots=True)
 class CreateRequest:

@@ -18,7 +18,7 @@ from manager.domain.codes import (
     Codes,
 )
 from manager.domain.errors import Invalid
-from manager.domain.request import CreateRequest
+from manager.domain.request import PROXY_NEEDS_POLICY, CreateRequest
 from manager.domain.sandbox import Platform
 from manager.runtime.base import Feature, Runtime
 from manager.services.limits import rules_in
@@ -103,7 +103,7 @@ def _check_network_policy(request: CreateRequest, settings: Settings) -> None:
     if not request.credential_proxy:
         return
     if request.network_policy is None:
-        raise Invalid(INVALID_PARAMETER, "credentialProxy.enabled requires networkPolicy.")
+        raise Invalid(INVALID_PARAMETER, PROXY_NEEDS_POLICY)
     if settings.egress.mode != "dns+nft":
         raise Invalid(INVALID_PARAMETER, 'credentialProxy.enabled: needs egress.mode = "dns+nft" on this server')
 

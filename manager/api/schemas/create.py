@@ -235,8 +235,6 @@ class CreateSandboxRequest(Request):
             return self
         if "poolRef" in self.extensions:
             return self
-        if self.credential_proxy is not None and self.credential_proxy.enabled and self.network_policy is None:
-            raise ValueError("credentialProxy.enabled requires networkPolicy.")
         if (self.image is None) == (self.snapshot_id is None):
             raise ValueError("Exactly one of image or snapshotId must be provided.")
         if self.image is not None and self.entrypoint is None:

@@ -10,6 +10,7 @@ from typing import Any
 from manager.domain import errors
 from manager.domain.codes import INVALID_PARAMETER
 from manager.domain.quantities import Limits
+from manager.domain.request import PROXY_NEEDS_POLICY
 from manager.domain.sandbox import NetworkPolicy, SandboxSpec
 from manager.runtime.docker import labels
 from manager.runtime.docker.container_defaults import Profile
@@ -71,7 +72,7 @@ def check_policy(spec: SandboxSpec, profile: Profile, settings: EgressSettings) 
     """Raises Invalid when a policy is asked for that cannot be enforced here."""
     if spec.network_policy is None:
         if spec.credential_proxy:
-            raise errors.Invalid(INVALID_PARAMETER, "credentialProxy.enabled requires networkPolicy.")
+            raise errors.Invalid(INVALID_PARAMETER, PROXY_NEEDS_POLICY)
         return
     if profile.network_mode == "host" or profile.network_mode.startswith("container:"):
         message = f"networkPolicy is not supported when docker network_mode={profile.network_mode}."
