@@ -146,6 +146,14 @@ def test_rooms_exist() -> None:
     assert rooms
 
 
+def test_every_file_of_the_data_plane_is_described() -> None:
+    """CONTRIBUTING.md has a row for each file of gateway/, so that a newcomer finds where a change goes."""
+    texts = tracked_texts()
+    files = {name for name in texts if re.fullmatch(r"gateway/.*(?<!__init__)\.py", name)}
+    described = set(re.findall(r"^\| `(gateway/[\w/]+\.py)` \|", texts["CONTRIBUTING.md"], re.MULTILINE))
+    assert files == described
+
+
 def test_no_source_file_is_two() -> None:
     """A file past 700 lines is more than one idea; long before that it asks whether it is two."""
     long = {
