@@ -12,6 +12,7 @@ import docker
 import pytest
 from docker.errors import DockerException
 
+from tests.distribution import Sharing, turn
 from tests.server_process import ServerProcess, free_port
 
 IMAGE_BUILDER = Path(__file__).parent / "images" / "build"
@@ -26,6 +27,17 @@ def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
     if IN_CI and report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"skipped, which CI does not allow: {report.longrepr}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Each of several workers puts first what takes long; a run without workers keeps the order of the files."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=turn)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Sharing:
+    """Files stay whole."""
+    return Sharing(config, log)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import itertools
 import json
 import os
@@ -25,7 +26,29 @@ START_LIMIT = 30.0
 FIRST_ID = 300000
 """What root of a container is outside, on Engines with user namespaces."""
 _NUMBERS = itertools.count()
-_SUBNETS = itertools.cycle(range(16))
+SUBNETS = range(240, 256)
+"""Third numbers of 172.31.x.0/24, one for each bridge."""
+
+
+class Subnet:
+    """Addresses for a bridge that no other process of the tests has; a process that dies gives its own back."""
+
+    def __init__(self) -> None:
+        for number in SUBNETS:
+            lock = os.open(f"/var/lock/own-engine-{number}", os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(lock)
+                continue
+            self._lock = lock
+            self.gateway = f"172.31.{number}.1/24"
+            return
+        raise RuntimeError(f"all {len(SUBNETS)} subnets for Engines of the tests are in use")
+
+    def close(self) -> None:
+        """Lets others have it."""
+        os.close(self._lock)
 
 
 class Daemon:
@@ -89,7 +112,8 @@ class OwnEngine(Daemon):
         super().__init__(home, f"unix://{home}/docker.sock")
         self._bridge = f"own{next(_NUMBERS)}-{os.getpid()}"
         self._ip("link", "add", self._bridge, "type", "bridge")
-        self._ip("address", "add", f"172.31.{240 + next(_SUBNETS)}.1/24", "dev", self._bridge)
+        self._subnet = Subnet()
+        self._ip("address", "add", self._subnet.gateway, "dev", self._bridge)
         self._ip("link", "set", self._bridge, "up")
         self._seen: dict[str, str] = {}
         document = {
@@ -144,6 +168,7 @@ class OwnEngine(Daemon):
         self.clear()
         self.signal(signal.SIGTERM)
         self._ip("link", "delete", self._bridge)
+        self._subnet.close()
         for mount in reversed(Path("/proc/self/mounts").read_text().splitlines()):
             path = mount.split()[1]
             if path.startswith(str(self.home)):
