@@ -27,7 +27,8 @@ from gateway.access.throttle import FailureThrottle
 from gateway.addressing import signing
 from gateway.addressing.path_prefix import rewrite
 from gateway.addressing.routing import Router, RoutingConfig, Signature
-from gateway.addressing.signed_links import signatures, strip_cookies
+from gateway.addressing.signed_links import signatures
+from gateway.http.cookies import strip_cookies
 from gateway.table import RouteTable, SandboxRoute
 from gateway.upstream.targets import Targets
 

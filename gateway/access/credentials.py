@@ -5,25 +5,11 @@ from __future__ import annotations
 import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 from gateway.access.throttle import FailureThrottle
 from gateway.addressing import signing
 from gateway.addressing.routing import Signature
 from gateway.errors import AccessDenied, NoKeys, TooManyFailures
-
-CREDENTIALS: Final = frozenset(
-    {
-        b"opensandbox-ingress-to",
-        b"open-sandbox-ingress",
-        b"opensandbox-secure-access",
-        b"opensandbox-access-renew",
-        b"open-sandbox-api-key",
-        b"open-sandbox-client-ip",
-        b"x-fast-sandbox-route-credential",
-    }
-)
-"""Request headers, in lower case, that are meant for this platform and never reach a sandbox."""
 
 
 @dataclass(frozen=True, slots=True)

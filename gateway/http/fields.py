@@ -11,9 +11,21 @@ import re
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from gateway.access.credentials import CREDENTIALS
 from gateway.errors import GatewayError
 from gateway.http import withheld
+
+CREDENTIALS: Final = frozenset(
+    {
+        b"opensandbox-ingress-to",
+        b"open-sandbox-ingress",
+        b"opensandbox-secure-access",
+        b"opensandbox-access-renew",
+        b"open-sandbox-api-key",
+        b"open-sandbox-client-ip",
+        b"x-fast-sandbox-route-credential",
+    }
+)
+"""Request headers, in lower case, that are meant for this platform and never reach a sandbox."""
 
 # What a header line means to us. Lines without a meaning travel on untouched.
 HOST: Final = 1

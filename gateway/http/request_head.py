@@ -7,7 +7,6 @@ from typing import Final
 
 import httptools
 
-from gateway.addressing.signed_links import strip_cookies
 from gateway.errors import (
     BadRequest,
     BadRoute,
@@ -18,6 +17,7 @@ from gateway.errors import (
     UriTooLong,
 )
 from gateway.http import framing
+from gateway.http.cookies import strip_cookies
 from gateway.http.fields import (
     AUTHORIZATION,
     CODING,

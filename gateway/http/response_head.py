@@ -8,9 +8,9 @@ from typing import Final
 
 import httptools
 
-from gateway.addressing.signed_links import is_ours
 from gateway.errors import BadRequest, UpstreamInvalid
 from gateway.http import framing
+from gateway.http.cookies import is_ours
 from gateway.http.fields import CODING, CONNECTION, COOKIE, LENGTH, ORIGIN_WIDE, UPGRADE, response_lines
 from gateway.http.heads import REMEMBERED_HEAD, SILENT, find, has_too_many, joined, lines_named
 

@@ -15,9 +15,9 @@ from gateway.addressing.signed_links import (
     last_cookie,
     last_prefixes,
     signatures,
-    strip_cookies,
     without_signature,
 )
+from gateway.http.cookies import strip_cookies
 
 ROUTER = Router(RoutingConfig(gateway=True, uri=True, wildcard=b"sandbox.test", mount=b"/gw"))
 SHORT = Signature(b"1a2b3c", b"01234567a")
