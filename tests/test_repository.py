@@ -174,3 +174,16 @@ def test_subjects_of_commits_are_short() -> None:
     git = ["git", "log", "--no-merges", "--format=%s", f"{SUBJECTS_SINCE}..HEAD"]
     assert too_long(subprocess.run(git, cwd=ROOT, capture_output=True, check=False).stdout.decode()) == []
     assert too_long(f"{'a' * 72}\n{'b' * 73}\n") == ["b" * 73]
+
+
+def test_every_finding_is_listed_and_says_what_it_is() -> None:
+    """A script of findings/ can be run, has a row in its README.md, and its head tells what it is about."""
+    scripts = sorted((ROOT / "findings").glob("*.sh"))
+    listed = (ROOT / "findings/README.md").read_text()
+    heads = ("Product", "Behaviour", "Output seen", "Guess before", "Why it matters", "Seen")
+    assert scripts
+    for path in scripts:
+        text = path.read_text()
+        assert path.stat().st_mode & 0o100, path.name
+        assert f"]({path.name})" in listed, path.name
+        assert [head for head in heads if f"\n# {head}: " not in text] == [], path.name
