@@ -16,7 +16,7 @@ from gateway.listener import leave_out_noise
 from gateway.memory import trimmer
 from gateway.metrics import Counters
 from gateway.options import GatewayOptions
-from gateway.proxy.client_connection import ClientConnection
+from gateway.proxy.client_connection import LINGER_SECONDS, ClientConnection
 from gateway.proxy.state import ServerState
 from gateway.table import Resolver, RouteTable
 from gateway.upstream.dial import passed_on
@@ -120,14 +120,15 @@ class Gateway:
         def accept() -> ClientConnection:
             return ClientConnection(plane, scheme)
 
-        # A connection whose handshake does not end is in none of our books, so it must not last for long.
-        shakes = None if tls is None else plane.limits.head_timeout
+        # A connection whose handshake does not end is in none of our books, so it must not last for long. One whose
+        # client does not answer our close_notify would hold up a shutdown for the loop's own thirty seconds.
+        tls_timeouts: dict[str, float] = {}
+        if tls is not None:
+            tls_timeouts = {"ssl_handshake_timeout": plane.limits.head_timeout, "ssl_shutdown_timeout": LINGER_SECONDS}
         if sock is not None:
-            server = await loop.create_server(accept, sock=sock, backlog=backlog, ssl=tls, ssl_handshake_timeout=shakes)
+            server = await loop.create_server(accept, sock=sock, backlog=backlog, ssl=tls, **tls_timeouts)
         else:
-            server = await loop.create_server(
-                accept, host, port or 0, backlog=backlog, ssl=tls, ssl_handshake_timeout=shakes
-            )
+            server = await loop.create_server(accept, host, port or 0, backlog=backlog, ssl=tls, **tls_timeouts)
         self._servers.append(server)
 
     async def drain(self, grace: float) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import ipaddress
+import socket
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
@@ -249,6 +251,18 @@ async def test_handshake_that_does_not_end(serves: ssl.SSLContext) -> None:
     async with running(World(dataclasses.replace(LIMITS, head_timeout=0.2), tls=serves)) as world:
         client = await world.connect()
         assert await client.until_end() == b""
+
+
+async def test_a_client_that_does_not_end_its_tls(secure: World, trust: ssl.SSLContext) -> None:
+    """A shutdown does not wait for the close_notify of a client that never sends one."""
+
+    def connected() -> ssl.SSLSocket:
+        return trust.wrap_socket(socket.create_connection(("127.0.0.1", secure.port)), server_hostname=NAME)
+
+    with await asyncio.to_thread(connected):
+        await secure.until(lambda: len(secure.gateway._plane.clients) == 1)
+        await secure.gateway.drain(30)  # longer than a test may last
+        assert not secure.gateway._plane.clients
 
 
 async def test_plain_http_on_a_tls_port(secure: World) -> None:
