@@ -6,6 +6,7 @@ import json
 import time
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -37,13 +38,15 @@ __all__ = ["egress_image", "outside"]
 
 
 class Sidecar:
-    """One container of it on the default bridge, with a second one in its network as the sandbox."""
+    """One container of it, on the default bridge unless told, with a second in its network as the sandbox."""
 
     def __init__(self, engine: docker.APIClient, image: str, inside: str, outside: Outside) -> None:
         self.engine, self.image, self.inside, self.outside = engine, image, inside, outside
         self.made: list[str] = []
         self.admin = True
         """Whether it may filter what leaves its network."""
+        self.where: dict[str, Any] = {}
+        """Its network and what the Engine is told of it."""
 
     def run(self, policy: Any = None, *, token: str = TOKEN, **env: str) -> Sidecar:
         """Starts both."""
@@ -51,16 +54,18 @@ class Sidecar:
         if policy is not None:
             told["RULES"] = json.dumps(policy)
         variables = {key if key.startswith("STAND_IN") else f"OPENSANDBOX_EGRESS_{key}": told[key] for key in told}
-        host = self.engine.create_host_config(cap_add=["NET_ADMIN"] if self.admin else [])
-        self._start(self.image, None, host, variables)
+        host = self.engine.create_host_config(cap_add=["NET_ADMIN"] if self.admin else [], **self.where)
+        self.start(self.image, None, host, variables)
         shared = self.engine.create_host_config(network_mode=f"container:{self.made[0]}", cap_drop=["NET_ADMIN"])
-        self._start(self.inside, ["sleep", "600"], shared, {})
+        self.start(self.inside, ["sleep", "600"], shared, {})
         return self
 
-    def _start(self, image: str, command: Any, host: Any, env: dict[str, str]) -> None:
+    def start(self, image: str, command: Any, host: Any, env: dict[str, str]) -> str:
+        """The id of one more container."""
         made = self.engine.create_container(image, command, host_config=host, environment=env)
         self.made.append(made["Id"])
         self.engine.start(made)
+        return str(made["Id"])
 
     def close(self) -> None:
         """Removes both."""
@@ -76,7 +81,7 @@ class Sidecar:
         """One request from this host, so not from loopback."""
         networks = self.engine.inspect_container(self.made[0])["NetworkSettings"]["Networks"]
         data = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
-        url = f"http://{networks['bridge']['IPAddress']}:18080{path}"
+        url = f"http://{next(iter(networks.values()))['IPAddress']}:18080{path}"
         headers = {} if token is None else {"OPENSANDBOX-EGRESS-AUTH": token}
         try:
             with urllib.request.urlopen(urllib.request.Request(url, data, headers, method=method), timeout=5) as answer:
@@ -236,6 +241,12 @@ def test_the_vault_refuses_in_order(sidecar: Sidecar) -> None:
     assert sidecar.write("PATCH", vault, {}).startswith("404")
     uncovered = json.loads(json.dumps(CREDENTIALS).replace("api.allowed.test", "api.denied.test"))
     assert sidecar.write("POST", vault, uncovered).startswith("400 credential vault policy validation")
+    for kind in (
+        {"type": "apiKey", "name": "Host", "credential": "token"},
+        {"type": "customHeaders", "headers": [{"name": "Content-Length", "credential": "token"}]},
+    ):
+        reserved = {**CREDENTIALS, "bindings": [{**CREDENTIALS["bindings"][0], "auth": kind}]}
+        assert "cannot be injected" in sidecar.write("POST", vault, reserved)
     assert sidecar.write("POST", vault, CREDENTIALS) == "201"
     assert sidecar.write("POST", vault, CREDENTIALS).startswith("409")
     assert sidecar.write("PATCH", vault, {"expectedRevision": 7}).startswith("409")
@@ -269,3 +280,22 @@ def test_it_ends_in_order(sidecar: Sidecar, engine: docker.APIClient) -> None:
     sidecar.run().ready()
     engine.stop(sidecar.made[0], timeout=10)
     assert sidecar.state["ExitCode"] == 0
+
+
+def test_untold_on_a_network_that_was_made_it_asks_in_a_circle(sidecar: Sidecar, engine: docker.APIClient) -> None:
+    """The Engine's own resolver answers for neighbours past the policy, and sends the rest back to where it is from."""
+    network = f"circle-{uuid.uuid4().hex[:8]}"
+    engine.create_network(network, driver="bridge", check_duplicate=True)
+    try:
+        sidecar.where = {"network_mode": network, "dns": [sidecar.outside.resolver]}
+        sidecar.run(allow("*.allowed.test"), DNS_UPSTREAM="", MODE="dns").ready()
+        neighbour = sidecar.start(sidecar.inside, ["sleep", "600"], engine.create_host_config(network_mode=network), {})
+        assert sidecar.look_up(neighbour[:12], "127.0.0.11") == "code 0"
+        assert sidecar.look_up("other.test", "127.0.0.11") == "code 3"
+        name = sidecar.outside.name(TARGET, f"{uuid.uuid4().hex}.allowed.test")
+        assert not sidecar.visit(name)
+        assert name not in sidecar.outside.questions()
+    finally:
+        sidecar.close()
+        sidecar.made.clear()
+        engine.remove_network(network)

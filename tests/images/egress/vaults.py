@@ -13,6 +13,8 @@ AUTH_FIELDS = {
     "apiKey": {"credential", "name"},
     "customHeaders": {"headers"},
 }
+RESERVED = {"host", "connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "forwarded"}
+RESERVED_PREFIXES = ("content-", "proxy-", "x-forwarded-")
 MUTATIONS = ("add", "replace", "delete")
 PATH = "/credential-vault"
 
@@ -64,7 +66,17 @@ def binding(value):
     if auth.get("type") not in AUTH_FIELDS:
         raise Refused(400, f"binding {value['name']}: unsupported auth type")
     fields(auth, {"type", *AUTH_FIELDS[auth["type"]]}, "auth")
+    for name in injected(auth):
+        if not name or name.lower() in RESERVED or name.lower().startswith(RESERVED_PREFIXES):
+            raise Refused(400, f"binding {value['name']}: header {name!r} cannot be injected")
     return {"name": value["name"], "match": match, "auth": auth}
+
+
+def injected(auth):
+    """Names of the headers that a binding sets, where it names them."""
+    if auth["type"] == "customHeaders":
+        return [header.get("name", "") for header in auth.get("headers") or ()]
+    return [auth.get("name", "")] if auth["type"] == "apiKey" else []
 
 
 READERS = {"credentials": credential, "bindings": binding}
