@@ -8,6 +8,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 from gateway.access.api_keys import GUESSES, ApiKeys, KeyAttempts
 from gateway.access.credentials import Keyring
@@ -122,13 +123,15 @@ class Gateway:
 
         # A connection whose handshake does not end is in none of our books, so it must not last for long. One whose
         # client does not answer our close_notify would hold up a shutdown for the loop's own thirty seconds.
-        tls_timeouts: dict[str, float] = {}
-        if tls is not None:
-            tls_timeouts = {"ssl_handshake_timeout": plane.limits.head_timeout, "ssl_shutdown_timeout": LINGER_SECONDS}
-        if sock is not None:
-            server = await loop.create_server(accept, sock=sock, backlog=backlog, ssl=tls, **tls_timeouts)
-        else:
-            server = await loop.create_server(accept, host, port or 0, backlog=backlog, ssl=tls, **tls_timeouts)
+        create = partial(
+            loop.create_server,
+            accept,
+            backlog=backlog,
+            ssl=tls,
+            ssl_handshake_timeout=None if tls is None else plane.limits.head_timeout,
+            ssl_shutdown_timeout=None if tls is None else LINGER_SECONDS,
+        )
+        server = await (create(host, port or 0) if sock is None else create(sock=sock))
         self._servers.append(server)
 
     async def drain(self, grace: float) -> None:
