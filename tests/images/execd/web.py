@@ -155,7 +155,8 @@ class Handler(BaseHTTPRequestHandler):
         upstream.sendall("\r\n".join(head).encode("latin-1") + b"\r\n\r\n")
         sender = threading.Thread(target=self.send_up, args=(upstream,), daemon=True)
         sender.start()
-        self.pump(upstream.recv, self.connection.sendall)
+        first = [self.answer_head(upstream)]
+        self.pump(lambda size: first.pop() if first else upstream.recv(size), self.connection.sendall)
         for end in (self.connection, upstream):
             try:
                 end.shutdown(socket.SHUT_RDWR)
@@ -163,6 +164,24 @@ class Handler(BaseHTTPRequestHandler):
                 pass
         sender.join()
         upstream.close()
+
+    @staticmethod
+    def answer_head(upstream):
+        """The head of the answer and what came with it; it says that this connection ends behind it, as it does."""
+        head = b""
+        while b"\r\n\r\n" not in head:
+            try:
+                data = upstream.recv(65536)
+            except OSError:
+                data = b""
+            if not data:
+                return head
+            head += data
+        if head.startswith(b"HTTP/1.1 1"):
+            return head
+        lines, end, body = head.partition(b"\r\n\r\n")
+        kept = [line for line in lines.split(b"\r\n") if not line.lower().startswith((b"connection:", b"keep-alive:"))]
+        return b"\r\n".join([*kept, b"Connection: close"]) + end + body
 
     def send_up(self, upstream):
         """Body and everything after it, as bytes; `Connection: close` upstream makes the framing theirs."""
