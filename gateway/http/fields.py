@@ -114,8 +114,8 @@ _NO_TRAILER = frozenset(_REQUEST_KINDS) | {b"trailer", b"cookie", b"set-cookie",
 
 _FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++):([^\x00-\x08\x0a-\x1f\x7f]*+)").fullmatch
 
-_REMEMBERED: Final = 8193
-_REMEMBERED_BYTES: Final = 257
+_REMEMBERED: Final = 8192
+_REMEMBERED_BYTES: Final = 256
 
 
 class Field(NamedTuple):

@@ -17,7 +17,7 @@ from gateway.limits import Limits
 from tests.conformance.address import SANDBOX, Form
 from tests.conformance.harness import World, running
 from tests.conformance.wire import PATIENCE, Client, Peer
-from tests.conformance.work import KeyedLocks, seconds
+from tests.conformance.work import Turns, seconds
 from tests.gateway import harness as memory
 
 MOST = 200_000
@@ -88,10 +88,10 @@ async def drink(client: Client) -> None:
             pass
 
 
-async def work_of(world: World, data: bytes, *, finish: bool = True) -> KeyedLocks:
+async def work_of(world: World, data: bytes, *, finish: bool = True) -> Turns:
     """What the gateway does with these bytes, until it has read them all and has closed; then others are served."""
     client = await world.connect()
-    with KeyedLocks() as turns:
+    with Turns() as turns:
         drinking = asyncio.ensure_future(drink(client))
         await client.send(data)
         if finish:
@@ -171,7 +171,7 @@ async def test_frames(wide: World, frame: bytes) -> None:
     data = fill(frame) + b"\x88\x00"
     wide.backend.play = saying(SWITCH + data)
     client = await wide.connect()
-    with KeyedLocks() as turns:
+    with Turns() as turns:
         await client.send(Form.HEADER.write(UPGRADE))
         assert (await client.until_end()).endswith(data)
     assert 0 < turns.longest < MOST
@@ -182,7 +182,7 @@ async def test_proxy_preface(preface: bytes) -> None:
     """What stands before the first request of a connection that a proxy passes on."""
     async with running(World(Limits(), trusted=["127.0.0.0/8"], proxy_protocol=True)) as world:
         client = await world.connect()
-        with KeyedLocks() as turns:
+        with Turns() as turns:
             drinking = asyncio.ensure_future(drink(client))
             await client.send(preface + NOBODY % b"" * 500)
             client.finish()
@@ -204,7 +204,7 @@ async def test_many_clients_at_once(wide: World) -> None:
     route = wide.table.get(SANDBOX.encode())
     assert route is not None
     clients = [await wide.connect() for _ in range(16)]
-    with KeyedLocks() as turns:
+    with Turns() as turns:
         for client in clients:
             await client.send(data)
         await wide.until(lambda: sum(exchange.bytes_in for exchange in route.live) == 16 * 2000)

@@ -22,7 +22,7 @@ import manager
 _OURS = tuple(str(Path(package.__path__[0])) for package in (gateway, manager))
 
 
-class KeyedLocks:
+class Turns:
     """Counts for as long as the block; `longest` is the most in one turn of the loop."""
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class KeyedLocks:
         self._steps = 0
         self._running = False
 
-    def __enter__(self) -> KeyedLocks:
+    def __enter__(self) -> Turns:
         self._loop = asyncio.get_running_loop()
         self._running = True
         self._loop.call_soon(self._turn)

@@ -100,9 +100,9 @@ def shown(server: ServerProcess, sandbox_id: str) -> tuple[int, Any]:
     return server.call("GET", f"/v1/sandboxes/{sandbox_id}")
 
 
-def gone(server: ServerProcess, sandbox_id: str) -> Callable[[], bool]:
-    """Whether the sandbox is no longer shown."""
-    return lambda: shown(server, sandbox_id)[0] == 404
+def expired(server: ServerProcess, sandbox_id: str) -> Callable[[], bool]:
+    """Whether the API says that the sandbox has expired."""
+    return lambda: shown(server, sandbox_id)[0] == 410
 
 
 def test_a_clock_set_forward(server: ServerProcess, clock: WallClock) -> None:
@@ -110,7 +110,7 @@ def test_a_clock_set_forward(server: ServerProcess, clock: WallClock) -> None:
     short, long = create(server, 600), create(server, 4 * HOUR)
     expiry = shown(server, long)[1]["expiresAt"]
     clock.set(HOUR)
-    wait_until(gone(server, short), DEADLINE, "the end of what is over")
+    wait_until(expired(server, short), DEADLINE, "the end of what is over")
     assert now(server) > datetime.now(UTC) + timedelta(seconds=HOUR / 2)
     assert (shown(server, long)[1]["status"]["state"], shown(server, long)[1]["expiresAt"]) == ("Running", expiry)
     assert page(server, long) == 200
@@ -139,9 +139,9 @@ def test_a_clock_set_back(server: ServerProcess, clock: WallClock, engine: docke
     assert now(server) < soon
     assert page(server, kept) == 200
     engine.remove_container(f"sandbox-{other}", force=True)
-    wait_until(gone(server, other), DEADLINE, "the news of a removal")
+    wait_until(lambda: shown(server, other)[0] == 404, DEADLINE, "the news of a removal")
     clock.set(60)
-    wait_until(gone(server, kept), DEADLINE, "the end at last")
+    wait_until(expired(server, kept), DEADLINE, "the end at last")
 
 
 def test_a_server_started_with_a_wrong_clock(start_server: StartServer, clock: WallClock) -> None:
@@ -157,7 +157,7 @@ def test_a_server_started_with_a_wrong_clock(start_server: StartServer, clock: W
         assert server.call("POST", f"/v1/sandboxes/{made['id']}/{word}")[0] == 202
         assert shown(server, made["id"])[1]["status"]["state"] == state
     clock.set(DAY + 120)
-    wait_until(gone(server, made["id"]), DEADLINE, "the end")
+    wait_until(expired(server, made["id"]), DEADLINE, "the end")
 
 
 class MovedTime:

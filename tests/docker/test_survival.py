@@ -30,6 +30,7 @@ from manager.runtime.docker.spec import OWN_VARIABLES
 from manager.settings.model import Settings
 from tests.docker.conftest import remove_all
 from tests.docker.harness import DEADLINE, Events, eventually, make_settings
+from tests.engine import api_client
 
 pytestmark = pytest.mark.timeout(60)
 Started = Callable[..., Awaitable[tuple[DockerRuntime, Events]]]
@@ -206,24 +207,36 @@ async def test_a_snapshot_leaves_out_what_is_mounted(
     )
     write = "for d in declared named host kept; do mkdir -p /$d; echo hi > /$d/file; done; touch /done; sleep 600"
     source = await runtime.create(spec(image=with_volumes, volumes=volumes, entrypoint=("sh", "-c", write)), print)
-    await _appears(runtime, source.id, "/done")
+    await _appears(source.id, "/done")
     assert await runtime.check_snapshot(source.id) == ("/declared", "/host", "/named")
     image = await runtime.snapshot(source.id, source.id)
     look = ("sh", "-c", "touch /looked; sleep 600")
     restored = await runtime.create(spec(image=image, snapshot_id=source.id, entrypoint=look), print)
-    await _appears(runtime, restored.id, "/looked")
-    assert await runtime._calls.get_archive(f"sandbox-{restored.id}", "/kept/file") is not None
+    await _appears(restored.id, "/looked")
+    assert await _holds(restored.id, "/kept/file")
     for lost in ("/declared", "/host", "/named"):
-        assert await runtime._calls.get_archive(f"sandbox-{restored.id}", f"{lost}/file") is None
+        assert not await _holds(restored.id, f"{lost}/file")
     assert await runtime.check_snapshot(restored.id) == ("/declared",)
     await asyncio.gather(runtime.delete(source.id), runtime.delete(restored.id))
     await runtime.delete_snapshot(image)
 
 
-async def _appears(runtime: DockerRuntime, sandbox_id: str, path: str) -> None:
+async def _appears(sandbox_id: str, path: str) -> None:
     async with asyncio.timeout(DEADLINE):
-        while await runtime._calls.get_archive(f"sandbox-{sandbox_id}", path) is None:  # noqa: ASYNC110 - no event tells
+        while not await _holds(sandbox_id, path):  # noqa: ASYNC110 - no event tells
             await asyncio.sleep(0.05)
+
+
+async def _holds(sandbox_id: str, path: str) -> bool:
+    """Asked inside: the Engine's copy would look for the host's directory where it was bound for the start only."""
+
+    def asked() -> bool:
+        with contextlib.closing(api_client()) as client:
+            run = client.exec_create(f"sandbox-{sandbox_id}", ["test", "-e", path])
+            client.exec_start(run)
+            return bool(client.exec_inspect(run)["ExitCode"] == 0)
+
+    return await asyncio.to_thread(asked)
 
 
 async def test_a_sandbox_without_mounts_is_kept_whole(runtime: DockerRuntime, sandbox: Sandbox) -> None:
@@ -361,11 +374,11 @@ async def test_a_snapshot_says_where_its_file_of_variables_is(
     """What was added to it comes back, of whatever kind the sandboxes are, and after a second snapshot."""
     add = ("sh", "-c", 'echo A=1 >> "$EXECD_ENVS"; touch /done; sleep 600')
     source = await runtime.create(spec(entrypoint=add), print)
-    await _appears(runtime, source.id, "/done")
+    await _appears(source.id, "/done")
     first = await runtime.snapshot(source.id, source.id)
     second_add = ("sh", "-c", 'echo B=2 >> "$EXECD_ENVS"; touch /again; sleep 600')
     restored = await runtime.create(spec(image=first, snapshot_id=source.id, entrypoint=second_add), print)
-    await _appears(runtime, restored.id, "/again")
+    await _appears(restored.id, "/again")
     second = await runtime.snapshot(restored.id, restored.id)
     read = ("sh", "-c", 'cat "$EXECD_ENVS"')
     assert await _inside(runtime, spec, engine, *read, image=second, snapshot_id=restored.id) == "A=1\nB=2"

@@ -16,7 +16,7 @@ from manager.api.examples import REQUESTS
 from manager.api.routes import ROUTES
 from manager.domain import errors
 from manager.domain.sandbox import SandboxState
-from tests.conformance.work import KeyedLocks
+from tests.conformance.work import Turns
 from tests.manager.api.conftest import Api, OpenApi, plain
 from tests.manager.fake_runtime import FakeRuntime, running
 
@@ -40,19 +40,19 @@ HEAVY = {
 @pytest.mark.parametrize("name", HEAVY)
 async def test_no_body_holds_the_loop(api: Api, name: str) -> None:
     """However many values a body has, a turn of the loop has its bound."""
-    with KeyedLocks() as locks:
+    with Turns() as turns:
         status, _ = await api.call("POST", "/sandboxes", data=HEAVY[name], headers=JSON)
     assert status == 400
-    assert 0 < locks.longest < MOST_STEPS
+    assert 0 < turns.longest < MOST_STEPS
 
 
 async def test_long_lists_in_headers(api: Api) -> None:
     """Nor do lists of thousands in a header."""
     await api.create()
-    with KeyedLocks() as locks:
+    with Turns() as turns:
         await api.call("GET", "/sandboxes", headers={"If-None-Match": ",".join(['"a"'] * 2000)})
         await api.call("POST", "/sandboxes", json=plain(), headers={"Prefer": "," * 8000})
-    assert 0 < locks.longest < MOST_STEPS
+    assert 0 < turns.longest < MOST_STEPS
 
 
 async def test_health(api: Api) -> None:
