@@ -77,8 +77,8 @@ def test_every_body_of_a_release(release: str, server_of: Callable[[Mode], Serve
             for one in sent:
                 status, answer = server.call(method, path, one)
                 assert status == wanted, (request, answer, one)
-            if request == "snapshot":
-                forget_snapshots(server)
+                if request == "snapshot":
+                    forget_snapshots(server)  # a sandbox is paused while one is taken
     finally:
         server.delete_all()
 

@@ -112,7 +112,7 @@ def test_what_expired_meanwhile_is_gone(server: ServerProcess, engine: docker.Do
     wait_until(lambda: datetime.now(UTC) > end, SETTLE_SECONDS, "the expiry")
     server.start()
     wait_until(lambda: not containers(engine, f"{ID_LABEL}={made}"), SETTLE_SECONDS, "the overdue container's removal")
-    assert server.call("GET", f"/v1/sandboxes/{made}")[0] == 404
+    assert server.call("GET", f"/v1/sandboxes/{made}")[0] == 410
 
 
 def listed(server: ServerProcess) -> set[str]:
