@@ -232,7 +232,7 @@ async def _holds(sandbox_id: str, path: str) -> bool:
 
     def asked() -> bool:
         with contextlib.closing(api_client()) as client:
-            run = client.exec_create(f"sandbox-{sandbox_id}", ["test", "-e", path])
+            run = client.exec_create(f"sandbox-{sandbox_id}", ["test", "-e", path])["Id"]
             client.exec_start(run)
             return bool(client.exec_inspect(run)["ExitCode"] == 0)
 
