@@ -14,7 +14,7 @@ LOCKS = sorted((ROOT / "scripts" / "lock").glob("*.txt"))
 CHANGELOG_VERSION = re.compile(r"^## \[(\d+\.\d+\.\d+)\]", re.MULTILINE)
 PINNED = re.compile(r"^([a-z0-9_.-]+)==", re.MULTILINE | re.IGNORECASE)
 NAME = re.compile(r"^[a-z0-9_.-]+", re.IGNORECASE)
-VERBS = ("demo", "test", "lint", "check", "bench", "install", "engine")
+VERBS = ("demo", "test", "lint", "check", "bench", "install", "engine", "packages")
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)
 LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]+)[^)]*\)")
@@ -90,6 +90,12 @@ def test_scripts_are_executable() -> None:
     """The verbs run as they are written in the README."""
     paths = [ROOT / ".ci/run", *(ROOT / "scripts" / verb for verb in VERBS)]
     assert [str(path) for path in paths if not path.stat().st_mode & 0o100] == []
+
+
+def test_packages_come_before_the_tests_network() -> None:
+    """The tests' own network has a way out only with a program that is one of those packages."""
+    verbs = (ROOT / ".ci/run").read_text()
+    assert verbs.index("\nscripts/packages\n") < verbs.index("exec .ci/new-engine")
 
 
 def headings(text: str) -> set[str]:
