@@ -20,9 +20,7 @@ from gateway.metrics import Counters
 REMEMBERED: Final = 10_000
 """Addresses whose requests are counted; the one that has asked least recently is forgotten first."""
 TOLD: Final = 64
-"""Most connections over the limit that get an error response at a time; further ones are closed without one."""
-FEWEST: Final = 16
-"""The least default limit of connections per client."""
+"""Most connections over a limit that get an error response at a time; further ones are closed without one."""
 
 
 class Caller:
@@ -44,7 +42,7 @@ class Callers:
 
     def __init__(self, limits: Limits, counters: Counters) -> None:
         self._counters = counters
-        self.most_connections = limits.max_client_connections or max(FEWEST, limits.max_connections // 2)
+        self.most_connections = limits.max_client_connections or max(1, limits.max_connections // 2)
         self.most_heads = limits.max_client_heads or limits.max_connections
         self._callers: dict[str, Caller] = {}
         self._requests: TokenBuckets[str] | None = None
@@ -57,13 +55,15 @@ class Callers:
         """Whether requests are rate-limited at all."""
         return self._requests is not None
 
-    def arrive(self, address: bytes) -> Caller:
-        """Counts one connection more."""
+    def arrive(self, address: bytes) -> Caller | None:
+        """Counts one connection more; None when the address has as many as it may."""
         source = source_of(address.decode("latin-1"))
         caller = self._callers.get(source)
         if caller is None:
             caller = self._callers[source] = Caller(source)
             self._counters.client_addresses += 1
+        elif caller.connections >= self.most_connections:
+            return None
         caller.connections += 1
         return caller
 

@@ -114,6 +114,7 @@ class ClientConnection(asyncio.Protocol):
         "_silence",
         "_slow",
         "_tunnel",
+        "_turned_away",
         "deadline",
         "peer",
         "transport",
@@ -129,6 +130,7 @@ class ClientConnection(asyncio.Protocol):
         # connection
         self.peer = Peer(b"", scheme, trusted=False)
         self._caller: Caller | None = None
+        self._turned_away = False
         self._exchange = exchange_for(plane, self)
         self._tunnel: Tunnel | None = None
         self._phase = Phase.CLOSED
@@ -166,16 +168,18 @@ class ClientConnection(asyncio.Protocol):
         self._exchange.write = self.transport.write
         self._phase = Phase.PREFACE if plane.options.proxy_protocol else Phase.HEAD
         self.deadline = plane.deadlines.now + plane.limits.head_timeout + 1.0
-        surplus = counters.connections - plane.limits.max_connections
-        if surplus > 0:
-            self._turn_away(TooManyConnections(), surplus)
+        if counters.connections - plane.turned_away > plane.limits.max_connections:
+            self._turn_away(TooManyConnections())
         elif not plane.options.proxy_protocol:
             self._arrive()
 
-    def _turn_away(self, error: GatewayError, surplus: int) -> None:
-        """There are too many connections: says so to a few, since each is kept open for a while by being told."""
-        if surplus > TOLD:
-            self._plane.counters.refused(error.code)
+    def _turn_away(self, error: GatewayError) -> None:
+        """There are too many: says so to a few, which stay open for a while and must not keep others out meanwhile."""
+        plane = self._plane
+        plane.turned_away += 1
+        self._turned_away = True
+        if plane.turned_away > TOLD:
+            plane.counters.refused(error.code)
             self.cut()
         else:
             self._fail(error)
@@ -185,11 +189,9 @@ class ClientConnection(asyncio.Protocol):
         peer = self.peer
         if peer.trusted or peer.address == UNIX_PEER:
             return
-        callers = self._plane.callers
-        self._caller = caller = callers.arrive(peer.address)
-        surplus = caller.connections - callers.most_connections
-        if surplus > 0:
-            self._turn_away(TooManyFromClient(), surplus)
+        self._caller = self._plane.callers.arrive(peer.address)
+        if self._caller is None:
+            self._turn_away(TooManyFromClient())
 
     def data_received(self, data: bytes) -> None:
         phase = self._phase
@@ -285,6 +287,7 @@ class ClientConnection(asyncio.Protocol):
         plane = self._plane
         phase, self._phase = self._phase, Phase.CLOSED
         plane.counters.connections -= 1
+        plane.turned_away -= self._turned_away
         plane.clients.discard(self)
         caller, self._caller = self._caller, None
         if caller is not None:

@@ -69,6 +69,7 @@ class ServerState:
         "table",
         "throttle",
         "trusted",
+        "turned_away",
     )
 
     def __init__(
@@ -93,6 +94,8 @@ class ServerState:
         self.counters = Counters()
         self.callers = Callers(limits, self.counters)
         self.clients: set[Any] = set()
+        self.turned_away = 0
+        """How many of them came when there were too many, and are open only until they know."""
         self.draining = False
         self.throttle = FailureThrottle()
         self.stream_idle = limits.stream_idle_timeout or NEVER

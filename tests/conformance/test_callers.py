@@ -62,6 +62,18 @@ async def test_room_again() -> None:
         assert world.gateway.counters.client_addresses == 0
 
 
+async def test_room_while_others_are_told() -> None:
+    """Connections that are refused, and not closed by their client, do not keep others of its address out."""
+    async with running(World(tight(max_client_connections=1))) as world:
+        held = await world.connect()
+        assert await served(held)
+        refused = [await world.connect() for _ in range(5)]
+        assert [(await client.message()).status for client in refused] == [429] * 5
+        await held.close()
+        await world.until(lambda: world.gateway.counters.connections == 5)
+        assert await served(await world.connect())
+
+
 async def test_one_client_cannot_take_all() -> None:
     """By default one address gets half of all connections, and what it opens beyond does not stay open."""
     async with running(World(tight(max_connections=200))) as world:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.access.callers import FEWEST, REMEMBERED, Callers
+from gateway.access.callers import REMEMBERED, Callers
 from gateway.limits import Limits
 from gateway.metrics import Counters
 
@@ -37,16 +37,28 @@ def test_forgotten_with_the_last_connection() -> None:
     arrived = [counted.arrive(b"192.0.2.%d" % (number % 10)) for number in range(30)]
     assert (len(counted._callers), counters.client_addresses) == (10, 10)
     for caller in arrived:
+        assert caller is not None
         counted.leave(caller)
     assert (len(counted._callers), counters.client_addresses) == (0, 0)
 
 
 @pytest.mark.parametrize(
-    ("everybody", "own", "most"), [(20000, 0, 10000), (20000, 500, 500), (4, 0, FEWEST), (200, 200, 200)]
+    ("everybody", "own", "most"), [(20000, 0, 10000), (20000, 500, 500), (4, 0, 2), (1, 0, 1), (200, 200, 200)]
 )
 def test_most_connections(everybody: int, own: int, most: int) -> None:
-    """Half of all unless another number is given; in a very small gateway a few."""
+    """Half of all unless another number is given, and at least one."""
     assert callers(max_connections=everybody, max_client_connections=own).most_connections == most
+
+
+def test_no_more_than_that() -> None:
+    """The next is nobody's, and what ends makes room."""
+    counted = callers(max_client_connections=2)
+    first, second, third = (counted.arrive(b"192.0.2.1") for _ in range(3))
+    assert first is second
+    assert first is not None
+    assert third is None
+    counted.leave(first)
+    assert counted.arrive(b"192.0.2.1") is first
 
 
 def test_requests_in_bounded_memory() -> None:

@@ -484,6 +484,21 @@ def test_too_many_connections() -> None:
     assert first.take() == OK
 
 
+def test_room_while_others_are_told() -> None:
+    """Those that are open only until their clients know that there are too many are none of the many."""
+    world = World(Limits(max_connections=1), trusted=["192.0.2.7"])
+    first = world.connect()
+    told = [world.connect() for _ in range(5)]
+    assert all(client.ended for client in told)
+    first.lose()
+    assert not world.connect().ended
+    assert world.connect().ended
+    for client in told:
+        client.lose()
+    assert world.connect().ended
+    assert world.plane.turned_away == 2
+
+
 def test_drain_finishes_the_answer() -> None:
     """An answer under way is finished, said to be the last, and then the connection closes."""
     world = World()
