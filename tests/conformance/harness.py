@@ -21,7 +21,7 @@ from gateway.proxy.client_connection import ClientConnection
 from gateway.table import Resolver, RouteState, RouteTable, SandboxRoute
 from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.targets import Targets
-from tests.conformance.address import DOMAIN, PORT, SANDBOX
+from tests.conformance.address import DOMAIN, PORT, PUBLIC, SANDBOX
 from tests.conformance.wire import PATIENCE, Backend, Client
 
 STILL = 2000
@@ -41,6 +41,7 @@ class World:
         trusted: Iterable[str] = (),
         *,
         tls: ssl.SSLContext | None = None,
+        trust: ssl.SSLContext | None = None,
         proxy_protocol: bool = False,
         resolver: Resolver | None = None,
         cors_origins: Iterable[bytes] = (),
@@ -61,6 +62,8 @@ class World:
             resolver=resolver,
         )
         self.tls = tls
+        self.trust = trust
+        """With what clients connect that do not say."""
         self.port = 0
         self._reach = Targets()
         self._clients: list[Client] = []
@@ -116,6 +119,8 @@ class World:
         self, tls: ssl.SSLContext | None = None, name: str | None = None, source: str = "127.0.0.1"
     ) -> Client:
         """A new connection to the gateway, closed at the end of the test; `name` is the server's in TLS."""
+        if tls is None and self.trust is not None:
+            tls, name = self.trust, PUBLIC.decode()
         client = await Client.connect(self.port, tls, name, source)
         self._clients.append(client)
         return client
@@ -136,7 +141,7 @@ class World:
 
     async def settled(self) -> None:
         """Waits until the gateway has read what was sent on this machine: a round trip on another connection."""
-        client = await Client.connect(self.port)
+        client = await self.connect()
         await client.ask(b"GET /settled HTTP/1.1\r\nHost: gateway.test\r\n\r\n")
         await client.close()
 

@@ -9,6 +9,7 @@ processor time when the input is doubled, which is four-fold then.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -35,6 +36,7 @@ GET = b"GET {path}/x HTTP/1.1\r\n{host}\r\n\r\n"
 HEAD = b"GET {path}/x HTTP/1.1\r\n{host}\r\n%b\r\n\r\n"
 POST = b"POST {path}/x HTTP/1.1\r\n{host}\r\nTransfer-Encoding: chunked\r\n\r\n"
 NOBODY = b"GET /x HTTP/1.1\r\nHost: x\r\nOpenSandbox-Ingress-To: nobody-80\r\n%b\r\n"
+LAST = b"GET /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 UPGRADE = b"GET {path}/ws HTTP/1.1\r\n{host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
@@ -73,10 +75,11 @@ def saying(data: bytes) -> Callable[[Peer], Awaitable[None]]:
     return play
 
 
-@pytest.fixture
-async def wide() -> AsyncIterator[World]:
+@pytest.fixture(params=["plain", "tls"])
+async def wide(request: pytest.FixtureRequest, serves: ssl.SSLContext, trust: ssl.SSLContext) -> AsyncIterator[World]:
     """A gateway with the limits that are the default."""
-    async with running(World(Limits(connect_budget=0.0))) as made:
+    limits, tls = Limits(connect_budget=0.0), request.param == "tls"
+    async with running(World(limits, tls=serves, trust=trust) if tls else World(limits)) as made:
         made.backend.play = swallow
         yield made
 
@@ -88,14 +91,12 @@ async def drink(client: Client) -> None:
             pass
 
 
-async def work_of(world: World, data: bytes, *, finish: bool = True) -> Turns:
+async def work_of(world: World, data: bytes, *, last: bytes = LAST) -> Turns:
     """What the gateway does with these bytes, until it has read them all and has closed; then others are served."""
     client = await world.connect()
     with Turns() as turns:
         drinking = asyncio.ensure_future(drink(client))
-        await client.send(data)
-        if finish:
-            client.finish()
+        await client.send(data + last)
         await drinking
     world.backend.play = swallow
     await world.settled()
@@ -161,7 +162,7 @@ FROM_SANDBOXES = {
 async def test_what_a_sandbox_answers(wide: World, name: str, form: Form) -> None:
     """Heads, interim answers, bodies and trailers, and what is rewritten under a prefix."""
     wide.backend.play = saying(FROM_SANDBOXES[name])
-    turns = await work_of(wide, form.write(HEAD % b"Connection: close"), finish=False)
+    turns = await work_of(wide, form.write(HEAD % b"Connection: close"), last=b"")
     assert 0 < turns.longest < MOST
 
 

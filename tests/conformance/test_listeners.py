@@ -7,9 +7,7 @@ import dataclasses
 import ipaddress
 import socket
 import ssl
-import subprocess
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -127,49 +125,11 @@ async def test_client_behind_the_balancer_is_no_proxy(balanced: World) -> None:
 # TLS.
 
 
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for the wildcard domain, with its key in the same file."""
-    path = tmp_path_factory.mktemp("tls") / "both.pem"
-    names = "subjectAltName=DNS:*.sandbox.test,DNS:gateway.test"
-    made = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "1",
-        "-subj",
-        "/CN=test",
-        "-addext",
-        names,
-    ]
-    done = subprocess.run([*made, "-keyout", "-", "-out", "-"], check=True, capture_output=True, text=True)
-    path.write_text(done.stdout)
-    return path
-
-
-@pytest.fixture
-def serves(certificate: Path) -> ssl.SSLContext:
-    """A server that holds the certificate."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    return context
-
-
 @pytest.fixture
 async def secure(serves: ssl.SSLContext) -> AsyncIterator[World]:
     """A gateway that speaks TLS."""
     async with running(World(tls=serves)) as made:
         yield made
-
-
-@pytest.fixture
-def trust(certificate: Path) -> ssl.SSLContext:
-    """A client that trusts the certificate and checks names."""
-    return ssl.create_default_context(cafile=str(certificate))
 
 
 def name(form: Form) -> str:
