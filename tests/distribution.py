@@ -13,7 +13,7 @@ from typing import Final
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-FOLDERS: Final = ("docker", "clients", "refusals", "browser", "manager", "conformance", "gateway")
+FOLDERS: Final = ("docker", "clients", "refusals", "browser", "manager", "strangers", "conformance", "gateway")
 """Where tests wait most, in falling order."""
 MODE: Final = re.compile(r"^tests/clients/.*\[(?:.*-)?(direct|server-proxy|header|wildcard|uri)(?:-.*)?\]$")
 

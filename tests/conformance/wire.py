@@ -207,7 +207,8 @@ class Client(Reader):
 
     def abort(self) -> None:
         """Drops the connection at once; what was not read makes that a reset."""
-        self._writer.transport.abort()
+        if not self._writer.transport.is_closing():
+            self._writer.transport.abort()
 
     def reset(self) -> None:
         """Drops the connection with a reset."""
