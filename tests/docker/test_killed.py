@@ -33,7 +33,7 @@ from tests.docker.victim import life, until
 pytestmark = pytest.mark.timeout(120)
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0
-STEPS = {"create": 12, "delete": 4, "snapshot": 3, "delete snapshot": 3, "restore": 7}
+STEPS = {"create": 15, "delete": 4, "snapshot": 3, "delete snapshot": 3, "restore": 6}
 POOLED = 7
 """A pooled create refills its pool at the same time, so where exactly it dies is not the same each time."""
 POINTS = [(action, survived) for action, steps in STEPS.items() for survived in range(steps + 1)]
