@@ -21,6 +21,11 @@ class Capacity:
         self._owners: dict[str, str] = {}
         self._counts: Counter[str] = Counter()
 
+    def limits(self, caller: str) -> bool:
+        """Whether anything limits how many sandboxes there are, or how many the key named `caller` has made."""
+        key = self._keys.named(caller)
+        return self.most is not None or (key is not None and key.max_sandboxes is not None)
+
     def check(self, caller: str) -> None:
         """Raises TooMany when the server, or the key named `caller`, has no room for another sandbox.
 

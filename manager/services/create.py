@@ -27,6 +27,7 @@ from manager.services.clock import Clock
 from manager.services.counters import Tallies
 from manager.services.idempotency import IdempotentCreates, KeyUse
 from manager.services.inventory import Ending, Inventory
+from manager.services.relist import relist
 from manager.services.snapshots import Snapshots
 from manager.services.tasks import Tasks
 from manager.settings.model import Settings
@@ -99,6 +100,8 @@ class Creation:
         image = self._snapshots.image_of(request.snapshot_id, viewer) if request.snapshot_id else request.image
         spec = self._specify(admitted, image, caller, self._runtime.reserve(admitted.extensions) or new_id())
         self._runtime.check(spec)
+        if self._capacity.limits(caller) and not self._inventory.in_sync:
+            await relist(self._runtime, self._inventory)  # what is not known yet counts too
         earlier = None if key is None else await self._keys.claim(key, spec.id)
         if earlier is not None:
             return earlier

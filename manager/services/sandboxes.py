@@ -23,6 +23,7 @@ from manager.services.filters import Page, Paging, SandboxFilter, page_in_slices
 from manager.services.inventory import Ending, Inventory
 from manager.services.limits import check_limits, limits_in
 from manager.services.locks import KeyedLocks, LockHeld
+from manager.services.relist import relist
 
 _logger = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ class Sandboxes:
     async def list(self, wanted: SandboxFilter, paging: Paging, viewer: str | None = None) -> Page[Sandbox]:
         """One page of what matches and what the viewer sees, newest first. Raises Unavailable."""
         if not self._inventory.in_sync:
-            await self._relist()
+            await relist(self._runtime, self._inventory)
         anything = wanted.anything and viewer is None
         matches = None if anything else lambda sandbox: sees(viewer, sandbox.owner) and wanted.matches(sandbox)
         return await page_in_slices(self._inventory.ids_newest_first(), self._inventory.get, matches, paging)
@@ -227,14 +228,6 @@ class Sandboxes:
         known = self._inventory.is_creating(sandbox_id) or self._inventory.is_failure(sandbox_id)
         sandbox = self._inventory.get(sandbox_id)
         return known and (sandbox is None or sees(viewer, sandbox.owner))
-
-    async def _relist(self) -> None:
-        known = self._inventory.reported_ids()  # what is created while we ask may be missing in the answer
-        fresh = await self._runtime.list()
-        for sandbox in fresh:
-            self._inventory.report(sandbox)
-        for sandbox_id in known - {sandbox.id for sandbox in fresh}:
-            self._inventory.report_gone(sandbox_id, Ending.VANISHED)
 
 
 def _check_size(metadata: Mapping[str, str]) -> None:

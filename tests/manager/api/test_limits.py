@@ -74,6 +74,20 @@ async def test_a_limit_per_key_survives_a_restart(open_api: OpenApi) -> None:
     assert (await second.call("POST", "/sandboxes", json=plain(), headers=NARROW))[0] == 202
 
 
+@pytest.mark.parametrize(
+    "server", [{"max_sandboxes": 2}, {"api_key": KEY, "api_keys": [CI]}], ids=["in all", "per key"]
+)
+async def test_a_limit_counts_what_is_not_known_yet(open_api: OpenApi, server: dict[str, object]) -> None:
+    """While events are away the runtime is asked, so nobody gets past a limit in the first moments of a server."""
+    first = await open_api(server=server)
+    for _ in range(2):
+        await first.call("POST", "/sandboxes", json=plain(), headers=NARROW)
+    runtime = first.house.runtime
+    runtime.synced_at_start = False
+    second = await open_api(runtime, server=server)
+    assert (await second.call("POST", "/sandboxes", json=plain(), headers=NARROW))[0] == 429
+
+
 async def test_a_refused_create_frees_its_key(open_api: OpenApi) -> None:
     """An Idempotency-Key that met a full server may be sent again."""
     api = await open_api(server={"max_sandboxes": 1})
