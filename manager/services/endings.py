@@ -21,5 +21,7 @@ def on_change(change: Change) -> None:
             _logger.info("sandbox %s is gone: its container was removed outside of this server", change.sandbox_id)
     elif after.uid and after.status.state in _OVER and before.status.state not in _OVER:
         _logger.info(
-            "sandbox %s has ended by itself: %s", change.sandbox_id, after.status.message or after.status.reason
+            "sandbox %s has ended without a request to this server: %s",
+            change.sandbox_id,
+            after.status.message or after.status.reason,
         )

@@ -35,7 +35,7 @@ async def test_a_death_is_one_line_with_its_cause(
     dead = replace(running("box"), status=SandboxStatus(state, "CONTAINER_EXITED", message))
     house.runtime.appear(dead)
     house.runtime.appear(replace(dead, uid="again"))
-    assert lines(caplog) == [f"sandbox box has ended by itself: {message}"]
+    assert lines(caplog) == [f"sandbox box has ended without a request to this server: {message}"]
 
 
 async def test_a_removal_outside_is_one_line(house: House, caplog: pytest.LogCaptureFixture) -> None:
