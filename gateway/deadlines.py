@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from functools import partial
 from typing import Protocol
 
-from gateway.flow import Held, put_off
+from gateway.flow import Held, in_turns
 
 SWEEP_SECONDS = 1.0
 MOST_AT_ONCE = 64
-"""Most expirations in one iteration of the loop: each may write an error response, some 0.03 ms."""
+"""Most that expire, or whose peer is looked for, in one turn of the loop: some 0.03 ms each with an error response."""
 NEVER = float("inf")
 
 log = logging.getLogger(__name__)
@@ -56,26 +55,25 @@ class Deadlines:
             self._timer = None
 
     def sweep(self, now: float) -> None:
-        """Expires everything due at `now`; thousands that are due together are spread over several loop iterations."""
+        """Expires everything due at `now`; thousands at once are spread over several iterations of the loop."""
         self.now = now
-        self._expire([member for member in self._members if member.deadline <= now])
-        for held in tuple(self.held):
-            try:
-                held.look()
-            except Exception:
-                log.exception("unexpected error while checking a paused connection")
+        in_turns(self._expire, [member for member in self._members if member.deadline <= now], MOST_AT_ONCE)
+        in_turns(self._look, tuple(self.held), MOST_AT_ONCE)
 
-    def _expire(self, due: list[Expiring]) -> None:
-        """Expires some; one member that fails does not keep the others waiting."""
-        for _ in range(min(MOST_AT_ONCE, len(due))):
-            member = due.pop()
-            try:
-                if member in self._members and member.deadline <= self.now:
-                    member.expire(self.now)
-            except Exception:
-                log.exception("unexpected error while expiring a deadline")
-        if due:
-            put_off(partial(self._expire, due))
+    def _expire(self, member: Expiring) -> None:
+        """One member that fails does not keep the others waiting."""
+        try:
+            if member in self._members and member.deadline <= self.now:
+                member.expire(self.now)
+        except Exception:
+            log.exception("unexpected error while expiring a deadline")
+
+    def _look(self, held: Held) -> None:
+        try:
+            if held in self.held:
+                held.look()
+        except Exception:
+            log.exception("unexpected error while checking a paused connection")
 
     def _tick(self) -> None:
         if self._loop is not None and self._timer is not None:

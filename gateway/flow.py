@@ -14,11 +14,14 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Callable
-from typing import Final, Protocol
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 from gateway.access.quotas import Quota
+
+_T = TypeVar("_T")
 
 SLOW_PEER: Final = 1
 """The other side of the exchange has more unsent bytes than its high-water mark."""
@@ -76,6 +79,14 @@ def put_off(work: Callable[[], None]) -> None:
     if turns is None:
         turns = _turns[loop] = _Turns()
     turns.add(work)
+
+
+def in_turns(work: Callable[[_T], None], items: Sequence[_T], most: int, start: int = 0) -> None:
+    """Calls `work` with each of the items, `most` of them now and as many in each later turn of the loop."""
+    for item in items[start : start + most]:
+        work(item)
+    if start + most < len(items):
+        put_off(partial(in_turns, work, items, most, start + most))
 
 
 class Held(Protocol):

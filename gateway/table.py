@@ -11,7 +11,6 @@ used again by somebody else can never receive the bytes of an earlier sandbox.
 from __future__ import annotations
 
 import enum
-import logging
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from gateway.access.cors import CorsRule
 from gateway.access.quotas import Quota, QuotaRules
+from gateway.revocation import Revocations
 from gateway.upstream.targets import Target, Targets
 
 if TYPE_CHECKING:
@@ -36,8 +36,6 @@ __all__ = [
     "SandboxRoute",
     "Target",
 ]
-
-log = logging.getLogger(__name__)
 
 TOMBSTONES = 4096
 """How many removed ids are remembered, so that requests for them get 410 with the reason rather than 404."""
@@ -74,6 +72,10 @@ class Live(Protocol):
     @property
     def keys(self) -> tuple[bytes, ...]:
         """What let it in and may be taken back: ids of keys that have signed its address, keys of our API."""
+
+    @property
+    def since(self) -> float:
+        """When its request came, in the monotonic clock's seconds."""
 
     def revoke(self, reason: Removal) -> None:
         """Ends at once: a WebSocket gets its close frame, an HTTP stream is cut so that truncation shows."""
@@ -159,11 +161,6 @@ class SandboxRoute:
         """What the owner has limited."""
         return None if self.quota is None else self.quota.rules
 
-    def revoke_keys(self, keys: frozenset[bytes]) -> None:
-        """Ends what was let in by one of these keys."""
-        for one in [live for live in self.live if not keys.isdisjoint(live.keys)]:
-            one.revoke(Removal.REVOKED)
-
     def describe_as(self, other: SandboxRoute) -> None:
         """Takes over what the manager says of the sandbox, keeping connections and counters."""
         if other.reach != self.reach:
@@ -173,17 +170,6 @@ class SandboxRoute:
         self.wakes, self.keep_prefix, self.owner = other.wakes, other.keep_prefix, other.owner
         if self.rules != other.rules:
             self.quota = other.quota
-
-    def revoke(self, reason: Removal) -> None:
-        """Ends everything open on this route and drops its idle connections."""
-        self.close_idle()
-        live, self.live = self.live, set()
-        for one in live:
-            try:
-                one.revoke(reason)
-            except Exception:
-                # Whoever removes a route must be sure that it is gone, whatever one connection makes of it.
-                log.exception("a connection could not be closed")
 
     def close_idle(self) -> None:
         """Drops the idle upstream connections."""
@@ -241,6 +227,7 @@ class RouteTable:
         self._synced = False
         self.followers: list[Follower] = []
         """Who keeps a copy of the table."""
+        self._revocations = Revocations()
 
     @property
     def synced(self) -> bool:
@@ -277,7 +264,7 @@ class RouteTable:
         held.describe_as(route)
         removal = _STATE_REMOVALS.get(route.state)
         if removal is not None:
-            held.revoke(removal)
+            self._revoke(held, removal)
         return held
 
     def remove(self, sandbox_id: str, reason: Removal) -> None:
@@ -298,10 +285,20 @@ class RouteTable:
             self._gone.popitem(last=False)
 
     def _retire(self, route: SandboxRoute, reason: Removal) -> None:
-        route.revoke(reason)
+        self._revoke(route, reason)
         moved_in, moved_out = route.moved()
         self.retired_in += moved_in
         self.retired_out += moved_out
+
+    def _revoke(self, route: SandboxRoute, reason: Removal) -> None:
+        route.close_idle()
+        self._revocations.begin(route, reason)
+
+    def revoke_keys(self, keys: frozenset[bytes], *, secured: bool = False) -> None:
+        """Ends what was let in by one of these keys, everywhere or only where the owner asks for a credential."""
+        for route in self._routes.values():
+            if route.access is not None or not secured:
+                self._revocations.begin(route, Removal.REVOKED, keys)
 
     def gone(self, sandbox_id: bytes) -> Removal | None:
         """Why the id is no longer here, for the last few thousand that were removed."""

@@ -434,6 +434,7 @@ class Exchange:
             renews=not request.skips_renewal,
             quota=self._quota,
             keys=self._admission.keys,
+            since=self._started,
         )
         upstream.sink = tunnel
         self._status = 101
@@ -598,6 +599,11 @@ class Exchange:
     def keys(self) -> tuple[bytes, ...]:
         """What let the request in and may be taken back."""
         return self._admission.keys
+
+    @property
+    def since(self) -> float:
+        """When the request came."""
+        return self._started
 
     @property
     def request(self) -> RequestHead | None:

@@ -123,8 +123,7 @@ class ServerState:
         """
         revoked, self.own_keys = self.own_keys.revoked(keys), keys
         if revoked:
-            for route in self.table:
-                route.revoke_keys(revoked)
+            self.table.revoke_keys(revoked)
         for client in self.clients:
             client.forget()
 

@@ -156,6 +156,7 @@ class Tunnel:
         "keys",
         "moved",
         "request_sent",
+        "since",
     )
 
     def __init__(
@@ -169,8 +170,10 @@ class Tunnel:
         renews: bool = True,
         quota: Quota | None = None,
         keys: tuple[bytes, ...] = (),
+        since: float = 0.0,
     ) -> None:
         self.keys = keys
+        self.since = since
         self._plane = plane
         self._client = client
         self._upstream = upstream

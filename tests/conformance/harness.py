@@ -43,6 +43,7 @@ class World:
         tls: ssl.SSLContext | None = None,
         trust: ssl.SSLContext | None = None,
         proxy_protocol: bool = False,
+        proxy_needs_key: bool = False,
         resolver: Resolver | None = None,
         cors_origins: Iterable[bytes] = (),
     ) -> None:
@@ -56,6 +57,7 @@ class World:
                 limits=limits,
                 trusted_proxies=tuple(trusted),
                 proxy_protocol=proxy_protocol,
+                proxy_needs_key=proxy_needs_key,
                 cors_origins=frozenset(cors_origins),
             ),
             keyring=Keyring(keys),

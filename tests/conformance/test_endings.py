@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -286,6 +287,21 @@ async def test_key_taken_away(signed: World, form: Form, keys: dict[bytes, bytes
     else:
         await signed.settled()
         assert signed.gateway.counters.tunnels == 1
+
+
+@SIGNED_FORMS
+async def test_signature_that_expires(signed: World, form: Form) -> None:
+    """Nobody else is let in by it, and what is open goes on."""
+    signature = signing.sign("k", KEYS[b"k"], SANDBOX, PORT, int(time.time()) + 2)
+    client = await open_tunnel(signed, form.write(UPGRADE % b"websocket", signed=signature))
+    signed.backend.play = None
+    others, raw = await signed.connect(), form.write(GET, signed=signature)
+    async with asyncio.timeout(PATIENCE):
+        while (await others.ask(raw)).status != 401:
+            pass
+    assert signed.gateway.counters.tunnels == 1
+    client.finish()
+    assert await client.until_end() == b""
 
 
 @in_each_form

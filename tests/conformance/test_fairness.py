@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from gateway.limits import Limits
+from gateway.table import Removal, RouteState
 from tests.conformance.address import SANDBOX, Form
 from tests.conformance.harness import World, running
 from tests.conformance.hostile import FROM_CLIENTS, HEAD, LAST, LONG, NOBODY, POST, fill, lines
@@ -30,6 +31,7 @@ READ = 256_000
 """What uvloop reads at a time."""
 
 UPGRADE = b"GET {path}/ws HTTP/1.1\r\n{host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+KEY = b"\r\nOPEN-SANDBOX-API-KEY: ours\r\n\r\n"
 EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -166,6 +168,42 @@ async def test_many_clients_at_once(wide: World) -> None:
             await client.send(data)
         await wide.until(lambda: sum(exchange.bytes_in for exchange in route.live) == 16 * 2000)
     assert 0 < turns.longest < MOST
+
+
+# Ends: all that is open on sandboxes, or was let in by a key, may end at once.
+
+CROWD = 300
+ENDS: dict[str, Callable[[World], object]] = {
+    "deleted": lambda world: world.table.remove(SANDBOX, Removal.DELETED),
+    "paused": lambda world: world.put(state=RouteState.PAUSED),
+    "keys": lambda world: world.gateway.set_own_keys([b"another"], [b"another"]),
+    "drained": lambda world: asyncio.ensure_future(world.gateway.drain(PATIENCE)),
+}
+
+
+@pytest.mark.parametrize("event", ENDS)
+async def test_a_crowd_that_ends(event: str) -> None:
+    """Everybody is told, a few in each turn of the loop."""
+
+    async def switch(peer: Peer) -> None:
+        await peer.message(body=False)
+        await peer.send(SWITCH)
+        await peer.until_end()
+
+    async with running(World(Limits(), proxy_needs_key=True)) as world:
+        world.backend.play = switch
+        world.gateway.set_own_keys([b"ours"], [b"ours"])
+        clients = [await world.connect() for _ in range(CROWD)]
+        for client in clients:
+            await client.send(Form.PROXY.write(UPGRADE).replace(b"\r\n\r\n", KEY))
+        await world.until(lambda: world.gateway.counters.tunnels == CROWD)
+        with Turns() as turns:
+            ENDS[event](world)
+            await asyncio.sleep(0)
+            assert world.gateway.counters.tunnels > CROWD / 2
+            await world.until(lambda: world.gateway.counters.tunnels == 0)
+        assert 0 < turns.longest < MOST / 2
+        assert [b"\x88" in await client.until_end() for client in clients] == [True] * CROWD
 
 
 # Bulk: how much is read of one connection in a turn of the loop.

@@ -55,6 +55,28 @@ async def test_thousands_that_are_due_at_once() -> None:
     assert not waiting[0].passed
 
 
+class Paused:
+    """A connection that is not read from, and counts how often its peer was looked for."""
+
+    looks = 0
+
+    def look(self) -> None:
+        self.looks += 1
+
+
+async def test_thousands_that_are_not_read_from() -> None:
+    """Their peers are looked for a few in each turn of the loop, not those of connections that are read from again."""
+    deadlines, members = Deadlines(), [Paused() for _ in range(1000)]
+    deadlines.held.update(members)
+    deadlines.sweep(1.0)
+    assert sum(member.looks for member in members) == MOST_AT_ONCE
+    again = next(member for member in members if not member.looks)
+    deadlines.held.discard(again)
+    while sum(member.looks for member in members) < 999:  # noqa: ASYNC110 - nothing tells of it
+        await asyncio.sleep(0)
+    assert not again.looks
+
+
 def test_never() -> None:
     """NEVER does not come."""
     deadlines, member = Deadlines(), Member(NEVER)

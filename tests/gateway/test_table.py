@@ -15,6 +15,7 @@ class Open:
     def __init__(self) -> None:
         self.keys: tuple[bytes, ...] = ()
         self.bytes_in = self.bytes_out = 0
+        self.since = 0.0
         self.reasons: list[Removal] = []
 
     def revoke(self, reason: Removal) -> None:

@@ -12,10 +12,12 @@ import aiohttp
 import pytest
 
 from gateway.access.callers import TOLD
+from gateway.access.credentials import Keyring
 from gateway.addressing import signing
+from gateway.workers.messages import Secrets
 from tests.conformance.address import PORT, SANDBOX, Form
 from tests.conformance.hostile import FROM_CLIENTS, LAST
-from tests.conformance.wire import Client, Message, Reply
+from tests.conformance.wire import Client, Message, Peer, Reply
 from tests.strangers.several import NAME, PATIENCE, Several, serving
 
 pytestmark = pytest.mark.timeout(120)
@@ -171,3 +173,25 @@ async def test_cookie_of_a_signed_link(server: Several) -> None:
             for lines, status in ((own, 200), (sibling, 401)):
                 post = b"POST /x HTTP/1.1\r\nHost: %b\r\nContent-Length: 0\r\n%b%b\r\n" % (host, line, lines)
                 assert (await other.ask(post)).status == status
+
+
+async def test_key_taken_away(server: Several) -> None:
+    """A WebSocket that a signature has let in ends with its key, in whichever process it is."""
+    await server.put(token=b"token")
+    server.backend.play = switch
+    signature = signing.sign("k", SECRET, SANDBOX, PORT, 4_102_444_800)
+    upgrade = b"GET {path}/x HTTP/1.1\r\n{host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    clients = await server.one_each()
+    for client in clients:
+        await client.send(Form.HOST.write(upgrade, signed=signature))
+        assert b" 101 " in await client.until(b"\r\n\r\n")
+    server.gateway.set_keyring(Keyring())
+    server.workers.set_secrets(Secrets({}, frozenset()))
+    assert [await client.take(18) for client in clients] == [b"\x88\x10\x03\xe9access revoked"] * server.processes
+
+
+async def switch(peer: Peer) -> None:
+    """Lets a WebSocket stay open."""
+    await peer.message(body=False)
+    await peer.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+    await peer.until_end()

@@ -200,7 +200,7 @@ async def test_sandbox_that_dies(end: str) -> None:
     sandbox.arrive(FRAME)
     getattr(sandbox, end)()
     assert (client.take(), client.ended) == (FRAME, False)
-    world.route.revoke(Removal.STOPPED)
+    world.table.remove("abc", Removal.STOPPED)
     assert (client.take(), client.ended) == (close_frame(1001, b"sandbox stopped"), True)
 
 

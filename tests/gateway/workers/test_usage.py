@@ -14,6 +14,7 @@ class Open:
     keys: tuple[bytes, ...] = ()
     bytes_in: int = 5
     bytes_out: int = 7
+    since: float = 0.0
 
     def revoke(self, reason: Removal) -> None:
         pass

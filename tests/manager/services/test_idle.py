@@ -32,6 +32,7 @@ class OpenStream:
     keys: tuple[bytes, ...] = ()
     bytes_in: int = 0
     bytes_out: int = 0
+    since: float = 0.0
 
     def revoke(self, reason: object) -> None:
         """Ends."""
