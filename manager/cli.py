@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -16,13 +17,13 @@ from typing import Final
 from manager import logs, process
 from manager.doctor.command import examine
 from manager.settings.environment import VARIABLES
-from manager.settings.examples import EXAMPLES
+from manager.settings.exposure import exposed
 from manager.settings.files import unusable_files
 from manager.settings.load import DEFAULT_PATH, ConfigError, Loaded, load_settings
 from manager.settings.model import Settings
 from manager.settings.startup_warnings import OPEN_API
 from manager.settings.template import write_config
-from manager.settings.unsupported import refusals
+from manager.settings.unsupported import OFFERED, refusals
 
 DISTRIBUTION: Final = "opensandbox-gateway"
 PROGRAM: Final = "opensandbox-server"
@@ -70,7 +71,7 @@ def _serve(config: str | None, run: Run) -> int:
         loaded = load_settings(config)
     except ConfigError as error:
         return _refuse(error.path, error.lines)
-    refused = [*refusals(loaded.settings), *unusable_files(loaded.settings)]
+    refused = [*refusals(loaded.settings), *exposed(loaded.settings, os.environ), *unusable_files(loaded.settings)]
     if refused:
         return _refuse(loaded.path, [str(problem) for problem in refused])
     try:
@@ -149,5 +150,5 @@ def _add_config(parser: argparse.ArgumentParser, default: str | None) -> None:
 
 def _add_init_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", nargs="?", default=DEFAULT_PATH, help="where to write it (default: %(default)s)")
-    parser.add_argument("--example", choices=list(EXAMPLES), help="a small ready example instead of the full skeleton")
+    parser.add_argument("--example", choices=list(OFFERED), help="a small ready example instead of the full skeleton")
     parser.add_argument("--force", action="store_true", help="overwrite an existing file")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable
 
 from aiohttp import web
@@ -26,19 +25,10 @@ KEEP_ALIVE = 3600.0
 OUR_LINES = 8
 """Header lines that the gateway may put beside those it was sent."""
 
-_logger = logging.getLogger(__name__)
-
 
 def build_app(services: Services, settings: Settings, *, scrape: Callable[[], bytes] | None = None) -> web.Application:
-    """The application; warns once when anybody may call it. `scrape` renders the metrics for `/metrics`."""
+    """The application. `scrape` renders the metrics for `/metrics`."""
     server = settings.server
-    if not services.keys:
-        _logger.warning(
-            "SECURITY: server.api_key is empty: everybody who reaches %s:%d may create and delete sandboxes. "
-            'Set server.api_key, or server.host = "127.0.0.1" for this machine only.',
-            server.host,
-            server.port,
-        )
     app = web.Application(
         client_max_size=MAX_BODY_BYTES,
         middlewares=[

@@ -110,6 +110,17 @@ def check_host_place(name: str, path: str, allowed: Sequence[str], protected: It
         raise Invalid(VOLUME_HOST_PATH_NOT_ALLOWED, message)
 
 
+def check_strangers(volumes: Iterable[VolumeMount]) -> None:
+    """Raises Invalid for a directory of the host: none is listed as allowed, and anybody may have sent the request."""
+    for volume in volumes:
+        if isinstance(volume.source, HostVolume):
+            message = (
+                f"volumes[{volume.name}].host.path: '{volume.source.path}' is not mounted by a server without an API "
+                "key of its own: set server.api_key, or list the directory in storage.allowed_host_paths."
+            )
+            raise Invalid(VOLUME_HOST_PATH_NOT_ALLOWED, message)
+
+
 def within(path: str, folder: str) -> bool:
     """Whether `path` is `folder` or below it, by text; both normalised."""
     return folder == "/" or path == folder or path.startswith(folder.rstrip("/") + "/")

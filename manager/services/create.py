@@ -19,6 +19,7 @@ from manager.domain.ownership import confined
 from manager.domain.records import Failure
 from manager.domain.request import CreateRequest
 from manager.domain.sandbox import Sandbox, SandboxSpec, SandboxState, SandboxStatus
+from manager.domain.volumes import check_strangers
 from manager.runtime.base import Runtime
 from manager.runtime.records import Records
 from manager.services.admission import admit
@@ -30,6 +31,7 @@ from manager.services.inventory import Ending, Inventory
 from manager.services.relist import relist
 from manager.services.snapshots import Snapshots
 from manager.services.tasks import Tasks
+from manager.settings.exposure import is_open
 from manager.settings.model import Settings
 
 _logger = logging.getLogger(__name__)
@@ -66,6 +68,8 @@ class Creation:
         self._tallies = tallies
         self._work: dict[str, asyncio.Task[Sandbox]] = {}
         self._expected: set[str] = set()
+        self.for_strangers = is_open(settings)
+        """Whether anybody may create: directories of the host have to be listed then."""
         self.draining = False
         """Set at shutdown: new creates are refused."""
 
@@ -97,6 +101,8 @@ class Creation:
         if self.draining:
             raise Unavailable(DRAINING, "the server is stopping; try again shortly", retry_after=5)
         admitted = confined(admit(request, self._settings, self._runtime, self._codes, self._clock()), viewer)
+        if self.for_strangers and not self._settings.storage.allowed_host_paths:
+            check_strangers(admitted.volumes)
         image = self._snapshots.image_of(request.snapshot_id, viewer) if request.snapshot_id else request.image
         spec = self._specify(admitted, image, caller, self._runtime.reserve(admitted.extensions) or new_id())
         self._runtime.check(spec)

@@ -32,6 +32,7 @@ from manager.services.sandboxes import Sandboxes
 from manager.services.snapshots import Snapshots
 from manager.services.tasks import Tasks
 from manager.services.waiting import Waiting
+from manager.settings.exposure import is_open
 from manager.settings.model import Settings
 
 DRAIN_SECONDS = 10.0
@@ -95,6 +96,7 @@ class Services:
     def reload(self, settings: Settings) -> None:
         """Applies a reloaded configuration: API keys, signing keys, `max_sandboxes`, CORS origins."""
         self.keys.replace(keys_of(settings))
+        self.creation.for_strangers = is_open(settings)
         self.origins.replace(settings.server.cors_origins)
         self.capacity.most = settings.server.max_sandboxes
         self.endpoints.sign_with(settings.ingress.secure_access)

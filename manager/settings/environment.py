@@ -33,6 +33,10 @@ VARIABLES: Final = (
         ("server", "api_key"),
         blank_counts=True,
     ),
+    Variable(
+        "OPENSANDBOX_INSECURE_SERVER",
+        "YES: a server that others reach starts without a key of its own, and they may do everything",
+    ),
     Variable("DOCKER_HOST", "Docker Engine, such as unix:///var/run/docker.sock or ssh://user@host"),
     Variable("DOCKER_TLS_VERIFY", "Non-empty: the Engine is spoken to by TLS and its certificate checked"),
     Variable("DOCKER_CERT_PATH", "Directory of ca.pem, cert.pem and key.pem for it"),

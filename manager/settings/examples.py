@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from manager.settings.docker import DROPPED_CAPABILITIES
-from manager.settings.startup_warnings import EXAMPLE_API_KEY
+from manager.settings.exposure import EXAMPLE_API_KEY
 
 EXECD_IMAGE: Final = "opensandbox/execd:latest"
 EGRESS_IMAGE: Final = "opensandbox/egress:latest"
@@ -28,21 +28,30 @@ _HARDENING: Final = {
     "pids_limit": 4096,
 }
 _DOCKER_RUNTIME: Final = {"type": "docker", "execd_image": EXECD_IMAGE}
+_STORAGE: Final = {"allowed_host_paths": ["/srv/opensandbox"]}
 _EGRESS: Final = {"image": EGRESS_IMAGE, "mode": "dns+nft"}
+
+OWN: Final[Mapping[tuple[str, ...], Any]] = {
+    ("server", "host"): "127.0.0.1",
+    ("server", "api_key"): None,
+    ("storage", "allowed_host_paths"): _STORAGE["allowed_host_paths"],
+}
+"""What `init-config` writes instead of the values of an example; None stands for a new random key."""
 
 EXAMPLES: Final[Mapping[str, Example]] = {
     "docker": Example(
         (
             "Sandboxes on a Docker Engine, reached at ports of its host.",
-            "Change api_key, and set host_ip to where this machine is reached if the server runs in a container.",
+            "Change api_key. In a container the server needs host_ip, by which clients reach this machine.",
         ),
         {
             "server": _SERVER,
             "log": {"level": "INFO"},
             "runtime": _DOCKER_RUNTIME,
-            "docker": {"network_mode": "bridge", "host_ip": "host.docker.internal", **_HARDENING},
+            "docker": {"network_mode": "bridge", **_HARDENING},
             "ingress": {"mode": "direct"},
             "egress": _EGRESS,
+            "storage": _STORAGE,
         },
     ),
     "docker-gateway": Example(
@@ -64,6 +73,7 @@ EXAMPLES: Final[Mapping[str, Example]] = {
                 },
             },
             "egress": _EGRESS,
+            "storage": _STORAGE,
         },
     ),
     "k8s": Example(
@@ -85,6 +95,7 @@ EXAMPLES: Final[Mapping[str, Example]] = {
                 "gateway": {"address": "*.sandbox.example.com", "route": {"mode": "wildcard"}},
             },
             "egress": _EGRESS,
+            "storage": _STORAGE,
         },
     ),
 }

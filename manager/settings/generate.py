@@ -6,14 +6,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from manager.settings.examples import EXAMPLES
 from manager.settings.reference import reference_page
 from manager.settings.template import render, skeleton
+from manager.settings.unsupported import OFFERED
 
 
 def generated() -> Mapping[str, str]:
     """Path in the repository → text, of every generated file."""
-    files = {f"config/{name}.toml": render(example) for name, example in EXAMPLES.items()}
+    files = {f"config/{name}.toml": render(example) for name, example in OFFERED.items()}
     return {**files, "config/everything.toml": skeleton(), "docs/configuration.md": reference_page()}
 
 

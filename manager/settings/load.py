@@ -16,9 +16,13 @@ from manager.settings.environment import CONFIG_PATH, overlay
 from manager.settings.explain import explain
 from manager.settings.model import Settings
 from manager.settings.startup_warnings import advice
-from manager.settings.unknown import unknown_keys
+from manager.settings.unknown import UnknownKey, unknown_keys
 
 DEFAULT_PATH: Final = "~/.sandbox.toml"
+_SKELETON: Final = (
+    "is the skeleton that the released opensandbox-server writes, in which every value is empty; fill in what you need "
+    "and remove the rest, or write another with: opensandbox-server init-config {file} --example docker --force"
+)
 _PLACE: Final = re.compile(r"(?P<what>.*) \(at (?P<where>line \d+, column \d+|end of document)\)", re.DOTALL)
 
 
@@ -48,8 +52,9 @@ def load_settings(path: str | Path | None = None, environ: Mapping[str, str] | N
     variables = os.environ if environ is None else environ
     file = find(path, variables)
     document = parse(file)
-    settings = _validated(file, document, variables)
-    return Loaded(settings, (*unknown_keys(document), *advice(settings)), file)
+    unknown = unknown_keys(document)
+    settings = _validated(file, document, variables, unknown)
+    return Loaded(settings, (*(key.warning for key in unknown), *advice(settings)), file)
 
 
 def find(path: str | Path | None, environ: Mapping[str, str]) -> Path:
@@ -77,14 +82,25 @@ def _malformed(message: str) -> str:
     return f"{found['where']}: {found['what']}" if found else message
 
 
-def _validated(file: Path, document: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
+def _validated(
+    file: Path, document: Mapping[str, Any], environ: Mapping[str, str], unknown: Sequence[UnknownKey]
+) -> Settings:
     laid = overlay(document, environ)
     try:
         settings = Settings.model_validate(laid.document)
     except ValidationError as error:
+        if document and _is_blank(document):
+            raise ConfigError(file, [_SKELETON.format(file=file)]) from None
         problems = [*laid.problems, *explain(error, laid.document, laid.origins)]
     else:
         problems = laid.problems
-    if problems:
+    if problems or any(key.refused for key in unknown):
+        # All of them: what is missing may be what was misspelt.
+        problems += [key.problem for key in unknown if problems or key.refused]
         raise ConfigError(file, [str(problem) for problem in problems]) from None
     return settings
+
+
+def _is_blank(value: object) -> bool:
+    """Whether nothing is set anywhere in it, as in the skeleton of the released server."""
+    return all(map(_is_blank, value.values())) if isinstance(value, Mapping) else value in ("", [])

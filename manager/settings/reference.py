@@ -21,13 +21,17 @@ The server reads one TOML file: the one `--config` names, else the one `SANDBOX_
 
     opensandbox-server init-config ~/.sandbox.toml --example docker           # ports of the Engine's host
     opensandbox-server init-config ~/.sandbox.toml --example docker-gateway   # everything through one port
-    opensandbox-server init-config ~/.sandbox.toml --example k8s
     opensandbox-server init-config ~/.sandbox.toml                            # every key, commented out
+
+What it writes has a random API key, is readable by its owner only, and is for this machine only (`server.host`). On an
+address that others reach, the server starts only with a key that is neither empty nor one of the examples.
 
 Only `runtime.type` and `runtime.execd_image` are required. An empty string means "not set" wherever a key has no
 default. Everything is checked before anything starts; each mistake is one line that names the key, its value and what
-is allowed. A key that does not exist is a warning with a suggestion. A key that this version knows but does not act on,
-although it changes start-up or security, keeps the server from starting; such keys are marked below.
+is allowed. A key that does not exist is reported with a suggestion: in `server`, `docker`, `ingress`, `egress`,
+`secure_runtime` and `storage` it keeps the server from starting, elsewhere it is a warning. A key that this version
+knows but does not act on, although it changes start-up or security, keeps the server from starting; such keys are
+marked below.
 `opensandbox-server doctor` checks the surroundings as well.
 
 ## Environment

@@ -106,7 +106,8 @@ class StorageSettings(Table):
         (),
         allowed='a list of absolute paths such as ["/srv/data"]',
         doc="Directories of the Engine's host below which volumes may be mounted; empty allows all of them but the "
-        "few that are never mounted (SECURITY.md), which is not for production",
+        "few that are never mounted (SECURITY.md), which is not for production; without an API key of its own the "
+        "server then mounts none",
     )
     volume_default_size: str = option("1Gi", doc="Size of a volume claim that names none (Kubernetes)")
     ossfs_mount_root: Annotated[str, AfterValidator(_absolute_one)] = option(

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 from typing import Final
 
+from manager.settings.exposure import is_open
 from manager.settings.model import Settings
-
-EXAMPLE_API_KEY: Final = "your-secret-api-key"
-"""The API key of the example configuration, which is public."""
 
 OPEN_API: Final = (
     "server.api_key is empty: authentication is OFF, and whoever reaches this server can create sandboxes, enter and "
     "delete them; set server.api_key or OPENSANDBOX_SERVER_API_KEY"
 )
 
+ALL_HOST_PATHS: Final = (
+    "storage.allowed_host_paths is empty: a sandbox may mount any directory of the Engine's host; list the directories "
+    "that are meant for sandboxes"
+)
+NO_HOST_PATHS: Final = (
+    "storage.allowed_host_paths is empty, and this server has no API key of its own: no directory of the Engine's host "
+    "is mounted; list the directories that are meant for sandboxes"
+)
+
 
 def advice(settings: Settings) -> list[str]:
     """Warnings, most serious first."""
     found = []
-    api_key = settings.server.api_key
-    if api_key is not None and api_key.get_secret_value() == EXAMPLE_API_KEY:
+    public = is_open(settings)
+    if public and settings.server.has_keys:
         found.append("server.api_key is still the one of the example, which everybody knows; choose your own")
     if settings.runtime.type == "docker" and not settings.storage.allowed_host_paths:
-        found.append(
-            "storage.allowed_host_paths is empty: a sandbox may mount any directory of the Engine's host; list the "
-            "directories that are meant for sandboxes"
-        )
+        found.append(NO_HOST_PATHS if public else ALL_HOST_PATHS)
     if settings.runtime.type == "docker" and settings.docker.allow_isolation:
         found.append(
             "docker.allow_isolation: whoever may create sandboxes may have CAP_SYS_ADMIN in one, which is root of the "

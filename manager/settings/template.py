@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import tomlkit
 from tomlkit.items import Table as TomlTable
 
 from manager.settings.aliases import SPELLINGS
-from manager.settings.examples import EXAMPLES, Example
+from manager.settings.examples import EXAMPLES, OWN, Example
 from manager.settings.explain import WHOLE, toml_text
 from manager.settings.model import Settings
 from manager.settings.schema import Key, Kind, Section, sections
 
+Values = Mapping[tuple[str, ...], Any]
+
+_KEY_BYTES: Final = 32
 _WIDTH: Final = 96
 _SHORT_LIST: Final = 4
 _SKELETON_INTRO: Final = (
@@ -26,11 +31,12 @@ _SKELETON_INTRO: Final = (
 
 
 def write_config(path: Path, example: str | None, *, force: bool) -> None:
-    """Writes the example of that name, or the skeleton, readable by its owner only since it will hold a key.
+    """Writes the example of that name, or the skeleton, with a random key, for this machine only.
 
-    Raises FileExistsError unless `force`, OSError when it cannot be written.
+    The file is readable by its owner only. Raises FileExistsError unless `force`, OSError when it cannot be written.
     """
-    text = skeleton() if example is None else render(EXAMPLES[example])
+    own = {path: secrets.token_urlsafe(_KEY_BYTES) if value is None else value for path, value in OWN.items()}
+    text = skeleton(own) if example is None else render(EXAMPLES[example], own)
     with contextlib.suppress(
         FileExistsError
     ):  # a file in the directory's place: writing the file raises the better error
@@ -41,15 +47,16 @@ def write_config(path: Path, example: str | None, *, force: bool) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def render(example: Example) -> str:
-    """The file of one example: its values, each below the sentence that explains it."""
+def render(example: Example, own: Values = MappingProxyType({})) -> str:
+    """The file of one example: its values, or those in `own`, each below the sentence that explains it."""
     document = tomlkit.document()
     for line in example.intro:
         document.add(tomlkit.comment(line))
     by_path = {section.path: section for section in sections(Settings)}
     for name, values in example.tables.items():
         document.add(tomlkit.nl())
-        document.add(name, _example_table((name,), values, by_path))
+        instead = {path[-1]: value for path, value in own.items() if path[:-1] == (name,)}
+        document.add(name, _example_table((name,), {**values, **instead}, by_path))
     return tomlkit.dumps(document)
 
 
@@ -68,14 +75,14 @@ def _example_table(
     return table
 
 
-def skeleton() -> str:
-    """Every table and key of the model, all optional ones commented out."""
+def skeleton(own: Values = MappingProxyType({})) -> str:
+    """Every table and key of the model, all optional ones commented out but those in `own`."""
     lines = [f"# {line}" for line in _SKELETON_INTRO]
     for section in sections(Settings):
         lines += ["", *(f"# {line}" for line in _wrap(section.doc)), _header(section)]
         for key in section.own_keys():
             if key.path not in SPELLINGS:
-                lines += _skeleton_key(key, commented=section.kind is not Kind.TABLE)
+                lines += _skeleton_key(key, own, commented=section.kind is not Kind.TABLE)
     return "\n".join(lines) + "\n"
 
 
@@ -86,9 +93,12 @@ def _header(section: Section) -> str:
     return f"#[{path}.NAME]" if section.kind is Kind.NAMED else f"[{path}]"
 
 
-def _skeleton_key(key: Key, *, commented: bool) -> Iterator[str]:
+def _skeleton_key(key: Key, own: Values, *, commented: bool) -> Iterator[str]:
     yield ""
     yield from (f"# {line}" for line in _wrap(key.doc))
+    if key.path in own:
+        yield f"{key.name} = {toml_text(own[key.path], WHOLE)}"
+        return
     default = "" if key.default is None else key.default
     line = f"{key.name} = {toml_text(default, WHOLE) or '{}'}"
     yield line if key.required and not commented else f"#{line}"

@@ -1,20 +1,52 @@
-"""Unknown keys: most often a typing mistake, so each is reported with the closest known key."""
+"""Unknown keys: most often a typing mistake, so each is reported with the closest known key, or refused."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 from manager.settings.model import Settings
+from manager.settings.problem import Problem
 from manager.settings.schema import Kind, Path, inner, sections
 from manager.settings.table import Table
 from manager.settings.text import dotted
 
+STRICT: Final = frozenset({"server", "docker", "ingress", "egress", "secure_runtime", "storage"})
+"""Tables in which a mistake opens what was meant to be closed: `netwrok_mode` would leave the host's network."""
 
-def unknown_keys(document: Mapping[str, Any]) -> list[str]:
-    """One sentence per key or table of the document that is no setting."""
-    return [_sentence(path) for path in _unknown(document, Settings, ())]
+
+@dataclass(frozen=True, slots=True)
+class UnknownKey:
+    """A key or table of a document that is no setting; `refused` where it keeps the server from starting."""
+
+    path: Path
+    meant: str | None
+    refused: bool
+
+    @property
+    def warning(self) -> str:
+        """One sentence for a server that starts all the same."""
+        text = f"{dotted(self.path)} is not a setting and has no effect"
+        return f"{text}; did you mean {self.meant}?" if self.meant else text
+
+    @property
+    def problem(self) -> Problem:
+        """The same as a reason not to start."""
+        text = f"did you mean {self.meant}?" if self.meant else "remove it"
+        return Problem(dotted(self.path), f"is not a setting; {text}")
+
+
+def unknown_keys(document: Mapping[str, Any]) -> list[UnknownKey]:
+    """Every key or table of the document that is no setting, in its order."""
+    return [_unknown_key(path) for path in _unknown(document, Settings, ())]
+
+
+def _unknown_key(path: Path) -> UnknownKey:
+    meant = suggestion(path)
+    table = path[0] if len(path) > 1 or meant is None else meant.partition(".")[0]
+    return UnknownKey(path, meant, table in STRICT)
 
 
 def _unknown(document: Mapping[str, Any], table: type[Table], path: Path) -> Iterator[Path]:
@@ -37,12 +69,6 @@ def _tables(value: Any, kind: Kind, path: Path) -> Iterator[tuple[Path, Mapping[
         yield from (((*path, name), item) for name, item in value.items() if isinstance(item, Mapping))
     elif kind is Kind.TABLE and isinstance(value, Mapping):
         yield path, value
-
-
-def _sentence(path: Path) -> str:
-    text = f"{dotted(path)} is not a setting and has no effect"
-    meant = suggestion(path)
-    return f"{text}; did you mean {meant}?" if meant else text
 
 
 def suggestion(path: Path) -> str | None:

@@ -5,10 +5,13 @@ A server that ignored them would not run as configured, so it does not start. Im
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import attrgetter
+from types import MappingProxyType
 from typing import Any, Final
 
+from manager.settings.examples import EXAMPLES, Example
 from manager.settings.explain import toml_text
 from manager.settings.model import Settings
 from manager.settings.problem import Problem
@@ -46,3 +49,9 @@ def _refusal(settings: Settings, row: Unwired) -> Problem | None:
     if isinstance(value, Table):
         return Problem(row.key, text) if value.given else None
     return None if value in row.accepted else Problem(row.key, text, toml_text(value))
+
+
+OFFERED: Final[Mapping[str, Example]] = MappingProxyType(
+    {name: example for name, example in EXAMPLES.items() if not refusals(Settings.model_validate(example.tables))}
+)
+"""The examples that this version starts with."""

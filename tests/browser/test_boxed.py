@@ -31,6 +31,7 @@ def server(start_server: StartServer, engine: docker.DockerClient) -> ServerProc
         "ingress.gateway": {"address": f"*.{DOMAIN}"},
         "ingress.gateway.route": {"mode": "wildcard"},
         "ingress.secure_access": SIGNING,
+        "storage": {"allowed_host_paths": [str(boxed.PROGRAMS)]},
     }
     made = start_server(tables)
     boxed.build_image(engine)

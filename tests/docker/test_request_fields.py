@@ -51,7 +51,8 @@ def server(
 ) -> Iterator[ServerProcess]:
     """One server for all of them, in gateway mode, with a sidecar image."""
     egress = {"egress": {"image": egress_image, "mode": "dns+nft"}}
-    server = ServerProcess(tmp_path_factory.mktemp("fields"), {**TABLES, **egress})
+    storage = {"storage": {"allowed_host_paths": [str(tmp_path_factory.getbasetemp())]}}
+    server = ServerProcess(tmp_path_factory.mktemp("fields"), {**TABLES, **egress, **storage})
     server.start()
     yield server
     end_server(server)

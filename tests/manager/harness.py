@@ -52,7 +52,8 @@ class House:
 def settings_of(**tables: Any) -> Settings:
     """Settings with the few keys that must be there."""
     runtime = {"type": "docker", "execd_image": "execd:1", **tables.pop("runtime", {})}
-    return Settings.model_validate({"runtime": runtime, **tables})
+    storage = {"allowed_host_paths": ["/srv"], **tables.pop("storage", {})}
+    return Settings.model_validate({"runtime": runtime, "storage": storage, **tables})
 
 
 @asynccontextmanager

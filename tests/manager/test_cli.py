@@ -17,7 +17,9 @@ from manager.settings.model import Settings
 from tests.manager.logging_state import logging_as_before
 
 COMMAND = Path(sys.executable).parent / "opensandbox-server"
-MINIMAL = '[runtime]\ntype = "docker"\nexecd_image = "execd"\n'
+RUNTIME = '[runtime]\ntype = "docker"\nexecd_image = "execd"\n'
+ON_LOOPBACK = '[server]\nhost = "127.0.0.1"\n'
+MINIMAL = RUNTIME + ON_LOOPBACK
 STOPPED = 7
 
 
@@ -75,10 +77,10 @@ def test_the_variable_names_the_file(server: Server, config: Path, monkeypatch: 
 
 
 REFUSED = [
-    ("[server]\nport = 0\n", "server.port = 0: must be a whole number from 1 to 65535"),
+    ("port = 0\n", "server.port = 0: must be a whole number from 1 to 65535"),
     ("[otel]\nenabled = true\n", "otel.enabled = true: is not supported by this version; remove it"),
     ("[log]\nlevel = 'LOUD'\n", 'log.level = "LOUD": must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL'),
-    ("[log\n", "line 4, column 5: Expected ']' at the end of a table declaration"),
+    ("[log\n", "line 6, column 5: Expected ']' at the end of a table declaration"),
     (
         "[log]\nfile_enabled = true\nfile_path = '/proc/none/server.log'\n",
         "log.file_enabled: /proc/none cannot be opened: No such file or directory",
@@ -99,24 +101,76 @@ def test_what_cannot_be_started_with_is_refused(
 
 
 def test_an_open_api_is_a_loud_warning(server: Server, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It appears whatever the log level is."""
-    config.write_text(MINIMAL + '[log]\nlevel = "CRITICAL"\n')
-    run_command(["--config", str(config)], server.run)
+    """It appears once, whatever the log level is."""
+    for level in ("DEBUG", "CRITICAL"):
+        config.write_text(f'{MINIMAL}[log]\nlevel = "{level}"\n')
+        run_command(["--config", str(config)], server.run)
 
-    assert any(line.startswith("WARNING: server.api_key is empty") for line in _lines(capsys))
+        said = capsys.readouterr()
+        assert [line for line in said.err.splitlines() if line.startswith("WARNING: server.api_key is empty")]
+        assert (said.out + said.err).count("server.api_key is empty") == 1
+
+
+PUBLIC = ["0.0.0.0", "::", "192.0.2.7", "box.example.com"]
+OPEN = {
+    "": "server.api_key: is empty, and others reach server.host = {}",
+    'api_key = ""\n': "server.api_key: is empty, and others reach server.host = {}",
+    'api_key = "your-secret-api-key"\n': "server.api_key: holds a key of the examples, which everybody knows, and ",
+    '[[server.api_keys]]\nname = "a"\nkey = "your-api-key"\n': "server.api_keys: holds a key of the examples, ",
+}
+
+
+@pytest.mark.parametrize("host", PUBLIC)
+@pytest.mark.parametrize("keys", OPEN)
+def test_strangers_are_not_let_in(
+    server: Server,
+    config: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    host: str,
+    keys: str,
+) -> None:
+    """Beyond loopback a key that is empty or public is refused in one line, unless a variable says so."""
+    config.write_text(f'{RUNTIME}[server]\nhost = "{host}"\n{keys}')
+    assert run_command(["--config", str(config)], server.run) == 1
+    (line,) = _lines(capsys)
+    assert OPEN[keys].format(host) in line
+    assert server.started == []
+
+    monkeypatch.setenv("OPENSANDBOX_INSECURE_SERVER", "yes")
+    assert run_command(["--config", str(config)], server.run) == 1
+    monkeypatch.setenv("OPENSANDBOX_INSECURE_SERVER", "YES")
+    assert run_command(["--config", str(config)], server.run) == STOPPED
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
+def test_a_developers_own_machine_needs_no_key(server: Server, config: Path, host: str) -> None:
+    """Only its own programs reach the server."""
+    config.write_text(f'{RUNTIME}[server]\nhost = "{host}"\n')
+    assert run_command(["--config", str(config)], server.run) == STOPPED
+
+
+def test_a_key_lets_a_server_be_reached(server: Server, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the file, or from the environment over that of the example."""
+    config.write_text(f'{RUNTIME}[server]\napi_key = "your-secret-api-key"\n')
+    monkeypatch.setenv("OPENSANDBOX_SERVER_API_KEY", "a key of my own")
+    assert run_command(["--config", str(config)], server.run) == STOPPED
 
 
 def test_an_empty_allow_list_is_a_warning(server: Server, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every directory of the Engine's host may be mounted then; the log names the key."""
-    config.write_text(MINIMAL)
-    run_command(["--config", str(config)], server.run)
+    """With a key every directory of the Engine's host may be mounted, without one none; the log says it once."""
+    for text, said in (('api_key = "k"\n', "may mount any directory"), ("", "no directory of the Engine's host")):
+        config.write_text(MINIMAL + text)
+        run_command(["--config", str(config)], server.run)
 
-    assert "storage.allowed_host_paths is empty: a sandbox may mount any directory" in capsys.readouterr().out
+        out = capsys.readouterr().out
+        assert out.count("storage.allowed_host_paths is empty") == 1
+        assert said in out
 
 
 def test_a_key_is_no_warning(server: Server, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With a key nothing is said of it, least of all the key."""
-    config.write_text(MINIMAL + '[server]\napi_key = "correct horse"\n[storage]\nallowed_host_paths = ["/srv"]\n')
+    config.write_text(MINIMAL + 'api_key = "correct horse"\n[storage]\nallowed_host_paths = ["/srv"]\n')
     run_command(["--config", str(config)], server.run)
 
     captured = capsys.readouterr()
@@ -126,13 +180,13 @@ def test_a_key_is_no_warning(server: Server, config: Path, capsys: pytest.Captur
 
 def test_warnings_are_logged(server: Server, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A typing mistake is in the log with its suggestion; the server starts."""
-    config.write_text(MINIMAL + "[server]\nprot = 1\n")
+    config.write_text(MINIMAL + "[log]\nlevle = 1\n")
 
     assert run_command(["--config", str(config)], server.run) == STOPPED
-    assert "server.prot is not a setting and has no effect; did you mean server.port?" in capsys.readouterr().out
+    assert "log.levle is not a setting and has no effect; did you mean log.level?" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [["sevre"], ["--prot", "1"], ["init-config", "--example", "podman"]])
+@pytest.mark.parametrize("arguments", [["sevre"], ["--prot", "1"], ["init-config", "--example", "k8s"]])
 def test_wrong_usage_is_exit_code_2(server: Server, arguments: list[str]) -> None:
     """As everywhere on a command line."""
     with pytest.raises(SystemExit) as stopped:
@@ -200,7 +254,7 @@ def test_a_port_in_use_is_one_line(config: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        config.write_text(MINIMAL + f'[server]\nhost = "127.0.0.1"\nport = {port}\napi_key = "k"\n')
+        config.write_text(MINIMAL + f'port = {port}\napi_key = "k"\n')
         done = _execute("--config", str(config))
 
     assert done.returncode == 1

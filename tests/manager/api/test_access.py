@@ -9,6 +9,7 @@ from manager.gateway_options import secrets
 from manager.services.api_keys import ApiKey
 from tests.manager.api.conftest import Api, OpenApi, plain
 from tests.manager.fake_runtime import running
+from tests.manager.harness import settings_of
 
 KEY = "k3y-with-ümlaut"
 LOOK = "look-but-do-not-touch"
@@ -145,12 +146,6 @@ async def test_callers_inside_a_sandbox_where_allowed(open_api: OpenApi) -> None
     assert (await api.call("GET", "/sandboxes", headers={"X-Gateway-Peer": "10.0.0.9"}))[0] == 200
 
 
-async def test_an_open_server_warns(open_api: OpenApi, caplog: pytest.LogCaptureFixture) -> None:
-    """Loudly, once."""
-    await open_api()
-    assert sum("server.api_key is empty" in record.getMessage() for record in caplog.records) == 1
-
-
 @pytest.fixture
 async def keyed(open_api: OpenApi) -> Api:
     """The API with a key that may do everything and one that may only look."""
@@ -238,3 +233,28 @@ async def test_a_path_forges_no_words_of_the_audit(keyed: Api, caplog: pytest.Lo
     await keyed.call("DELETE", path, headers=headers)
     (line,) = [record.getMessage() for record in caplog.records if record.name == "manager.audit"]
     assert line.split()[2:] == ["by", "key", "ops", "from", "198.51.100.7:", "404", "DOCKER::SANDBOX_NOT_FOUND"]
+
+
+ON_HOST = plain(volumes=[{"name": "d", "mountPath": "/d", "host": {"path": "/srv/data"}}])
+ALL: dict[str, list[str]] = {"allowed_host_paths": []}
+
+
+@pytest.mark.parametrize("server", [{}, {"api_key": "your-secret-api-key"}])
+async def test_strangers_mount_nothing_of_the_host(open_api: OpenApi, server: dict[str, str]) -> None:
+    """Where anybody may create, an empty list of directories means none: the volume is refused by name."""
+    api = await open_api(server=server, storage=ALL)
+    key = {"OPEN-SANDBOX-API-KEY": server.get("api_key", "")}
+    status, answer = await api.call("POST", "/sandboxes", json=ON_HOST, headers=key)
+
+    assert (status, answer["code"]) == (400, "VOLUME::HOST_PATH_NOT_ALLOWED")
+    assert answer["message"].startswith("volumes[d].host.path: '/srv/data' is not mounted by a server without")
+
+
+async def test_a_key_of_ones_own_opens_the_host(open_api: OpenApi) -> None:
+    """An empty list then means every directory, until a reload takes the key away."""
+    api = await open_api(server={"api_key": "a key of its own"}, storage=ALL)
+    key = {"OPEN-SANDBOX-API-KEY": "a key of its own"}
+    assert (await api.call("POST", "/sandboxes", json=ON_HOST, headers=key))[0] == 202
+
+    api.house.services.reload(settings_of(storage=ALL))
+    assert (await api.call("POST", "/sandboxes", json=ON_HOST))[0] == 400

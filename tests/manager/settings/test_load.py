@@ -89,6 +89,17 @@ def test_the_two_required_keys_are_named(refused: Refused) -> None:
     )
 
 
+def test_the_released_skeleton_is_told_as_that(tmp_path: Path) -> None:
+    """It sets nothing at all: one line says so, instead of one for each key that must not be empty."""
+    file = tmp_path / "sandbox.toml"
+    file.write_text('[server]\nhost = ""\nport = ""\n[runtime]\ntype = ""\nexecd_image = ""\n[storage]\npaths = []\n')
+
+    with pytest.raises(ConfigError) as caught:
+        load_settings(file, {})
+    (line,) = caught.value.lines
+    assert line.startswith("is the skeleton that the released opensandbox-server writes, in which every value is empty")
+
+
 LEAKS = [
     f'[server]\napi_key = ["{SECRET}"]\n',
     f'[[ingress.secure_access.keys]]\nkey_id = "a"\nkey = "{SECRET}!!"\n',

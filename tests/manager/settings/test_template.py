@@ -12,12 +12,13 @@ import pytest
 
 from manager.settings.aliases import SPELLINGS
 from manager.settings.examples import EXAMPLES
+from manager.settings.exposure import is_open
 from manager.settings.generate import generated, main, stale
 from manager.settings.load import load_settings
 from manager.settings.model import Settings
 from manager.settings.schema import sections
 from manager.settings.template import render, skeleton, write_config
-from manager.settings.unsupported import UNWIRED
+from manager.settings.unsupported import OFFERED, UNWIRED
 from tests.manager.settings.conftest import Load
 from tests.manager.settings.test_pages import EXAMPLES as PRINTED
 
@@ -38,20 +39,46 @@ NOT_FOR_DOCKER = (
 FILLED = {'type = ""': 'type = "docker"', 'execd_image = ""': 'execd_image = "execd"'}
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
-def test_an_example_loads(tmp_path: Path, name: str) -> None:
-    """Every example can be started with as it is written, apart from its well-known key and what it needs around it."""
-    file = tmp_path / "new" / "sandbox.toml"
-    write_config(file, name, force=False)
+@pytest.mark.parametrize("name", OFFERED)
+def test_an_example_is_written_to_be_started_with(tmp_path: Path, name: str) -> None:
+    """As it is: with a key that nobody else has, for this machine only, and without a warning."""
+    files = [tmp_path / "new" / place for place in ("a.toml", "b.toml")]
+    for file in files:
+        write_config(file, name, force=False)
 
-    warnings = load_settings(file, {}).warnings
-    assert not [line for line in warnings if "is not a setting" in line]
-    assert any("still the one of the example" in line for line in warnings)
+    first, second = (load_settings(file, {}) for file in files)
+    assert first.warnings == ()
+    assert not is_open(first.settings)
+    assert first.settings.server.host == "127.0.0.1"
+    assert first.settings.server.api_key != second.settings.server.api_key
+
+
+def test_the_skeleton_is_written_with_a_key_of_its_own(tmp_path: Path) -> None:
+    """And lacks exactly what it asks to be filled in."""
+    file = tmp_path / "sandbox.toml"
+    write_config(file, None, force=False)
+    text = file.read_text()
+    for empty, filled in FILLED.items():
+        text = text.replace(f"\n{empty}\n", f"\n{filled}\n", 1)
+    file.write_text(text)
+
+    loaded = load_settings(file, {})
+    assert (loaded.warnings, is_open(loaded.settings), loaded.settings.server.host) == ((), False, "127.0.0.1")
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_is_offered_where_its_runtime_is(name: str) -> None:
+    """What this version would refuse is not written to start from."""
+    assert (name in OFFERED) == (EXAMPLES[name].tables["runtime"]["type"] == "docker")
 
 
 def test_the_docker_example_is_the_printed_one() -> None:
-    """The file holds the same tables, keys and values, in the same order, as the documentation page."""
+    """The same tables, keys and values, in the same order, as on the documentation page, but for what fails on Linux.
+
+    `host.docker.internal` is a name of Docker Desktop, and an empty list of host paths allows all of them.
+    """
     written, printed = tomllib.loads(render(EXAMPLES["docker"])), tomllib.loads(PRINTED[0])
+    del written["storage"], printed["docker"]["host_ip"]
 
     assert written == printed
     assert [*written, *written["docker"]] == [*printed, *printed["docker"]]
@@ -114,7 +141,7 @@ def test_an_existing_file_is_kept(tmp_path: Path) -> None:
         write_config(file, "docker", force=False)
     assert file.read_text() == "mine"
     write_config(file, "docker", force=True)
-    assert file.read_text() == render(EXAMPLES["docker"])
+    assert "[docker]" in file.read_text()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
