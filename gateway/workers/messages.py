@@ -10,7 +10,7 @@ The first process keeps the route table; a worker has a copy that follows it. On
                                                          Applied   so many messages have taken effect
                                                          Ask       does it exist, or: wake it
     Answer                to an Ask, behind what it led to
-    Secrets, NewCertificate, LogLevel   changes          Report    counters and activity, every second
+    Secrets, NewCertificate, LogLevel   changes          Report    counters and activity, every second, in parts
     Drain                 finish, report and end         LogLine   something for the log
 
 The channel is one end of a socket pair that the worker inherits: it has no name, so nobody else can join, and it ends
@@ -37,6 +37,8 @@ from gateway.workers.usage import Report
 
 _PER_TURN: Final = 32
 """Most messages that are taken in one turn of the loop; a read can hold a thousand."""
+_BYTES_PER_TURN: Final = 16384
+"""After so many bytes no other message is taken: to decode them takes about a millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,13 +261,13 @@ class Channel(asyncio.Protocol):
     def _take_some(self) -> None:
         """Takes a few messages; the others wait for a later turn of the loop, and so does reading."""
         rest, count, start = self._rest, 0, 0
-        while count < _PER_TURN and (end := rest.find(b"\n", max(start, self._seen))) >= 0:
+        while count < _PER_TURN and start < _BYTES_PER_TURN and (end := rest.find(b"\n", max(start, self._seen))) >= 0:
             line = bytes(rest[start:end])
             start, count = end + 1, count + 1
             self.taken += 1
             self._take(decode(line))
         del rest[:start]
-        if count == _PER_TURN:
+        if count == _PER_TURN or start >= _BYTES_PER_TURN:
             self._seen, self._resting = 0, True
             self._valve.hold(LATER)
             put_off(self._take_some)

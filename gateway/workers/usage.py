@@ -1,17 +1,21 @@
 """Usage reports of workers: counters and activity, which the first process adds to its own.
 
+Thousands of routes may have been used in a second, so a report comes in parts, between which others have their turn.
 Per route a worker tells differences, so that what has been told stays when the worker dies. Of its counters it tells
 the totals: they replace what it told before, and are kept as they are when it ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from gateway.metrics import Counters
 from gateway.table import RouteTable, SandboxRoute
+
+ROUTES_AT_ONCE: Final = 100
+"""How many routes are looked at for one part, in about a millisecond at either end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +34,14 @@ class RouteUse:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything since the last report."""
+    """What has happened since the last report, or a part of that."""
 
     routes: tuple[RouteUse, ...]
-    retired_in: int
-    retired_out: int
+    retired_in: int = 0
+    retired_out: int = 0
     """Body bytes of routes that are no longer held."""
-    counters: Mapping[str, Any]
-    """As `Counters.snapshot` gives them."""
+    counters: Mapping[str, Any] | None = None
+    """As `Counters.snapshot` gives them; only the last part has them."""
 
 
 _Figures = tuple[float, int, int, int, int]
@@ -50,34 +54,42 @@ class UsageReporter:
         self._table = table
         self._counters = counters
         self._told: dict[bytes, tuple[SandboxRoute, _Figures]] = {}
-        self._told_in = 0
-        self._told_out = 0
+        self._retired_in = 0
+        self._retired_out = 0
+        """What was retired by the last report."""
 
-    def take(self) -> Report:
-        """What has happened since the last call."""
-        table, told_before, told_now = self._table, self._told, {}
+    def take(self) -> Iterator[Report]:
+        """What has happened since the last call, in parts; other work may be done between two of them."""
+        retired = self._retired()
+        used = [route for route in self._table if route.requests]
+        last = max(0, (len(used) - 1) // ROUTES_AT_ONCE)
+        for part in range(last):
+            yield Report(self._news(used[part * ROUTES_AT_ONCE : (part + 1) * ROUTES_AT_ONCE]))
+        yield Report(self._news(used[last * ROUTES_AT_ONCE :]), *retired, self._counters.snapshot())
+
+    def _news(self, routes: list[SandboxRoute]) -> tuple[RouteUse, ...]:
         uses: list[RouteUse] = []
-        total_in, total_out = table.retired_in, table.retired_out
-        for route in table:
-            if not route.requests:
-                continue
+        for route in routes:
+            told, before = self._told.get(route.id, (route, _NOTHING))
+            if told is not route or self._table.get(route.id) is not route:
+                continue  # it has gone while others had their turn: the next report accounts for that
             figures = _figures(route)
-            total_in += figures[2]
-            total_out += figures[3]
-            told_now[route.id] = (route, figures)
-            held = told_before.get(route.id)
-            before = held[1] if held is not None and held[0] is route else _NOTHING
             if figures != before:
+                self._told[route.id] = (route, figures)
                 uses.append(_use(route, figures, before))
-        self._told = told_now
-        grown_in, grown_out = total_in - self._told_in, total_out - self._told_out
-        self._told_in, self._told_out = total_in, total_out
-        return Report(
-            tuple(uses),
-            grown_in - sum(use.bytes_in for use in uses),
-            grown_out - sum(use.bytes_out for use in uses),
-            self._counters.snapshot(),
-        )
+        return tuple(uses)
+
+    def _retired(self) -> tuple[int, int]:
+        """Bytes of routes that have gone since the last report, but for those that were told while they were held."""
+        table = self._table
+        grown_in, grown_out = table.retired_in - self._retired_in, table.retired_out - self._retired_out
+        self._retired_in, self._retired_out = table.retired_in, table.retired_out
+        for sandbox_id, (route, figures) in list(self._told.items()):
+            if table.get(sandbox_id) is not route:
+                del self._told[sandbox_id]
+                grown_in -= figures[2]
+                grown_out -= figures[3]
+        return grown_in, grown_out
 
 
 _NOTHING: _Figures = (0.0, 0, 0, 0, 0)
@@ -109,7 +121,7 @@ class UsageTotals:
         """The worker's own, as it told them last."""
 
     def enter(self, report: Report) -> None:
-        """Takes a report."""
+        """Takes a report, or a part of one."""
         table = self._table
         table.retired_in += report.retired_in
         table.retired_out += report.retired_out
@@ -120,6 +132,8 @@ class UsageTotals:
                 table.retired_out += use.bytes_out
             else:
                 self._enter(route, use)
+        if report.counters is None:
+            return
         for route in [route for route in self._open if table.get(route.id) is not route]:
             del self._open[route]
         self.counters = Counters()

@@ -88,7 +88,7 @@ class Worker:
         if self._gateway is not None:
             await self._gateway.drain(grace)
         reporting.cancel()
-        self._report()
+        await self._report()
         if self._gateway is not None:
             await self._gateway.stop()
         self._leaving = True
@@ -217,11 +217,13 @@ class Worker:
     async def _report_for_ever(self) -> None:
         while True:
             await asyncio.sleep(REPORT_SECONDS)
-            self._report()
+            await self._report()
 
-    def _report(self) -> None:
+    async def _report(self) -> None:
         if self._reporter is not None:
-            self._channel.send(self._reporter.take())
+            for part in self._reporter.take():
+                self._channel.send(part)
+                await asyncio.sleep(0)
 
 
 class _FeedHandler(logging.Handler):

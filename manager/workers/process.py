@@ -171,7 +171,7 @@ class WorkerProcess:
     def _take(self, message: Message) -> None:
         match message:
             case Report():
-                self.reports += 1
+                self.reports += message.counters is not None
                 self.ledger.enter(message)
             case Applied():
                 self._on_applied(message.count)

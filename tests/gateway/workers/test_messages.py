@@ -38,7 +38,7 @@ from gateway.workers.messages import (
     decode,
     encode,
 )
-from gateway.workers.usage import Report, RouteUse
+from gateway.workers.usage import ROUTES_AT_ONCE, Report, RouteUse
 from tests.gateway.harness import Wire
 
 EVERY_BYTE = bytes(range(256))
@@ -177,6 +177,19 @@ async def test_many_messages_in_one_read(ends: bool) -> None:
         await asyncio.sleep(0)
     assert wire.reading is not ends
     assert taken == MESSAGES * 50 + [None] * ends
+
+
+async def test_long_messages_in_one_read() -> None:
+    """Of those that take long to decode fewer are taken in each turn."""
+    long = Report(tuple(RouteUse(f"a{number}", "u" * 100, 1.5, 1, 2, 3, 4) for number in range(ROUTES_AT_ONCE)))
+    taken: list[Any] = []
+    channel, wire = Channel(taken.append, lambda: None), Wire()
+    wire.attach(channel)
+    wire.arrive(encode(long) * 10)
+    for count in range(1, 10):
+        assert (len(taken), wire.reading) == (count, False)
+        await asyncio.sleep(0)
+    assert taken == [long] * 10
 
 
 async def _pair() -> tuple[Channel, Channel, list[Any], asyncio.Event]:

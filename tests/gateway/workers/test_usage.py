@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from gateway.metrics import Counters
 from gateway.table import Removal, RouteTable, SandboxRoute
 from gateway.upstream.targets import Targets
-from gateway.workers.usage import RouteUse, UsageReporter, UsageTotals
+from gateway.workers.usage import ROUTES_AT_ONCE, RouteUse, UsageReporter, UsageTotals
 
 
 class Open:
@@ -43,7 +45,13 @@ class Pair:
 
     def tell(self) -> None:
         """One report."""
-        self.ledger.enter(self.reporter.take())
+        for part in self.reporter.take():
+            self.ledger.enter(part)
+
+    def news(self) -> tuple[RouteUse, ...]:
+        """What the next report tells of routes."""
+        (report,) = self.reporter.take()
+        return report.routes
 
     @property
     def total(self) -> tuple[int, int]:
@@ -58,10 +66,10 @@ def test_nothing_new_is_not_told() -> None:
     """A report holds the routes that were used since the last one, and no other."""
     pair = Pair()
     pair.use(at=3.0)
-    assert pair.reporter.take().routes == (RouteUse("abc", "1", 3.0, 1, 10, 20, 0),)
-    assert pair.reporter.take().routes == ()
+    assert pair.news() == (RouteUse("abc", "1", 3.0, 1, 10, 20, 0),)
+    assert pair.news() == ()
     pair.use(at=4.0)
-    assert pair.reporter.take().routes == (RouteUse("abc", "1", 4.0, 1, 10, 20, 0),)
+    assert pair.news() == (RouteUse("abc", "1", 4.0, 1, 10, 20, 0),)
 
 
 def test_differences_add_up() -> None:
@@ -185,3 +193,72 @@ def test_a_removed_route_is_forgotten() -> None:
     pair.worker.remove("abc", Removal.DELETED)
     pair.tell()
     assert not pair.ledger._open
+
+
+# Many routes: a report in parts, between which anything may happen.
+
+MANY = 3 * ROUTES_AT_ONCE + 1
+
+
+class Many:
+    """A worker's table and the first process's, with many routes that have been used."""
+
+    def __init__(self) -> None:
+        self.worker, self.first = RouteTable(), RouteTable()
+        self.reporter, self.ledger = UsageReporter(self.worker, Counters()), UsageTotals(self.first)
+        self.used = [self.put(number) for number in range(MANY)]
+        self.use()
+
+    def put(self, number: int, uid: str = "1") -> SandboxRoute:
+        """Publishes a sandbox to both; returns the worker's route."""
+        self.first.put(SandboxRoute(f"a{number}", uid, Targets()))
+        return self.worker.put(SandboxRoute(f"a{number}", uid, Targets()))
+
+    def use(self) -> None:
+        """One request to each."""
+        for route in self.used:
+            route.requests += 1
+            route.bytes_in += 10
+
+    def tell(self) -> None:
+        for part in self.reporter.take():
+            self.ledger.enter(part)
+
+    def remove(self, number: int) -> None:
+        for table in (self.worker, self.first):
+            table.remove(f"a{number}", Removal.DELETED)
+
+    @property
+    def total(self) -> int:
+        return self.first.retired_in + sum(route.bytes_in for route in self.first)
+
+
+def test_parts_of_a_report() -> None:
+    """No part is about more than so many routes, and together they are about all; the last has the counters."""
+    many = Many()
+    parts = list(many.reporter.take())
+    assert [len(part.routes) for part in parts] == [ROUTES_AT_ONCE] * 3 + [1]
+    assert [part.counters is None for part in parts] == [True] * 3 + [False]
+    for part in parts:
+        many.ledger.enter(part)
+    assert many.total == 10 * MANY
+
+
+@pytest.mark.parametrize("number", [0, MANY - 1], ids=["told", "not told yet"])
+@pytest.mark.parametrize("event", ["gone", "another life"])
+def test_between_two_parts(number: int, event: str) -> None:
+    """What ends, begins anew or is used between two parts is counted once, now or by the next report."""
+    many = Many()
+    for index, part in enumerate(many.reporter.take()):
+        many.ledger.enter(part)
+        if index == 0:
+            many.use()
+            if event == "gone":
+                many.remove(number)
+            else:
+                many.used[number] = many.put(number, uid="2")
+    many.tell()
+    assert many.total == 20 * MANY
+    many.use()
+    many.tell()
+    assert many.total == 30 * MANY - (10 if event == "gone" else 0)
