@@ -135,11 +135,13 @@ async def test_logs_come_in_order_with_timestamps(runtime: DockerRuntime, spec: 
 async def test_followed_logs_end_when_nobody_reads(runtime: DockerRuntime, spec: Spec) -> None:
     """Closing the output closes the stream and frees its thread."""
     made = await runtime.create(spec(entrypoint=("sh", "-c", "echo one; sleep 600")), print)
+    lane = next(workers for workers in runtime._engine._workers.values() if workers.name == "stream")
+    await eventually(lambda: lane.busy == 2)  # events of containers, and of networks
     stream = await runtime.logs(made.id, LogQuery(follow=True))
     assert b"one" in await anext(stream)
+    assert lane.busy == 3
     stream.close()
-    workers = runtime._engine._workers
-    await eventually(lambda: next(w for w in workers.values() if w.name == "stream").busy == 1)
+    await eventually(lambda: lane.busy == 2)
 
 
 @pytest.mark.defect(13)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def test_what_an_operator_tells_the_sidecar() -> None:
 @pytest.fixture
 def calls() -> Iterator[Calls]:
     """The Engine."""
-    engine = Engine({}, timeout=60, silence=60)
+    engine = Engine(os.environ, timeout=60, silence=60)
     yield Calls(engine)
     engine.close()
 

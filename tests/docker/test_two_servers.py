@@ -44,11 +44,11 @@ def test_each_ends_its_own(two: tuple[ServerProcess, ServerProcess], engine: doc
     theirs.call("POST", f"{other}/renew-expiration", {"expiresAt": (datetime.now(UTC) + SOON).isoformat()})
     theirs.stop()
     theirs.start()
-    wait_until(lambda: theirs.call("GET", other)[0] == 404, PATIENCE, "the end of its own")
+    wait_until(lambda: theirs.call("GET", other)[0] == 410, PATIENCE, "the end of its own")
     wait_until(lambda: datetime.now(UTC) > end, PATIENCE, "the moment")
     assert [theirs.call("DELETE", path)[0] for path in (overdue, patched)] == [404, 404]
     for path in (overdue, patched):
         assert engine.inspect_container(f"sandbox-{path.rpartition('/')[2]}")["State"]["Running"]
     mine.start()
-    wait_until(lambda: mine.call("GET", overdue)[0] == 404, PATIENCE, "the end of what is overdue")
+    wait_until(lambda: mine.call("GET", overdue)[0] == 410, PATIENCE, "the end of what is overdue")
     assert mine.call("GET", patched)[1]["metadata"] == {"who": "mine"}

@@ -66,7 +66,7 @@ def a_call_under_a_strangers_name(stage: Stage) -> Answer:
     return stage.house("gateway").call("GET", LIST, Host="evil.example", Origin="http://evil.example")
 
 
-@refusal("SANDBOX_CALLER_FORBIDDEN", 403, r"Code inside a sandbox may not call this API\. .*allow_sandbox_callers .*")
+@refusal("SANDBOX_CALLER_FORBIDDEN", 403, r"Code inside a sandbox may not call this API, .*allow_sandbox_callers .*")
 def a_call_from_inside_a_sandbox(stage: Stage) -> Answer:
     house = stage.house("gateway")
     box = stage.real.inspect_container(f"sandbox-{house.shared_box()[-36:]}")
