@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from manager import logs, process
+from manager.command_line import Parser
 from manager.doctor.command import examine
 from manager.settings.environment import VARIABLES
 from manager.settings.exposure import exposed
@@ -118,7 +119,7 @@ def _say(text: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     width = max(len(variable.name) for variable in VARIABLES)
     environment = "\n".join(f"  {variable.name:{width}}  {variable.doc}" for variable in VARIABLES)
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=PROGRAM,
         description="Gateway to sandboxes and manager of their lives, in one process. Without a command it serves.",
         epilog=_EXAMPLES + environment,

@@ -20,14 +20,16 @@ from prometheus_client import CollectorRegistry
 
 from gateway.access.credentials import Keyring
 from gateway.gateway import Gateway
-from gateway.listener import Certificate, bind
+from gateway.listener import Certificate
 from gateway.table import RouteTable
 from manager import logs
 from manager.api.app import build_app, runner_of
 from manager.backend import open_backend
 from manager.domain.errors import ManagerError
 from manager.gateway_options import build_gateway, secrets, worker_setup
+from manager.listening import bind_alone, remedy
 from manager.metrics import LoopLag, metrics_app, registry, render
+from manager.open_files import connections, raise_limit
 from manager.services.wiring import Services, build_services
 from manager.settings.load import ConfigError, load_settings
 from manager.settings.model import Settings
@@ -44,8 +46,10 @@ def run(settings: Settings, config_path: Path) -> int:
         sockets = bind_alone(settings.server.host, settings.server.port, shared=settings.server.workers > 1)
     except OSError as error:
         where = f"{settings.server.host}:{settings.server.port}"
-        log.error("cannot listen on %s: %s. Stop what uses the port, or set server.port.", where, error.strerror)  # noqa: TRY400
+        log.error("cannot listen on %s: %s; %s", where, error.strerror or error, remedy(error))  # noqa: TRY400
         return 1
+    limit = raise_limit()
+    log.info("open files: limit %d, good for %d connections", limit, connections(limit))
     try:
         return uvloop.run(_serve(settings, sockets, config_path))
     except ManagerError as error:
@@ -54,20 +58,6 @@ def run(settings: Settings, config_path: Path) -> int:
     finally:
         for sock in sockets:
             sock.close()
-
-
-def bind_alone(host: str, port: int, *, shared: bool) -> list[socket.socket]:
-    """Sockets bound to an address that no other program uses; `shared` lets worker processes bind it too.
-
-    Raises OSError when it is taken.
-    """
-    sockets = bind(host, port)
-    if not shared:
-        return sockets
-    # With SO_REUSEPORT a second server would bind too, so the port is bound without it first: EADDRINUSE shows.
-    for sock in sockets:
-        sock.close()
-    return bind(host, port, reuse_port=True)
 
 
 async def _serve(settings: Settings, sockets: Sequence[socket.socket], config: Path) -> int:

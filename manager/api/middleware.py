@@ -18,6 +18,7 @@ from manager.api.call import CALLER, KEY, SERVICES, SUBJECT
 from manager.api.errors import answer, envelope, status_of
 from manager.api.hosts import PROBES, OwnHosts
 from manager.api.routes import OPEN_PATHS
+from manager.api.welcome import welcome
 from manager.domain.codes import GENERAL_METHOD_NOT_ALLOWED, GENERAL_NOT_FOUND, UNKNOWN_ERROR
 from manager.domain.errors import Forbidden, ManagerError
 from manager.services.wiring import Services
@@ -83,6 +84,8 @@ def guard(services: Services, hosts: OwnHosts, *, allow_sandbox_callers: bool) -
     async def check(request: web.Request, handler: Next) -> web.StreamResponse:
         if not services.keys and request.path not in PROBES:
             hosts.check(request.host)
+        if (page := welcome(request)) is not None:
+            return page
         if request.path in OPEN_PATHS:
             return await handler(request)
         if services.keys and cors.is_preflight(request.method, request.headers):

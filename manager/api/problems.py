@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from manager.api.schemas.patterns import WORDS as PATTERNS
 from manager.domain.codes import INVALID_PARAMETER
 from manager.domain.errors import Invalid
 
@@ -43,7 +44,6 @@ _RULES = {
     "too_short": "must have at least {min_length} item(s)",
     "string_too_short": "must have at least {min_length} character(s)",
     "string_too_long": "must have at most {max_length} characters",
-    "string_pattern_mismatch": "must match {pattern}",
 }
 """Kinds of problems in our words: the library's name its classes and Python's types."""
 
@@ -75,7 +75,7 @@ def _follows(detail: ErrorDetails, details: Sequence[ErrorDetails]) -> bool:
 def _sentence(detail: ErrorDetails) -> str:
     place = ".".join(_part(part) for part in detail["loc"])
     kind, value = detail["type"], detail["input"]
-    rule = _RULES.get(kind, "").format(**detail.get("ctx", {})) or detail["msg"].removeprefix(_VALUE_ERROR)
+    rule = _rule(kind, detail.get("ctx", {})) or detail["msg"].removeprefix(_VALUE_ERROR)
     if kind == "value_error" and not place:
         return rule
     text = f"{place or 'body'}: {rule[0].lower()}{rule[1:]}"
@@ -84,6 +84,12 @@ def _sentence(detail: ErrorDetails) -> str:
     if silent or _SECRET_PLACES.intersection(str(part) for part in detail["loc"]):
         return text
     return f"{text}, got {_shown(value)}"
+
+
+def _rule(kind: str, context: Mapping[str, Any]) -> str:
+    if kind == "string_pattern_mismatch":
+        return PATTERNS[context["pattern"]]
+    return _RULES.get(kind, "").format(**context)
 
 
 def _part(part: int | str) -> str:

@@ -18,23 +18,18 @@ from typing import Final
 
 from gateway.listener import bind
 from manager.doctor.findings import Finding, fail, ok, warn
+from manager.listening import REMEDIES
+from manager.open_files import connections, needed
 from manager.runtime.docker.host.topology import find_place
 from manager.services.public_host import bracketed, configured_host, public_host
 from manager.settings.model import Settings
 
 LEAST_DISK: Final = 200 * 1024 * 1024
 """Bytes that should be free where the store is."""
-SPARE_FILES: Final = 512
-"""Open files beside those of connections: the store, the Engine's connections, logs."""
 PROBE: Final = "opensandbox-doctor"
 ANSWER_TIME: Final = 3.0
 _HELD: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-_BIND_REMEDIES: Final = {
-    errno.EADDRINUSE: "stop what uses the port, or set server.port",
-    errno.EACCES: "set server.port to 1024 or above, or grant CAP_NET_BIND_SERVICE",
-    errno.EADDRNOTAVAIL: "set server.host to an address of this machine",
-}
 
 
 def base_url(settings: Settings) -> str:
@@ -67,7 +62,7 @@ def check_port(settings: Settings, answer_time: float = ANSWER_TIME) -> Finding:
         status = _health(base_url(settings), answer_time) if taken else None
         if status is not None:
             return ok("port", f"{host}:{port}: a server answers there, {status}")
-        return fail("port", f"{host}:{port}: {error.strerror}", _BIND_REMEDIES.get(error.errno or 0))
+        return fail("port", f"{host}:{port}: {error.strerror}", REMEDIES.get(error.errno or 0))
     return ok("port", f"{host}:{port} is free")
 
 
@@ -115,19 +110,14 @@ def _room(file: Path, folder: Path, state: str) -> Finding:
 
 
 def check_open_files(settings: Settings) -> Finding:
-    """The limit of open files allows the configured connections: each takes two, client and upstream."""
-    needed = 2 * settings.gateway.limits.max_connections + SPARE_FILES
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= needed:
-        return ok("open files", f"limit {soft}, enough for {settings.gateway.limits.max_connections} connections")
-    enough = (soft - SPARE_FILES) // 2
-    how = (
-        f"ulimit -n {needed}"
-        if hard == resource.RLIM_INFINITY or hard >= needed
-        else f"LimitNOFILE={needed} in the unit"
-    )
-    remedy = f"{how}, or set gateway.limits.max_connections = {max(enough, 1)}"
-    return warn("open files", f"limit {soft}: enough for {max(enough, 0)} connections", remedy)
+    """The limit of open files that holds once the server has raised it allows the configured connections."""
+    most = settings.gateway.limits.max_connections
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if hard == resource.RLIM_INFINITY or hard >= needed(most):
+        return ok("open files", f"limit {hard}, enough for {most} connections")
+    enough = connections(hard)
+    remedy = f"LimitNOFILE={needed(most)} in the unit, or set gateway.limits.max_connections = {max(enough, 1)}"
+    return warn("open files", f"limit {hard}: enough for {enough} connections", remedy)
 
 
 def check_names(settings: Settings) -> Iterator[Finding]:

@@ -23,6 +23,9 @@ _SKELETON: Final = (
     "is the skeleton that the released opensandbox-server writes, in which every value is empty; fill in what you need "
     "and remove the rest, or write another with: opensandbox-server init-config {file} --example docker --force"
 )
+_UNCLOSED: Final = "a string is not closed: its last quote is missing"
+_OPEN_STRINGS: Final = ("Unterminated string", "Illegal character '\\n'", 'Expected "\'"', "Expected \"'''\"")
+"""What the parser says where a line, or the file, ends within quotes."""
 _PLACE: Final = re.compile(r"(?P<what>.*) \(at (?P<where>line \d+, column \d+|end of document)\)", re.DOTALL)
 
 
@@ -79,7 +82,10 @@ def parse(file: Path) -> dict[str, Any]:
 
 def _malformed(message: str) -> str:
     found = _PLACE.fullmatch(message)
-    return f"{found['where']}: {found['what']}" if found else message
+    if found is None:
+        return message
+    what = _UNCLOSED if found["what"] in _OPEN_STRINGS else found["what"]
+    return f"{found['where']}: {what}"
 
 
 def _validated(

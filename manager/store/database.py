@@ -131,7 +131,7 @@ class Database:
         except sqlite3.Error as error:
             self._roll_back()
             for pending in batch:
-                pending.error = _unavailable(self._path, error)
+                pending.error = _unavailable(self._path.name, error)
         for pending in batch:
             pending.deliver()
 
@@ -199,8 +199,11 @@ def _migrate(connection: sqlite3.Connection) -> None:
         connection.execute("COMMIT")
 
 
-def _unavailable(path: Path, error: sqlite3.Error | OSError) -> Unavailable:
-    """The failure in words that name the file and the remedy; the type of the failure picks the remedy."""
+def _unavailable(path: Path | str, error: sqlite3.Error | OSError) -> Unavailable:
+    """The failure in words that name the file and the remedy; the type of the failure picks the remedy.
+
+    Callers of the API see what fails while the server runs: the file's directories are not for them.
+    """
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in _FULL_ERRORS:
         remedy = "its disk is full or failing: free some space there"
@@ -212,6 +215,4 @@ def _unavailable(path: Path, error: sqlite3.Error | OSError) -> Unavailable:
         remedy = f"it cannot be opened ({error.strerror}): set store.path to a place that can be written"
     else:
         remedy = f"it cannot be used ({error}): set store.path to another place, or move the file away"
-    return Unavailable(
-        STORE_UNAVAILABLE, f"the store {path.name} does not work; {remedy}, then try again", retry_after=5
-    )
+    return Unavailable(STORE_UNAVAILABLE, f"the store {path} does not work; {remedy}, then try again", retry_after=5)

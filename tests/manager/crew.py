@@ -20,7 +20,7 @@ from gateway.options import GatewayOptions
 from gateway.table import Removal, Resolution, RouteState, RouteTable, SandboxRoute
 from gateway.upstream.targets import Targets
 from gateway.workers.messages import Secrets, Setup
-from manager.process import bind_alone
+from manager.listening import bind_alone
 from manager.workers.supervisor import Workers
 from tests.conformance.wire import Backend, Client, Message
 from tests.server_process import free_port

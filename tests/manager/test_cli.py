@@ -195,6 +195,34 @@ def test_wrong_usage_is_exit_code_2(server: Server, arguments: list[str]) -> Non
     assert stopped.value.code == 2
 
 
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["sevre"], "serve"),
+        (["docter", "--deep"], "doctor"),
+        (["--confg=x"], "--config"),
+        (["doctor", "--deap"], "--deep"),
+        (["init-config", "--example", "docker-gatway"], "docker-gateway"),
+    ],
+)
+def test_what_was_meant_is_named(
+    server: Server, capsys: pytest.CaptureFixture[str], arguments: list[str], meant: str
+) -> None:
+    """The nearest command, flag or choice."""
+    with pytest.raises(SystemExit):
+        run_command(arguments, server.run)
+
+    assert _lines(capsys)[-1].endswith(f"did you mean {meant}?")
+
+
+def test_nothing_is_meant_by_what_is_like_nothing(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    """A suggestion that helps nobody is not made."""
+    with pytest.raises(SystemExit):
+        run_command(["xyzzy"], server.run)
+
+    assert "did you mean" not in capsys.readouterr().err
+
+
 def test_help_teaches(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     """Examples and every environment variable are part of it."""
     with pytest.raises(SystemExit) as stopped:
@@ -258,5 +286,14 @@ def test_a_port_in_use_is_one_line(config: Path) -> None:
         done = _execute("--config", str(config))
 
     assert done.returncode == 1
-    assert f"127.0.0.1:{port}" in done.stdout + done.stderr
+    assert f"127.0.0.1:{port}: Address already in use; stop what uses the port" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_an_address_of_another_machine_is_one_line(config: Path) -> None:
+    """What to do is said by the key that is wrong, which is not the port."""
+    config.write_text(RUNTIME + '[server]\nhost = "192.0.2.1"\napi_key = "k"\n')
+    done = _execute("--config", str(config))
+
+    assert done.returncode == 1
+    assert "192.0.2.1:8080: Cannot assign requested address; set server.host to an address of this" in done.stdout

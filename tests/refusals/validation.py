@@ -46,7 +46,7 @@ WRONG = (
     ),
     Wrong(
         "a_mount_path_that_is_relative",
-        r"volumes\.0\.mountPath: must match \^/, got 'd'",
+        r"volumes\.0\.mountPath: must be an absolute path, which begins with '/', got 'd'",
         {"volumes": [{"name": "d", "host": {"path": "/d"}, "mountPath": "d"}]},
     ),
     Wrong(

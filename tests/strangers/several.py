@@ -17,8 +17,9 @@ from gateway.table import SandboxRoute
 from gateway.upstream.targets import Targets
 from manager.api.app import build_app, runner_of
 from manager.gateway_options import build_gateway, secrets, worker_setup
+from manager.listening import bind_alone
 from manager.metrics import LoopLag, registry
-from manager.process import bind_alone, serve_metrics
+from manager.process import serve_metrics
 from manager.workers.supervisor import Workers
 from tests.conformance.address import PORT, SANDBOX
 from tests.conformance.wire import Backend, Client

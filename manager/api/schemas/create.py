@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
+from manager.api.schemas import patterns
 from manager.api.schemas.base import Printable, Request, Text, Wire
 from manager.domain.process import process_problems
 
@@ -14,21 +15,16 @@ MIN_TIMEOUT = 60
 RESERVED_ENV = "OPENSANDBOX_LIFECYCLE"
 NO_BACKEND = "Exactly one backend (host, pvc, ossfs) must be specified, but {found}."
 
-VolumeName = Annotated[
-    Printable, Field(json_schema_extra={"pattern": r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", "minLength": 1, "maxLength": 63})
-]
+VolumeName = Annotated[Printable, Field(json_schema_extra={"pattern": patterns.LABEL, "minLength": 1, "maxLength": 63})]
 """A DNS label; refused where volumes are looked at, with a code of its own."""
 ImageName = Annotated[
     str,
-    StringConstraints(
-        strip_whitespace=True, max_length=512, pattern=r"^[A-Za-z0-9]([A-Za-z0-9_:@-]|[./][A-Za-z0-9_:@-])*$"
-    ),
+    StringConstraints(strip_whitespace=True, max_length=512, pattern=patterns.IMAGE),
 ]
-"""Loose: what is surely no image reference is refused here, the runtime knows the rest."""
 Username = Annotated[Printable, StringConstraints(max_length=1024)]
 Password = Annotated[str, StringConstraints(max_length=16384)]
 """Both travel to the Engine in one header; the longest that registries give are tokens of a few kilobytes."""
-ClaimName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+ClaimName = Annotated[str, StringConstraints(pattern=patterns.CLAIM, max_length=253)]
 
 
 class ImageAuth(Request):
@@ -101,7 +97,7 @@ class CredentialProxy(Request):
 class HostBackend(Request):
     """A directory of the runtime's host."""
 
-    path: Annotated[Printable, StringConstraints(pattern=r"^(/|[A-Za-z]:[\\/])")]
+    path: Annotated[Printable, StringConstraints(pattern=patterns.ANY_ABSOLUTE_PATH)]
 
 
 class ClaimBackend(Request):
@@ -111,7 +107,7 @@ class ClaimBackend(Request):
     create_if_not_exists: bool = True
     delete_on_sandbox_termination: bool = False
     storage_class: Printable | None = None
-    storage: Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?(Ki|Mi|Gi|Ti|Pi|Ei)?$")] | None = None
+    storage: Annotated[str, StringConstraints(pattern=patterns.SIZE)] | None = None
     access_modes: tuple[str, ...] = ()
 
 
@@ -130,7 +126,7 @@ class Volume(Request):
     """One volume and where it appears. Also taken in the flat shape `{type: "host", hostPath, mountPath}`."""
 
     name: VolumeName
-    mount_path: Annotated[Printable, StringConstraints(pattern=r"^/")]
+    mount_path: Annotated[Printable, StringConstraints(pattern=patterns.ABSOLUTE_PATH)]
     read_only: bool = False
     sub_path: Printable | None = None
     host: HostBackend | None = None

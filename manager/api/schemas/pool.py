@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
+from manager.api.schemas import patterns
 from manager.api.schemas.base import Json, Request
 
 Count = Annotated[int, Field(ge=0)]
@@ -23,7 +24,7 @@ class PoolCapacity(Request):
 class PoolRequest(Request):
     """A pool to make."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=253)]
+    name: Annotated[str, StringConstraints(pattern=patterns.LABEL, max_length=253)]
     template: Json = Field(description="What each sandbox is made of: a PodTemplateSpec.")
     capacity_spec: PoolCapacity
 

@@ -258,3 +258,16 @@ async def test_a_key_of_ones_own_opens_the_host(open_api: OpenApi) -> None:
 
     api.house.services.reload(settings_of(storage=ALL))
     assert (await api.call("POST", "/sandboxes", json=ON_HOST))[0] == 400
+
+
+async def test_a_browser_is_led_on(locked: Api) -> None:
+    """Whoever opens the bare address sees where to go; a program is asked for its key as everywhere."""
+    browser = {"Accept": "text/html,application/xhtml+xml;q=0.9"}
+    async with locked.client.get("/", headers=browser) as answer:
+        page = await answer.text()
+        assert (answer.status, answer.content_type) == (200, "text/html")
+    for link in ("/docs", "/openapi.json", "/health"):
+        assert f'href="{link}"' in page
+        assert (await locked.call("GET", link))[0] == 200
+    for method, path in (("POST", "/"), ("GET", "/sandboxes"), ("GET", "/v1")):
+        assert (await locked.call(method, path, headers=browser))[0] == 401

@@ -32,7 +32,9 @@ MALFORMED = {
     "[server\nport = 1": "line 1, column 8: ",
     "[server]\nport = \n": "line 2, column 8: ",
     '[server]\nhost = "a"\nhost = "b"\n': "line 3, column ",
-    '[server]\nhost = "a': "end of document: ",
+    '[server]\nhost = "a': "end of document: a string is not closed: its last quote is missing",
+    '[server]\nhost = "a\nport = 1\n': "line 2, column 10: a string is not closed: its last quote is missing",
+    "[server]\nhost = 'a\nport = 1\n": "end of document: a string is not closed: its last quote is missing",
 }
 
 

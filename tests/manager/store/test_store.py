@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sqlite3
 import stat
 from pathlib import Path
@@ -114,3 +115,12 @@ def test_a_start_that_fails_leaves_the_file_free(tmp_path: Path) -> None:
     for _ in range(2):
         with pytest.raises(Unavailable, match="move the file away"):
             Store(tmp_path / "gateway.db")
+
+
+def test_a_file_in_no_directory_is_named_whole(tmp_path: Path) -> None:
+    """The operator sees at start which path is meant, whatever directory the server runs in."""
+    (tmp_path / "file").write_text("")
+    path = tmp_path / "file" / "below" / "gateway.db"
+
+    with pytest.raises(Unavailable, match=f"the store {re.escape(str(path))} does not work"):
+        Store(path)

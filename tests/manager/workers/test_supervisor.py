@@ -19,7 +19,7 @@ from gateway.limits import Limits
 from gateway.metrics import Counters
 from gateway.table import Removal, RouteState
 from gateway.workers.messages import Secrets
-from manager.process import bind_alone
+from manager.listening import bind_alone
 from manager.workers.supervisor import share_of
 from tests.conformance.wire import Peer
 from tests.manager import crew as crew_program
