@@ -62,9 +62,10 @@ def trees(given: Sequence[str]) -> dict[str, Path]:
 @contextlib.contextmanager
 def gateway(tree: Path, port: int, prefaced: int) -> Iterator[Program]:
     """The gateway of a tree, on the proxy's core."""
-    command = [sys.executable, str(PEERS / "neighbours_server.py"), str(port), str(prefaced), SANDBOX]
-    with running(command, port, cores={PROXY_CORE}, environment={"PYTHONPATH": str(tree)}) as program:
-        yield program
+    program = "neighbours_server.py" if (tree / "gateway" / "addressing").is_dir() else "neighbours_flat_server.py"
+    command = [sys.executable, str(PEERS / program), str(port), str(prefaced), SANDBOX]
+    with running(command, port, cores={PROXY_CORE}, environment={"PYTHONPATH": str(tree)}) as served:
+        yield served
 
 
 @contextlib.contextmanager
