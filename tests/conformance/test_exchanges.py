@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.conformance.address import Form
@@ -231,6 +233,30 @@ async def test_pipeline(world: World, form: Form, count: int) -> None:
     for number in range(count):
         assert len((await client.message()).body) == number
     assert [message.target for message in world.backend.seen] == [b"/%d" % number for number in range(count)]
+
+
+async def name_targets(peer: Peer) -> None:
+    """Answers each request with its target."""
+    rest = b""
+    while data := await peer._more():
+        *heads, rest = (rest + data).split(b"\r\n\r\n")
+        targets = [head.split(b" ", 2)[1] for head in heads]
+        await peer.send(b"".join(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(t), t) for t in targets))
+
+
+async def test_pipeline_of_ten_thousand(world: World) -> None:
+    """However many requests are sent at once, each has its own answer, and the connection goes on."""
+    world.backend.play = name_targets
+    numbers = [b"/%05d" % number for number in range(10_000)]
+    client = await world.connect()
+    sending = asyncio.create_task(
+        client.send(b"".join(Form.HOST.write(GET).replace(b"/x", target) for target in numbers))
+    )
+    answer = len(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n/00000")
+    assert [(await client.take(answer))[-6:] for _ in numbers] == numbers
+    await sending
+    assert (await client.ask(Form.HOST.write(GET))).body == b"/x"
+    assert world.backend.connections == 1
 
 
 @in_each_form
