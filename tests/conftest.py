@@ -9,11 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import docker
+import hypothesis
 import pytest
 from docker.errors import DockerException
 
 from tests.distribution import Sharing, turn
 from tests.server_process import ServerProcess, free_port
+
+# How long one example takes says more about the machine than about the code.
+hypothesis.settings.register_profile("tests", hypothesis.settings.default, deadline=None)
+hypothesis.settings.load_profile("tests")
 
 IMAGE_BUILDER = Path(__file__).parent / "images" / "build"
 INSTANCE_LABEL = "opensandbox.io/instance"
