@@ -153,11 +153,6 @@ def _same_host(authority: bytes, host: bytes, scheme: bytes) -> bool:
     return any(authority == host + port or authority + port == host for port in ports)
 
 
-def is_outside(target: bytes, prefix: bytes) -> bool:
-    """Whether a request target lies outside the prefix: its sandbox was found by Referer or cookie."""
-    return not _under(target, prefix)
-
-
 def _under(path: bytes, prefix: bytes) -> bool:
     return path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in (b"", b"/", b"?", b"#")
 

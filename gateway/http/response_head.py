@@ -28,6 +28,7 @@ class ResponseHead:
         "_added",
         "_built",
         "_drop",
+        "_is_page",
         "_start",
         "keep_alive",
         "length",
@@ -51,12 +52,21 @@ class ResponseHead:
         self.origin_wide: list[int] = []
         """Where lines stand that may not travel on where sandboxes share an origin."""
         self._drop: list[int] = []
+        self._is_page: bool | None = None
         self._added: bytes | None = None
         self._built = b""
 
     def find(self, name: bytes) -> bytes | None:
         """The first value of a header, by its lower-case name; for the rare questions."""
         return find(self.lines, name)
+
+    def is_page(self) -> bool:
+        """Whether the content is HTML."""
+        known = self._is_page
+        if known is None:
+            content = self.find(b"content-type")
+            known = self._is_page = content is not None and content.lower().startswith(b"text/html")
+        return known
 
 
 class ResponseReader:
@@ -196,4 +206,5 @@ def build_rewritten(response: ResponseHead, added: bytes, change: Callable[[byte
 
 
 def _confined(response: ResponseHead) -> bytes:
-    return joined(response.lines, response._drop + response.origin_wide)
+    withheld = response.origin_wide
+    return joined(response.lines, response._drop + withheld if withheld else response._drop)

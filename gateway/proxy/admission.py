@@ -21,6 +21,7 @@ from gateway.errors import (
     ApiKeyRequired,
     BadRoute,
     BodyTooLarge,
+    GatewayError,
     SandboxBusy,
     SandboxNotFound,
     TooManyGuesses,
@@ -78,6 +79,7 @@ class Admission:
     __slots__ = (
         "_client",
         "_found",
+        "_lacks_slash",
         "_method",
         "_plane",
         "_request",
@@ -86,6 +88,7 @@ class Admission:
         "keep_prefix",
         "keys",
         "may_be_framed",
+        "outside",
         "scheme",
     )
 
@@ -97,6 +100,8 @@ class Admission:
         self._request: RequestHead | None = None
         self._method = b""
         self._found: Route | None = None
+        self._lacks_slash = False
+        """Whether it asks for a prefix without the slash behind it."""
         self.address: Route | None = None
         """The sandbox port it is for, as that sandbox reads it; None when it is for our own API."""
         self.form = FORM_NONE
@@ -105,6 +110,8 @@ class Admission:
         """What let it in and may be taken back: the id of the key that has signed its address, a key of our API."""
         self.keep_prefix = False
         """Whether the sandbox is to see the public path prefix."""
+        self.outside = False
+        """Whether the request is for a path outside the prefix: its sandbox was found by Referer or cookie."""
         self.may_be_framed = False
         """Whether a cookie let it in and nobody knows whether a frame of another page shows what is answered."""
         self.scheme = b""
@@ -126,28 +133,21 @@ class Admission:
             if plane.api is None:
                 raise SandboxNotFound("This is not the address of a sandbox.")
             return plane.api
-        viewer = None
         if plane.options.proxy_needs_key and address.form is PROXY:
-            # Before the table is looked at: who has no key must not learn from the answer which sandboxes there are.
-            viewer = self._identify(request)
-        route = plane.table.get(address.id)
-        if route is None:
-            if plane.table.synced:
-                raise plane.missing(address.id, viewer)
-            raise Wait(plane.resolve(address.id, viewer))
-        if viewer is not None and route.owner != viewer:
-            # The same answer as for an id that does not exist, hence before everything that depends on the route.
-            raise SandboxNotFound
+            route = self._route_for_key(request, address)
+        elif (found := plane.table.get(address.id)) is not None:
+            route = found
+        else:
+            raise self._absent(address, None)
         if route.access is not None:
             self._check_credentials(route.access, address, request)
         elif address.unsigned is not None:
             # An open sandbox asks for no signature: what looks like one belongs to its application's path.
             self.address = address = address.unsigned
-        self.keep_prefix = False
         if address.prefix:
             kept = route.keep_prefix
             self.keep_prefix = bool(kept) and (address.port in kept or 0 in kept)
-            if not self.keep_prefix:
+            if self._lacks_slash and not self.keep_prefix:
                 self._add_slash(address, request)
         if route.state is not _RUNNING:
             self._look_at_state(route, address)
@@ -191,6 +191,7 @@ class Admission:
         # Should it raise, nothing is known of this request.
         self.address = self._request = self._found = None
         self.form = FORM_NONE
+        self.keep_prefix = self.outside = False
         self.scheme = effective_scheme(self._client.peer, request.forwarded)
         if request.origin is not None and cors.is_preflight(request):
             address = self._answer_preflight(request, request.origin)
@@ -198,6 +199,7 @@ class Admission:
             address = self._find(request)
         if address is not None:
             self.form = address.form.value
+            self._lacks_slash = path_prefix.slash_redirect(request.target, address.prefix) is not None
         elif plane.api is not None:
             self.form = FORM_API
         self._request, self._method, self._found = request, request.method, address
@@ -243,11 +245,29 @@ class Admission:
         address = path_prefix.fallback(plane.router, request.target, request.host, referer, cookies, upgrade=upgrade)
         if address is None or plane.table.get(address.id) is None:
             return None
+        self.outside = True
         if upgrade or request.find(b"service-worker") is not None:
             return address  # neither of them follows a redirect
         raise Redirect(address.prefix + request.target, (self._last_cookie(address),))
 
     # May it enter?
+
+    def _absent(self, address: Route, viewer: str | None) -> GatewayError | Wait:
+        """What to raise where there is no route: a refusal, or to wait while nobody knows yet what there is."""
+        plane = self._plane
+        return plane.missing(address.id, viewer) if plane.table.synced else Wait(plane.resolve(address.id, viewer))
+
+    def _route_for_key(self, request: RequestHead, address: Route) -> SandboxRoute:
+        """The route that the key of the request may use. Raises as `admit`."""
+        # Before the table is looked at: who has no key must not learn from the answer which sandboxes there are.
+        viewer = self._identify(request)
+        route = self._plane.table.get(address.id)
+        if route is None:
+            raise self._absent(address, viewer)
+        if viewer is not None and route.owner != viewer:
+            # The same answer as for an id that does not exist, hence before everything that depends on the route.
+            raise SandboxNotFound
+        return route
 
     def _identify(self, request: RequestHead) -> str | None:
         """The name of the key that the request holds, if that key sees only what was made with it; None for another.

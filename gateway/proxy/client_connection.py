@@ -490,26 +490,27 @@ class ClientConnection(asyncio.Protocol):
         """The answer has been written: on to the next request, or to the end."""
         if self._phase is _CLOSED:
             return
-        if not keep or self._plane.draining:
+        plane = self._plane
+        if not keep or plane.draining:
             if self._phase is _AWAIT and not self._buffer:
                 self._phase = _CLOSED
                 self.transport.close()
             else:
                 self.linger()
             return
-        plane = self._plane
         self._phase = _HEAD
         self._silence = _SILENT
         self.deadline = plane.deadlines.now + plane.remembered_seconds
         self._ends = NEVER
-        if self.valve.reasons:
+        paused = self.valve.reasons
+        if paused:
             self.valve.release(SLOW_PEER | PACED)  # whatever the upload waited for, it is over
         if self._slow:
             # A client that sends requests without reading answers is served at the pace it reads.
             self.valve.hold(NOT_READY)
         elif self._buffer:
             self._pump()
-        elif self.valve.reasons:
+        elif paused:
             self.valve.release(NOT_READY)
 
     def _pump(self) -> None:

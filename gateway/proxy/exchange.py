@@ -181,13 +181,13 @@ class Exchange:
 
     def _enter(self, request: RequestHead, body: bytes) -> None:
         """Goes on with a request that may enter, now or once the manager has done something about its sandbox."""
-        admitted = self._admission
+        plane, admitted = self._plane, self._admission
         try:
             route = admitted.admit(request)
         except Wait as wait:
             self.state = _RESOLVING
             self._hold(body)
-            self._task = self._plane.spawn(self._enter_later(wait.work))
+            self._task = plane.spawn(self._enter_later(wait.work))
             return
         address = admitted.address
         if address is None:
@@ -198,21 +198,21 @@ class Exchange:
                 self._meter(route.quota)
             route.requests += 1
             if not request.skips_renewal:
-                route.last_active = self._plane.deadlines.now
+                route.last_active = plane.deadlines.now
             found = route.pools.get(address.port)
-            pool = self._plane.pool(route, address.port) if found is None else found
+            pool = plane.pool(route, address.port) if found is None else found
             self._head = self._outgoing.to_sandbox(request, address, pool, admitted.keep_prefix)
         self._route = route
         route.live.add(self)
         self._pool = pool
         upstream = pool.take(request.replayable)
         if upstream is not None:
-            self._plane.counters.pool_hits += 1
+            plane.counters.pool_hits += 1
             self._send(upstream, request, body)
         else:
             self.state = _DIALING
             self._hold(body)
-            self._task = self._plane.spawn(self._dial(pool))
+            self._task = plane.spawn(self._dial(pool))
 
     async def _enter_later(self, work: Coroutine[Any, Any, object]) -> None:
         """Asks again from the start when the work is done: what was true of the sandbox before may have changed."""
@@ -340,8 +340,9 @@ class Exchange:
         request = self._request
         if request is None:
             return
+        plane = self._plane
         self._status = response.status
-        keep = request.keep_alive and self.request_sent and not self._plane.draining
+        keep = request.keep_alive and self.request_sent and not plane.draining
         added = b""
         if response.length < 0:
             if request.minor == 1:
@@ -357,18 +358,20 @@ class Exchange:
             added += b"Connection: keep-alive\r\n"
         admitted, route = self._admission, self._route
         address = admitted.address
-        if address is not None and route is not None:
-            if admitted.keys:
-                added += admitted.guard(address, response)
-            listed = self._plane.options.cors_origins
-            if listed or route.cors is not None:
-                added += cors.sandbox_answer(listed, route.cors, address.port, request.origin, response)
-        if address is None or not (address.prefix or response.origin_wide):
+        if address is None or route is None:
             head = build_response(response, added)
         else:
-            if address.prefix and self._plane.options.rewrite_prefix:
-                added += downstream_head.mark(response, address, request, admitted.scheme)
-            head = self._to_client(response, added)
+            if admitted.keys:
+                added += admitted.guard(address, response)
+            if plane.options.cors_origins or route.cors is not None:
+                listed = plane.options.cors_origins
+                added += cors.sandbox_answer(listed, route.cors, address.port, request.origin, response)
+            if address.prefix:
+                head = downstream_head.final_head(plane, admitted, address, request, response, added)
+            elif response.origin_wide:
+                head = self._to_client(response, added)
+            else:
+                head = build_response(response, added)
         self.state = _ANSWERING  # not earlier: of a head that cannot be written the client hears in an answer of ours
         if body:
             self.bytes_out = size = len(body)
@@ -384,7 +387,7 @@ class Exchange:
         self._pending = head
 
     def _to_client(self, response: ResponseHead, added: bytes) -> bytes:
-        return downstream_head.answer_head(self._plane, self._admission.address, self._request, response, added)
+        return downstream_head.answer_head(self._plane, self._admission, self._request, response, added)
 
     def flush(self) -> None:
         """The answer is not complete yet: what there is of it goes out."""
@@ -628,7 +631,8 @@ class Exchange:
         counters.duration_seconds += seconds
         counters.durations[frexp(seconds * 1e6 + 0.5)[1]] += 1
         if route is not None:
-            route.bytes_in += self.bytes_in
+            if self.bytes_in:
+                route.bytes_in += self.bytes_in
             route.bytes_out += self.bytes_out
             route.live.discard(self)
         self._request = self._route = None

@@ -273,14 +273,15 @@ class UpstreamConnection(asyncio.Protocol):
         self._keep = response.keep_alive
         self._left = length = response.length
         if length >= 0:
-            rest = b""
             left = length - len(data)
             if left > 0:
                 self._left = left
-            elif left < 0:
-                data, rest = data[:length], data[length:]
-            sink.on_head(response, data)
-            if left <= 0:
+                sink.on_head(response, data)
+            else:
+                rest = b""
+                if left:
+                    data, rest = data[:length], data[length:]
+                sink.on_head(response, data)
                 self._finish(sink, b"", rest)
                 return
         elif length == CHUNKED:
