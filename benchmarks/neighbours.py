@@ -21,12 +21,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness import trees
 from benchmarks.harness.hostile import INPUTS, Target
 from benchmarks.harness.processes import PROXY_CORE, Program, free_port, other_cores, raise_file_limit, running
 from benchmarks.harness.results import keep, machine, ratios, shown, spread, table
 
 PEERS = Path(__file__).parent / "peers"
-HERE = "here"
 SANDBOX = "abc"
 STREAMS = 4
 AHEAD_SECONDS = 0.2
@@ -49,22 +49,12 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def trees(given: Sequence[str]) -> dict[str, Path]:
-    """The checkouts by name; this one where none is given."""
-    named = dict(text.partition("=")[::2] for text in given) or {HERE: str(Path(__file__).parents[1])}
-    found = {name: Path(path).resolve() for name, path in named.items()}
-    for name, path in found.items():
-        if not (path / "gateway" / "gateway.py").is_file():
-            sys.exit(f"--tree {name}={path}: there is no gateway/gateway.py")
-    return found
-
-
 @contextlib.contextmanager
 def gateway(tree: Path, port: int, prefaced: int) -> Iterator[Program]:
     """The gateway of a tree, on the proxy's core."""
     program = "neighbours_server.py" if (tree / "gateway" / "addressing").is_dir() else "neighbours_flat_server.py"
     command = [sys.executable, str(PEERS / program), str(port), str(prefaced), SANDBOX]
-    with running(command, port, cores={PROXY_CORE}, environment={"PYTHONPATH": str(tree)}) as served:
+    with running(command, port, cores={PROXY_CORE}, environment=trees.of(tree)) as served:
         yield served
 
 
@@ -185,16 +175,10 @@ def show(samples: Mapping[str, Mapping[str, list[Sample]]], names: Sequence[str]
 COLUMNS = {"p50_ms": 2, "p99_ms": 2, "longest_ms": 1, "mib_per_second": 0}
 
 
-def commit(tree: Path) -> str:
-    """What a checkout holds, as git names it."""
-    asked = ["git", "-C", str(tree), "describe", "--always", "--dirty"]
-    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
-
-
 def main() -> None:
     """Measures, prints and keeps."""
     options = arguments()
-    found = trees(options.tree)
+    found = trees.trees(options.tree) or {"here": trees.HERE}
     raise_file_limit()
     before = machine()
     samples = run_all(options, found)
@@ -203,7 +187,7 @@ def main() -> None:
         record: dict[str, Any] = {
             "machine": before,
             "options": {"rounds": options.rounds, "seconds": options.seconds, "limit": options.limit},
-            "trees": {name: commit(path) for name, path in found.items()},
+            "trees": {name: trees.commit(path) for name, path in found.items()},
             "samples": samples,
         }
         print(f"\nkept in {keep('neighbours', record).relative_to(Path.cwd())}")

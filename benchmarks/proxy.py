@@ -1,9 +1,11 @@
 """CPU per request of our data plane beside nginx, Caddy and a naive aiohttp proxy, in one run on this machine.
 
     scripts/bench proxy [--rounds 5] [--seconds 4] [--cases small,browser,…] [--rivals gateway,nginx,…]
+                        [--tree NAME=PATH …]
 
 One core belongs to the proxy under test, the others to the backend (nginx) and the load generator (wrk). Rounds are
-interleaved, so that a slow minute of the machine falls on everybody; ratios are taken within a round.
+interleaved, so that a slow minute of the machine falls on everybody; ratios are taken within a round. `--tree` may be
+given more than once: each names a checkout whose gateway is measured too, for a table of before and after.
 """
 
 from __future__ import annotations
@@ -14,14 +16,15 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness import trees
 from benchmarks.harness.processes import PROXY_CORE, Program, free_port, other_cores, raise_file_limit, running
 from benchmarks.harness.results import keep, machine, ratios, shown, spread, table
-from benchmarks.harness.rivals import RIVALS, answering_backend, host_header, missing_packages
+from benchmarks.harness.rivals import RIVALS, Rival, answering_backend, gateway_of, host_header, missing_packages
 from benchmarks.harness.wrk import Case, Sample, measure
 
 YARDSTICK = "nginx"
@@ -51,6 +54,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=4)
     parser.add_argument("--cases", default=",".join(CASES), help=f"of: {', '.join(CASES)}")
     parser.add_argument("--rivals", default=",".join(RIVALS), help=f"of: {', '.join(RIVALS)}")
+    parser.add_argument("--tree", action="append", default=[], metavar="NAME=PATH", help="a checkout to measure too")
     parser.add_argument("--no-keep", action="store_true", help="do not write benchmarks/results/proxy.json")
     return parser.parse_args()
 
@@ -67,22 +71,29 @@ def install_what_is_missing() -> None:
     subprocess.run(command, check=True, capture_output=True)
 
 
-def run_all(options: argparse.Namespace) -> tuple[dict[str, dict[str, list[Sample]]], dict[str, int]]:
+def competitors(options: argparse.Namespace) -> dict[str, Rival]:
+    """Who is compared, in this order."""
+    named = {name: RIVALS[name] for name in (part.strip() for part in options.rivals.split(","))}
+    return named | {name: gateway_of(name, tree) for name, tree in trees.trees(options.tree).items()}
+
+
+def run_all(
+    options: argparse.Namespace, rivals: Mapping[str, Rival]
+) -> tuple[dict[str, dict[str, list[Sample]]], dict[str, int]]:
     """Every round of every case against every rival: samples by case and rival, and memory by rival."""
     cases = [CASES[name.strip()] for name in options.cases.split(",")]
-    names = [name.strip() for name in options.rivals.split(",")]
-    samples: dict[str, dict[str, list[Sample]]] = {case.name: {name: [] for name in names} for case in cases}
+    samples: dict[str, dict[str, list[Sample]]] = {case.name: {name: [] for name in rivals} for case in cases}
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-proxy-")))
         folder.chmod(0o755)
         backend = free_port()
         stack.enter_context(running(answering_backend(folder, backend), backend, cores=other_cores()))
         started: dict[str, tuple[Program, int]] = {}
-        for name in names:
+        for name, rival in rivals.items():
             port = free_port()
-            command = RIVALS[name].command(folder, port, backend)
+            command = rival.command(folder, port, backend)
             # Go sizes its scheduler by the machine, not by the core it is given.
-            environment = {"GOMAXPROCS": "1", "HOME": str(folder)}
+            environment = {"GOMAXPROCS": "1", "HOME": str(folder), **rival.environment}
             context = running(command, port, cores={PROXY_CORE}, environment=environment)
             started[name] = stack.enter_context(context), port
         host = host_header(backend)
@@ -139,14 +150,15 @@ def main() -> None:
     install_what_is_missing()
     raise_file_limit()
     before = machine()
-    samples, memory = run_all(options)
+    rivals = competitors(options)
+    samples, memory = run_all(options, rivals)
     rows = [summarise(CASES[case], name, by_rival) for case, by_rival in samples.items() for name in by_rival]
     show(rows, memory)
     if not options.no_keep:
         record = {
             "machine": before,
             "options": {"rounds": options.rounds, "seconds": options.seconds},
-            "versions": {name: RIVALS[name].version() for name in memory},
+            "versions": {name: rival.version() for name, rival in rivals.items()},
             "rss_bytes": memory,
             "rows": rows,
             "samples": {

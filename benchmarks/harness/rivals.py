@@ -9,9 +9,12 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+
+from benchmarks.harness import trees
 
 PEERS = Path(__file__).parent.parent / "peers"
 ROUTES = 10_000
@@ -33,6 +36,7 @@ class Rival:
     name: str
     command: Callable[[Path, int, int], list[str]]
     version: Callable[[], str]
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def host_header(backend: int) -> str:
@@ -109,9 +113,15 @@ http://:{port} {{
     return ["caddy", "run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"]
 
 
-def gateway(folder: Path, port: int, backend: int) -> list[str]:
+def gateway(folder: Path, port: int, backend: int, peers: Path = PEERS) -> list[str]:
     """Our data plane with everything on, as the server assembles it."""
-    return [sys.executable, str(PEERS / "gateway_server.py"), str(port), str(backend), str(ROUTES), SANDBOX]
+    return [sys.executable, str(peers / "gateway_server.py"), str(port), str(backend), str(ROUTES), SANDBOX]
+
+
+def gateway_of(name: str, tree: Path) -> Rival:
+    """The data plane of another checkout, assembled by its own program."""
+    command = partial(gateway, peers=tree / "benchmarks" / "peers")
+    return Rival(name, command, partial(trees.commit, tree), trees.of(tree))
 
 
 def two_nginx(folder: Path, port: int, backend: int) -> list[str]:
