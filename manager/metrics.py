@@ -90,6 +90,8 @@ class _Manager(Collector):
         yield _counter("sandbox_deletes", "Sandboxes deleted by request", tallies.deletes)
         yield _counter("sandbox_expiries", "Sandboxes that reached the end of their lifetime", tallies.expiries)
         yield _counter("sandbox_renewals", "Lifetimes extended", tallies.renewals)
+        sent = [("delivered", tallies.events_sent), ("dead", tallies.events_undelivered)]
+        yield _labelled("event_webhooks", "Events for the webhook, by what became of them", "outcome", sent)
         yield _gauge("runtime_watch_age_seconds", "How old the view of the runtime is", services.watch.age())
         yield _gauge("degraded", "1 while the server cannot do all of its work", int(services.degraded() is not None))
         yield _gauge("loop_lag_seconds", "Longest delay of the event loop since the last scrape", self._lag.take())

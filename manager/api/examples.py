@@ -84,6 +84,22 @@ ANSWERS: dict[tuple[str, str], Any] = {
     ("GET", "/sandboxes/{id}/access"): _LIMITS,
     ("PATCH", "/sandboxes/{id}/access"): _LIMITS,
     ("GET", "/sandboxes/{id}/traffic"): {"requests": 12, "bytesIn": 3400, "bytesOut": 91000, "openConnections": 1},
+    ("GET", "/events"): {
+        "items": [
+            {
+                "id": 41,
+                "time": "2030-01-01T12:00:00.120000Z",
+                "sandboxId": _ID,
+                "from": "Running",
+                "to": "Stopping",
+                "cause": "api",
+                "message": "The sandbox is being deleted.",
+                "actor": "default",
+                "requestId": "7d2c5a1e0b8f4c66",
+            }
+        ],
+        "next": 41,
+    },
     ("POST", "/sandboxes/{id}/snapshots"): {**_SNAPSHOT_VIEW, "status": {"state": "Creating"}},
     ("GET", "/snapshots"): {"items": [_SNAPSHOT_VIEW], "pagination": _PAGE},
     ("GET", "/snapshots/{id}"): _SNAPSHOT_VIEW,

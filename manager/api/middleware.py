@@ -21,6 +21,8 @@ from manager.api.routes import OPEN_PATHS
 from manager.api.welcome import welcome
 from manager.domain.codes import GENERAL_METHOD_NOT_ALLOWED, GENERAL_NOT_FOUND, UNKNOWN_ERROR
 from manager.domain.errors import Forbidden, ManagerError
+from manager.domain.events import Cause, Origin
+from manager.services.origin import originating
 from manager.services.wiring import Services
 
 Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -100,7 +102,10 @@ def guard(services: Services, hosts: OwnHosts, *, allow_sandbox_callers: bool) -
             request[KEY], request[CALLER] = key, key.name
         else:
             check_origin(request.headers)
-        return await handler(request)
+        if request.method in READING:
+            return await handler(request)  # whoever looks may see a change first, but has not asked for it
+        with originating(Origin(Cause.API, request.get(CALLER, ""), request.headers.get(REQUEST_ID, ""))):
+            return await handler(request)
 
     return check
 

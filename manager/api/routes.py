@@ -10,10 +10,20 @@ from typing import Any, get_args, get_type_hints
 from pydantic import BaseModel
 
 from manager.api.call import PREFIX, Handler
-from manager.api.handlers import diagnostics, events, kubernetes_only, policy, sandboxes, server, snapshots
+from manager.api.handlers import (
+    diagnostics,
+    events,
+    kubernetes_only,
+    lifecycle_events,
+    policy,
+    sandboxes,
+    server,
+    snapshots,
+)
 from manager.api.ownership import About
 from manager.api.schemas.create import PolicyState
 from manager.api.schemas.diagnostics import DiagnosticsView
+from manager.api.schemas.events import EventList
 from manager.api.schemas.sandbox import (
     AccessView,
     CreatedSandbox,
@@ -87,6 +97,10 @@ def _table() -> Iterable[Route]:
     yield about_one("GET", f"{one}/access", sandboxes.access, 200, AccessView, tag=tag, errors=(404, 503))
     yield about_one("PATCH", f"{one}/access", sandboxes.patch_access, 200, AccessView, tag=tag, errors=(404, 503))
     yield about_one("GET", f"{one}/traffic", sandboxes.traffic, 200, TrafficView, tag=tag, errors=(404, 503))
+
+    tag = "Events"
+    yield about_own("GET", "/events", lifecycle_events.events, 200, EventList, tag=tag, under=(PREFIX,),
+               errors=(503,))  # fmt: skip
 
     tag = "Network policy"
     rules = f"{one}/networkpolicy"

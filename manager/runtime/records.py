@@ -7,10 +7,11 @@ raises `manager.domain.errors.Unavailable` when the records cannot be read or wr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
+from manager.domain.events import LifecycleEvent
 from manager.domain.records import Failure, KeyRecord
 from manager.domain.snapshot import Snapshot
 
@@ -96,6 +97,27 @@ class IdempotencyRecords(Protocol):
         """Frees the key of a create that did not come about, unless another has taken it since."""
 
 
+class EventRecords(Protocol):
+    """What has happened to sandboxes: events by number, and by a number of each owner's own."""
+
+    async def append(self, events: Sequence[LifecycleEvent]) -> None:
+        """Keeps events with higher numbers than any before."""
+
+    async def since(
+        self, number: int, most: int, owner: str | None = None, sandbox_id: str | None = None
+    ) -> list[LifecycleEvent]:
+        """The first after `number`, oldest first; with `owner` its own only, and numbers are the owner's."""
+
+    async def first(self, owner: str | None = None) -> int | None:
+        """The lowest number that is kept; None where nothing is."""
+
+    async def last(self) -> tuple[int, dict[str, int]]:
+        """The highest number, and the highest of each owner."""
+
+    async def trim(self, before: datetime, most: int) -> None:
+        """Drops what is older, and all but the latest `most`; the very last stays, whose number counts on."""
+
+
 class Records(Protocol):
     """Everything that outlives the process beside the sandboxes."""
 
@@ -119,6 +141,9 @@ class Records(Protocol):
 
     @property
     def idempotency(self) -> IdempotencyRecords: ...
+
+    @property
+    def events(self) -> EventRecords: ...
 
     async def close(self) -> None:
         """Finishes what was handed in; what comes later is refused. Closing again does nothing."""

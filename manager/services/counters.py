@@ -17,3 +17,7 @@ class Tallies:
     deletes: int = 0
     expiries: int = 0
     renewals: int = 0
+    events_sent: int = 0
+    """Events that the webhook's receiver has taken."""
+    events_undelivered: int = 0
+    """Events that it never took, however often they were sent: dead letters."""

@@ -14,8 +14,10 @@ from collections.abc import Callable
 from gateway.table import RouteTable
 from manager.domain import extensions
 from manager.domain.errors import ManagerError
+from manager.domain.events import Cause, Origin
 from manager.domain.sandbox import SandboxState
 from manager.services.inventory import Change, Inventory
+from manager.services.origin import originating
 from manager.services.sandboxes import Sandboxes
 from manager.services.tasks import Tasks
 
@@ -71,7 +73,8 @@ class IdlePause:
         idle = [sandbox_id for sandbox_id, seconds in self._asked.items() if self._idle_for(sandbox_id, now) >= seconds]
         for sandbox_id in idle:
             try:
-                await self._sandboxes.pause(sandbox_id)
+                with originating(Origin(Cause.IDLE)):
+                    await self._sandboxes.pause(sandbox_id)
                 _logger.info("paused sandbox %s, which nobody uses", sandbox_id)
             except ManagerError as error:
                 _logger.info("cannot pause sandbox %s, which nobody uses: %s", sandbox_id, error.message)
@@ -89,7 +92,8 @@ class IdlePause:
 
     async def _resume(self, sandbox_id: str) -> bool:
         try:
-            await self._sandboxes.resume(sandbox_id)
+            with originating(Origin(Cause.WOKEN)):
+                await self._sandboxes.resume(sandbox_id)
         except ManagerError as error:
             _logger.info("cannot wake sandbox %s: %s", sandbox_id, error.message)
         sandbox = self._inventory.get(sandbox_id)

@@ -14,9 +14,11 @@ from datetime import timedelta
 from gateway.table import RouteTable
 from manager.domain import extensions
 from manager.domain.errors import ManagerError
+from manager.domain.events import Cause, Origin
 from manager.domain.sandbox import SandboxState
 from manager.services.clock import Clock
 from manager.services.inventory import Change, Inventory
+from manager.services.origin import originating
 from manager.services.sandboxes import Sandboxes
 
 SWEEP_SECONDS = 5.0
@@ -83,4 +85,5 @@ class Renewal:
         until = used_at + timedelta(seconds=seconds)
         self._renewed[sandbox_id] = now
         if until > sandbox.expires_at:
-            await self._sandboxes.renew(sandbox_id, until)
+            with originating(Origin(Cause.RENEWED)):
+                await self._sandboxes.renew(sandbox_id, until)

@@ -12,6 +12,7 @@ from datetime import datetime
 from manager.domain import labels
 from manager.domain.codes import INVALID_METADATA_LABEL, Codes
 from manager.domain.errors import Conflict, Gone, Invalid, NotFound, Unavailable
+from manager.domain.events import Cause, Origin
 from manager.domain.lifecycle import Event, IllegalMove, move
 from manager.domain.ownership import sees
 from manager.domain.sandbox import Sandbox, SandboxState, SandboxStatus
@@ -23,6 +24,7 @@ from manager.services.filters import Page, Paging, SandboxFilter, page_in_slices
 from manager.services.inventory import Ending, Inventory
 from manager.services.limits import check_limits, limits_in
 from manager.services.locks import KeyedLocks, LockHeld
+from manager.services.origin import originating
 from manager.services.relist import relist
 
 _logger = logging.getLogger(__name__)
@@ -95,6 +97,10 @@ class Sandboxes:
 
     async def expire(self, sandbox_id: str) -> None:
         """Deletes it if its time is over by now; nothing happens when it was renewed or is gone."""
+        with originating(Origin(Cause.EXPIRY)):
+            await self._expire(sandbox_id)
+
+    async def _expire(self, sandbox_id: str) -> None:
         async with self._locks.take(sandbox_id, Event.DELETE.value):
             async with self._facts.take(sandbox_id, "expiry"):
                 deadline, sandbox = self._inventory.deadline(sandbox_id), self._inventory.get(sandbox_id)

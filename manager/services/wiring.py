@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 
 from gateway.access.api_keys import KeyAttempts
 from gateway.table import RouteTable
 from manager.domain.codes import Codes
+from manager.domain.errors import Unavailable
 from manager.runtime.base import Runtime
 from manager.runtime.records import Records
-from manager.services import endings
 from manager.services.api_keys import ApiKeys, Origins, keys_of
 from manager.services.capacity import Capacity
 from manager.services.clock import Clock, system_clock
@@ -18,6 +19,7 @@ from manager.services.counters import Tallies
 from manager.services.create import Creation
 from manager.services.diagnostics import Diagnostics
 from manager.services.endpoints import Endpoints
+from manager.services.events import Events
 from manager.services.expiry import Expiry
 from manager.services.idempotency import IdempotentCreates
 from manager.services.idle import IdlePause
@@ -32,6 +34,7 @@ from manager.services.sandboxes import Sandboxes
 from manager.services.snapshots import Snapshots
 from manager.services.tasks import Tasks
 from manager.services.waiting import Waiting
+from manager.services.webhook import webhook_of
 from manager.settings.exposure import is_open
 from manager.settings.model import Settings
 
@@ -53,6 +56,7 @@ class Services:
     endpoints: Endpoints
     diagnostics: Diagnostics
     journal: Journal
+    events: Events
     waiting: Waiting
     resolver: RouteResolver
     expiry: Expiry
@@ -79,6 +83,7 @@ class Services:
         self.snapshots.load(await records.snapshots.all())
         if earlier := await self.runtime.earlier_snapshots():
             await self.snapshots.adopt(earlier)
+        await self.events.load()
         self.inventory.load(
             await records.renewals.all(),
             await records.metadata.all(),
@@ -88,6 +93,9 @@ class Services:
         )
         self.background.append(asyncio.create_task(self.expiry.run(), name="expiry"))
         self.background.append(asyncio.create_task(self.idle.run(), name="idle"))
+        self.background.append(asyncio.create_task(self.events.run(), name="events"))
+        if (webhook := webhook_of(self.settings, self.events, self.tallies)) is not None:
+            self.background.append(asyncio.create_task(webhook.run(), name="webhook"))
         if self.settings.renew_intent.enabled:
             self.background.append(asyncio.create_task(self.renewal.run(), name="renewal"))
         self.watch.begin()
@@ -105,6 +113,7 @@ class Services:
         """Refuses new work from now on; `/ready` is 503."""
         self.creation.draining = True
         self.journal.close()
+        self.events.close()
         self.waiting.close()
 
     async def stop(self) -> None:
@@ -116,6 +125,8 @@ class Services:
         await self.tasks.drain(DRAIN_SECONDS)
         await self.policies.close()
         await self.runtime.stop()
+        with contextlib.suppress(Unavailable):
+            await self.events.flush()
         await self.records.close()
 
     def degraded(self) -> str | None:
@@ -146,6 +157,7 @@ def build_services(
     )
     idle = IdlePause(inventory, sandboxes, table, tasks, steady)
     diagnostics = Diagnostics(runtime, sandboxes, journal)
+    events = Events(records.events, clock, days=settings.events.keep_days, most=settings.events.keep_events)
     expiry = Expiry(inventory, sandboxes.expire, tasks, clock)
     listeners = (
         publisher.on_change,
@@ -155,7 +167,7 @@ def build_services(
         idle.on_change,
         journal.on_change,
         waiting.on_change,
-        endings.on_change,
+        events.on_change,
     )
     for listener in listeners:
         inventory.listen(listener)
@@ -169,6 +181,7 @@ def build_services(
         snapshots=snapshots,
         diagnostics=diagnostics,
         journal=journal,
+        events=events,
         waiting=waiting,
         endpoints=Endpoints(settings, runtime.name, sandboxes, clock),
         resolver=RouteResolver(runtime, inventory, idle.wake),

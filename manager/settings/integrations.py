@@ -1,11 +1,22 @@
-"""Services around the server: `[renew_intent]`, `[otel]` and `[tenants]`."""
+"""Services around the server: `[renew_intent]`, `[events]`, `[otel]` and `[tenants]`."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator
 
 from manager.settings.table import Table, option
-from manager.settings.values import OptionalSecret, OptionalText
+from manager.settings.values import OptionalSecret, OptionalText, OrNone
+
+
+def _http_url(text: str | None) -> str | None:
+    if text is not None:
+        parts = urlsplit(text)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+            raise ValueError("must be http://host[:port]/path or https://host[:port]/path, without user")
+    return text
 
 
 class RedisSettings(Table):
@@ -23,6 +34,25 @@ class RenewIntentSettings(Table):
     enabled: bool = option(False, doc="Whether traffic extends the life of sandboxes that asked for it")
     min_interval_seconds: int = option(60, least=1, doc="Shortest time between two renewals of one sandbox, in seconds")
     redis: RedisSettings = option(RedisSettings, doc="Renewals from other gateways")
+
+
+class WebhookSettings(Table):
+    """`[events.webhook]`"""
+
+    url: Annotated[str | None, OrNone, AfterValidator(_http_url)] = option(
+        None, allowed="an http or https URL", doc="Every event of a sandbox is sent there by POST; unset sends none"
+    )
+    secret: OptionalSecret = option(
+        None, secret=True, doc="Key of the signature that goes with it (HMAC-SHA256); required beside url"
+    )
+
+
+class EventsSettings(Table):
+    """`[events]`"""
+
+    keep_days: float = option(7.0, above=0, doc="For how long events of sandboxes are kept, in days")
+    keep_events: int = option(100_000, least=1, doc="Most events that are kept")
+    webhook: WebhookSettings = option(WebhookSettings, doc="Events for another program")
 
 
 class OtelSettings(Table):

@@ -11,7 +11,7 @@ from manager.settings.aliases import with_both_spellings
 from manager.settings.docker import DockerSettings
 from manager.settings.gateway import GatewaySettings
 from manager.settings.ingress import IngressSettings
-from manager.settings.integrations import OtelSettings, RenewIntentSettings, TenantsSettings
+from manager.settings.integrations import EventsSettings, OtelSettings, RenewIntentSettings, TenantsSettings
 from manager.settings.kubernetes import AgentSandboxSettings, KubernetesSettings
 from manager.settings.rules import conflicts
 from manager.settings.sandboxes import EgressSettings, RuntimeSettings, SecureRuntimeSettings, StorageSettings
@@ -39,6 +39,7 @@ class Settings(Table):
     store: StoreSettings = option(StoreSettings, doc="What the server remembers")
     proxy: ProxySettings = option(ProxySettings, doc="Requests through the server")
     renew_intent: RenewIntentSettings = option(RenewIntentSettings, doc="Lifetimes extended by traffic")
+    events: EventsSettings = option(EventsSettings, doc="What has happened to sandboxes")
     otel: OtelSettings = option(OtelSettings, doc="Metrics to a collector")
     tenants: TenantsSettings = option(TenantsSettings, doc="Several tenants in one server")
 

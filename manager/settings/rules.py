@@ -230,6 +230,10 @@ def _services(settings: Settings) -> Iterator[Problem]:
     if postgresql.min_pool_size > postgresql.max_pool_size:
         text = f"must not exceed store.postgresql.max_pool_size = {postgresql.max_pool_size}"
         yield Problem("store.postgresql.min_pool_size", text, str(postgresql.min_pool_size))
+    webhook = settings.events.webhook
+    if webhook.url is not None and webhook.secret is None:
+        text = "is required beside url: whoever receives an event has to know that it is ours"
+        yield Problem("events.webhook.secret", text)
     if redis.enabled and redis.dsn is None:
         yield Problem("renew_intent.redis.dsn", "is required with renew_intent.redis.enabled = true")
     if tenants.given and tenants.provider == "http" and tenants.endpoint is None:

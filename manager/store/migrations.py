@@ -20,4 +20,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ("CREATE TABLE limits (sandbox_id TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID",),
     ("CREATE TABLE adopted (snapshot_id TEXT PRIMARY KEY) WITHOUT ROWID",),
     ("ALTER TABLE snapshots ADD COLUMN owner TEXT NOT NULL DEFAULT ''", "DROP TABLE owners"),
+    (
+        """CREATE TABLE events (
+            id INTEGER PRIMARY KEY, own INTEGER NOT NULL, at TEXT NOT NULL, sandbox_id TEXT NOT NULL,
+            owner TEXT NOT NULL, document TEXT NOT NULL)""",
+        "CREATE INDEX events_of_a_sandbox ON events (sandbox_id, id)",
+        "CREATE INDEX events_of_an_owner ON events (owner, own)",
+    ),
 )

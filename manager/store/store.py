@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from manager.store.database import Database
+from manager.store.events import EventRecords
 from manager.store.failures import Failures
 from manager.store.idempotency import IdempotencyKeys
 from manager.store.limits import ChangedLimits
@@ -27,6 +28,7 @@ class Store:
         self.limits = ChangedLimits(self.database)
         self.snapshots = SnapshotRecords(self.database)
         self.idempotency = IdempotencyKeys(self.database)
+        self.events = EventRecords(self.database)
 
     async def close(self) -> None:
         """Finishes what was handed in and closes the file."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 
 from manager.domain.codes import STORE_UNAVAILABLE
 from manager.domain.errors import Unavailable
+from manager.domain.events import LifecycleEvent
 from manager.domain.records import Failure, KeyRecord
 from manager.domain.snapshot import Snapshot
 
@@ -124,6 +125,38 @@ class FakeIdempotency(_Kept[tuple[str, str], KeyRecord]):
             del self.rows[owner, key]
 
 
+class FakeEvents(_Kept[int, LifecycleEvent]):
+    """By number."""
+
+    async def append(self, events: Sequence[LifecycleEvent]) -> None:
+        self.rows.update({event.id: event for event in events})
+
+    async def since(
+        self, number: int, most: int, owner: str | None = None, sandbox_id: str | None = None
+    ) -> list[LifecycleEvent]:
+        found = [
+            event
+            for event in self.rows.values()
+            if event.number(owner) > number and owner in (None, event.owner) and sandbox_id in (None, event.sandbox_id)
+        ]
+        return found[:most]
+
+    async def first(self, owner: str | None = None) -> int | None:
+        return min((event.number(owner) for event in self.rows.values() if owner in (None, event.owner)), default=None)
+
+    async def last(self) -> tuple[int, dict[str, int]]:
+        own: dict[str, int] = {}
+        for event in self.rows.values():
+            own[event.owner] = max(event.own, own.get(event.owner, 0))
+        return max(self.rows, default=0), own
+
+    async def trim(self, before: datetime, most: int) -> None:
+        last = max(self.rows, default=0)
+        for event in list(self.rows.values()):
+            if event.id <= last - most or (event.at < before and event.id < last):
+                del self.rows[event.id]
+
+
 class FakeRecords:
     """Implements `manager.runtime.records.Records` without a file; `folder` stands for the place it would be in."""
 
@@ -137,6 +170,7 @@ class FakeRecords:
         self.pending_deletes = FakePendingDeletes(self, "pending deletes")
         self.snapshots = FakeSnapshots(self, "snapshots")
         self.idempotency = FakeIdempotency(self, "idempotency")
+        self.events = FakeEvents(self, "events")
 
     async def close(self) -> None:
         self.closed = True

@@ -28,13 +28,13 @@ HEARTBEAT_SECONDS = 15.0
 SLICE = 50
 """Events that are written at a time: a slice must not keep others waiting for more than a few milliseconds."""
 
-_HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-_HEARTBEAT = b": still here\n\n"
+HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+HEARTBEAT = b": still here\n\n"
 
 
 async def follow(call: Call[NoQuery, NoBody]) -> web.StreamResponse:
     """Streams every change of every sandbox that the caller sees."""
-    response = web.StreamResponse(headers=_HEADERS)
+    response = web.StreamResponse(headers=HEADERS)
     await response.prepare(call.request)
     if call.request.method == "HEAD":
         return response
@@ -75,18 +75,18 @@ class _Follower:
 
     async def _show_everything(self) -> None:
         count, ids = self._journal.count(self._viewer), self._inventory.ids_newest_first()
-        await self._write([_event("reset", "{}")])
+        await self._write([sse_event("reset", "{}")])
         for start in range(0, len(ids), SLICE):
             boxes = (self._inventory.get(name) for name in ids[start : start + SLICE])
             await self._write(_sandbox_event(box) for box in boxes if box is not None and sees(self._viewer, box.owner))
         # Only here is the picture complete: who loses the connection earlier begins anew.
-        await self._write([_event("synced", "{}", f"{self._journal.epoch}.{count}")])
+        await self._write([sse_event("synced", "{}", f"{self._journal.epoch}.{count}")])
 
     async def _wait(self, number: int) -> None:
         """For news, and with a comment when there was nothing to tell for long: others' news are none."""
         left = HEARTBEAT_SECONDS - (self._clock() - self._silent_since)
         if left <= 0 or not await self._journal.wait(number, left):
-            await self._write([_HEARTBEAT])
+            await self._write([HEARTBEAT])
 
     async def _write(self, events: Iterable[bytes]) -> None:
         """Writes one slice, and lets others have their turn."""
@@ -105,7 +105,7 @@ class _Follower:
                 yield _sandbox_event(entry.sandbox, number)
             else:
                 reason = entry.ending.value if entry.ending else "deleted"
-                yield _event("gone", json.dumps({"id": entry.sandbox_id, "reason": reason}), number)
+                yield sse_event("gone", json.dumps({"id": entry.sandbox_id, "reason": reason}), number)
 
 
 def _seen(last_event_id: str, epoch: str) -> int | None:
@@ -114,9 +114,10 @@ def _seen(last_event_id: str, epoch: str) -> int | None:
 
 
 def _sandbox_event(sandbox: Sandbox, number: str | None = None) -> bytes:
-    return _event("sandbox", present.sandbox_view(sandbox).to_json(), number)
+    return sse_event("sandbox", present.sandbox_view(sandbox).to_json(), number)
 
 
-def _event(kind: str, data: str, number: str | None = None) -> bytes:
+def sse_event(kind: str, data: str, number: str | None = None) -> bytes:
+    """One server-sent event."""
     identity = f"id: {number}\n" if number else ""
     return f"event: {kind}\n{identity}data: {data}\n\n".encode()

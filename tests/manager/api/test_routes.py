@@ -181,7 +181,7 @@ ROWS = [
     Row("GET", "/nothing", 404, "GENERAL::NOT_FOUND"),
 ]
 CASES = [(row, prefix) for row in ROWS for prefix in row.under]
-OWN = {"/ready", "/metrics", "/sandboxes/events", "/sandboxes/{id}/access", "/sandboxes/{id}/traffic"}
+OWN = {"/ready", "/metrics", "/events", "/sandboxes/events", "/sandboxes/{id}/access", "/sandboxes/{id}/traffic"}
 """Paths that the released server does not have."""
 
 

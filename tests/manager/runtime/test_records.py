@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from manager.domain.errors import Unavailable
+from manager.domain.events import Cause, LifecycleEvent
 from manager.domain.records import Failure, KeyRecord
 from manager.domain.sandbox import Sandbox, SandboxState, SandboxStatus
 from manager.domain.snapshot import Snapshot, SnapshotState
@@ -73,6 +74,45 @@ async def test_everything_survives_closing(open_records: Open) -> None:
     assert await records.failures.all() == [FAILURE]
     assert await records.pending_deletes.all() == {"d"}
     assert await records.snapshots.all() == [SNAPSHOT]
+    await records.close()
+
+
+EVENT = LifecycleEvent(
+    1, 1, NOW, "box", SandboxState.RUNNING, None, Cause.REMOVED_OUTSIDE, "gone", "alice", "request", "alice"
+)
+
+
+def event(number: int, owner: str = "alice", own: int = 1, at: datetime = NOW) -> LifecycleEvent:
+    return replace(EVENT, id=number, own=own, owner=owner, at=at, sandbox_id=f"box-{owner}", before=None)
+
+
+async def test_events_are_read_by_number(open_records: Open) -> None:
+    """From a number on, of all or of one owner by its own numbers, of one sandbox, and after a restart."""
+    records = open_records()
+    assert (await records.events.last(), await records.events.first()) == ((0, {}), None)
+    kept = [EVENT, event(2, "bob", 1), event(3, own=2), event(4, "bob", 2)]
+    await records.events.append(kept[:2])
+    await records.events.append(kept[2:])
+    await records.close()
+    records = open_records()
+    assert await records.events.since(0, 9) == kept
+    assert await records.events.since(1, 2) == kept[1:3]
+    assert await records.events.since(1, 9, "bob") == kept[3:]
+    assert await records.events.since(0, 9, None, "box-alice") == kept[2:3]
+    assert await records.events.since(0, 9, "bob", "box-alice") == []
+    assert await records.events.last() == (4, {"alice": 2, "bob": 2})
+    assert [await records.events.first(owner) for owner in (None, "bob", "carol")] == [1, 1, None]
+    await records.close()
+
+
+async def test_events_are_bounded(open_records: Open) -> None:
+    """In number and in age; the last stays, so that numbers go on."""
+    records = open_records()
+    await records.events.append([event(number, own=number) for number in range(1, 6)])
+    await records.events.trim(NOW, 3)
+    assert [item.id for item in await records.events.since(0, 9)] == [3, 4, 5]
+    await records.events.trim(LATER, 3)
+    assert [item.id for item in await records.events.since(0, 9)] == [5]
     await records.close()
 
 
