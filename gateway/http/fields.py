@@ -2,7 +2,8 @@
 
 Most lines of most heads have been seen before, to the byte. So a line is held against the grammar (RFC 9112 §5) and
 classified once, and its fact is remembered under its bytes; after that it costs one dict lookup. Clients and sandboxes
-choose the lines, so each memory is bounded in number and in the length of what it keeps, and starts anew when full.
+choose the lines, so each memory is bounded in number, of each name too, and in the length of what it keeps, and starts
+anew when full.
 """
 
 from __future__ import annotations
@@ -112,9 +113,12 @@ _NO_TWIN = frozenset(_REQUEST_KINDS) - {
 # Trailers may add facts about the content, never about framing, routing or credentials (RFC 9110 §6.5.1).
 _NO_TRAILER = frozenset(_REQUEST_KINDS) | {b"trailer", b"cookie", b"set-cookie", b"content-encoding", b"content-type"}
 
-_FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++):([^\x00-\x08\x0a-\x1f\x7f]*+)").fullmatch
+_is_name = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++").fullmatch
+_is_value = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*+").fullmatch
 
 _REMEMBERED: Final = 8192
+_REMEMBERED_OF_ONE_NAME: Final = 256
+"""Lines remembered of each name: of one that is another each time, such as a trace id, all would be for nothing."""
 _REMEMBERED_BYTES: Final = 256
 
 
@@ -128,6 +132,19 @@ class Field(NamedTuple):
     """Without the white space around it."""
 
 
+class _Name:
+    """What a field name, as somebody spells it, means."""
+
+    __slots__ = ("kind", "left", "lower")
+
+    def __init__(self, kind: int, lower: bytes) -> None:
+        self.kind = kind
+        self.lower = lower
+        # A credential is not worth keeping in memory for longer than its request.
+        self.left = 0 if kind in _SECRET else _REMEMBERED_OF_ONE_NAME
+        """How many lines more of this name are remembered."""
+
+
 class KnownLines(dict[bytes, Field | None]):
     """Header lines (without their CR LF) → what they mean; None for those that just pass.
 
@@ -137,37 +154,41 @@ class KnownLines(dict[bytes, Field | None]):
     def __init__(self, kind_of: Callable[[bytes], int], malformed: type[GatewayError]) -> None:
         super().__init__()
         self._kind_of = kind_of
-        self._names: dict[bytes, int] = {}
+        self._names: dict[bytes, _Name] = {}
         self._malformed = malformed
 
     def __missing__(self, line: bytes) -> Field | None:
-        match = _FIELD(line)
-        if match is None:
+        name, colon, value = line.partition(b":")
+        known = self._names.get(name)
+        if known is None:
+            known = self._learn(name)
+        if not colon or _is_value(value) is None:
             raise self._malformed
-        name, value = match.groups()
-        kind = self._names.get(name)
-        if kind is None:
-            kind = self._learn(name)
+        kind = known.kind
         if kind == COOKIE and OUR_COOKIES not in value:
             kind = 0
-        field = Field(kind, name.lower(), value.strip(b" \t")) if kind else None
-        # A credential is not worth keeping in memory for longer than its request.
-        if len(line) <= _REMEMBERED_BYTES and kind not in _SECRET:
+        field = Field(kind, known.lower, value.strip(b" \t")) if kind else None
+        if known.left and kind != COOKIE and len(line) <= _REMEMBERED_BYTES:
             if len(self) >= _REMEMBERED:
                 self.clear()
+                self._names.clear()
+            known.left -= 1
             self[line] = field
         return field
 
-    def _learn(self, name: bytes) -> int:
-        kind = self._kind_of(name.lower())
+    def _learn(self, name: bytes) -> _Name:
+        if _is_name(name) is None:
+            raise self._malformed
+        lower = name.lower()
+        known = _Name(self._kind_of(lower), lower)
         if len(self._names) >= _REMEMBERED:
             self._names.clear()
         if len(name) <= _REMEMBERED_BYTES:
-            self._names[name] = kind
-        return kind
+            self._names[name] = known
+        return known
 
 
-_SECRET = frozenset((AUTHORIZATION, TOKEN, CREDENTIAL, COOKIE))
+_SECRET = frozenset((AUTHORIZATION, TOKEN, CREDENTIAL))
 
 
 def _request_kind(name: bytes) -> int:

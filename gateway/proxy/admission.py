@@ -124,6 +124,7 @@ class Admission:
         a sandbox before he may know of it, and of its state only who may enter it.
         """
         plane = self._plane
+        route: SandboxRoute | None
         self.keys = ()
         if request is self._request and request.method is self._method:
             self.address = address = self._found
@@ -135,10 +136,10 @@ class Admission:
             return plane.api
         if plane.options.proxy_needs_key and address.form is PROXY:
             route = self._route_for_key(request, address)
-        elif (found := plane.table.get(address.id)) is not None:
-            route = found
         else:
-            raise self._absent(address, None)
+            route = plane.table.get(address.id)
+            if route is None:
+                raise self._absent(address, None)
         if route.access is not None:
             self._check_credentials(route.access, address, request)
         elif address.unsigned is not None:

@@ -368,10 +368,11 @@ class ClientConnection(asyncio.Protocol):
         if self._partial:
             self._end_partial()
         request = self._reader.read(head, limits)
-        length = request.length
-        body = b""
+        length, body = request.length, b""
         if length:
             body = buffer.take_all() if length == CHUNKED else buffer.take(length)
+        elif buffer:
+            self.valve.hold(NOT_READY)  # what belongs to later requests waits, and no more is taken in
         self._start(request, body)
         return True
 
@@ -404,7 +405,7 @@ class ClientConnection(asyncio.Protocol):
         if length == 0:
             # The deadline of the idle phase stands: when it passes, `expire` looks at when bytes last moved.
             self._phase = _AWAIT
-            if rest or self._buffer:
+            if rest:
                 self._keep(rest)
             self._exchange.begin(request, b"", True)
             return

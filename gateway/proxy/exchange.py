@@ -199,8 +199,10 @@ class Exchange:
             route.requests += 1
             if not request.skips_renewal:
                 route.last_active = plane.deadlines.now
-            found = route.pools.get(address.port)
-            pool = plane.pool(route, address.port) if found is None else found
+            try:
+                pool = route.pools[address.port]
+            except KeyError:
+                pool = plane.pool(route, address.port)
             self._head = self._outgoing.to_sandbox(request, address, pool, admitted.keep_prefix)
         self._route = route
         route.live.add(self)
