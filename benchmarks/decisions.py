@@ -21,14 +21,15 @@ from time import process_time
 from typing import Any
 
 from benchmarks.harness.results import keep, machine, shown, spread, table
+from gateway import signing
 from gateway.access.credentials import AccessRule, Keyring, check
 from gateway.access.quotas import Quota, QuotaRules
 from gateway.access.throttle import FailureThrottle
-from gateway.addressing import signing
 from gateway.addressing.path_prefix import rewrite
-from gateway.addressing.routing import Router, RoutingConfig, Signature
+from gateway.addressing.routing import Router, RoutingConfig
 from gateway.addressing.signed_links import signatures
 from gateway.http.cookies import strip_cookies
+from gateway.signing import Signature
 from gateway.table import RouteTable, SandboxRoute
 from gateway.upstream.targets import Targets
 

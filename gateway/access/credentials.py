@@ -6,10 +6,10 @@ import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from gateway import signing
 from gateway.access.throttle import FailureThrottle
-from gateway.addressing import signing
-from gateway.addressing.routing import Signature
 from gateway.errors import AccessDenied, NoKeys, TooManyFailures
+from gateway.signing import Signature
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from gateway.access.token_bucket import TokenBucket
-from gateway.addressing import paths
 from gateway.errors import (
     BodyTooLarge,
     MethodNotAllowed,
@@ -22,6 +21,7 @@ from gateway.errors import (
     RateLimited,
     SandboxBusy,
 )
+from gateway.http import paths
 
 PREFIX: Final = "access.limit."
 LONGEST: Final = 8192

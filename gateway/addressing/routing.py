@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from gateway.errors import BadRoute
+from gateway.signing import Signature
 
 MAX_LABEL: Final = 63
 """Longest label of a host name in DNS."""
@@ -66,14 +67,6 @@ class AddressForm(enum.IntEnum):
     HOST = 1
     PROXY = 2
     URI = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Signature:
-    """The signed part of an address: expiry as base 36 epoch seconds, and the code with the id of its key."""
-
-    expires: bytes
-    value: bytes
 
 
 @dataclass(slots=True)

@@ -18,8 +18,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from gateway.addressing.routing import SIGNED, AddressForm, Route, Signature
+from gateway.addressing.routing import SIGNED, AddressForm, Route
 from gateway.http.cookies import ACCESS, LAST, LOCKED, cookie_values
+from gateway.signing import Signature
 
 ENTER: Final = b"opensandbox-enter="
 LIFETIME: Final = 12 * 3600

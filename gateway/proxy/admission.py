@@ -11,11 +11,12 @@ import time
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
+from gateway import signing
 from gateway.access import cors, credentials
 from gateway.access.api_keys import bearer
-from gateway.access.own_pages import Asker, asker
-from gateway.addressing import path_prefix, signed_links, signing
-from gateway.addressing.routing import AddressForm, Route, Signature
+from gateway.addressing import path_prefix, signed_links
+from gateway.addressing.own_pages import Asker, asker
+from gateway.addressing.routing import AddressForm, Route
 from gateway.errors import (
     AccessDenied,
     ApiKeyRequired,
@@ -31,6 +32,7 @@ from gateway.http.forwarded import effective_scheme
 from gateway.http.request_head import RequestHead
 from gateway.metrics import FORM_API, FORM_NONE
 from gateway.proxy.resolve import for_state
+from gateway.signing import Signature
 from gateway.table import RouteState
 
 if TYPE_CHECKING:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from gateway.addressing import signing
-from gateway.addressing.routing import Signature, format_host, format_label, format_path, format_proxy
+from gateway import signing
+from gateway.addressing.routing import format_host, format_label, format_path, format_proxy
+from gateway.signing import Signature
 from manager.domain.codes import API_NOT_SUPPORTED, INVALID_PARAMETER, Codes
 from manager.domain.errors import Failed, Invalid, Unavailable
 from manager.domain.sandbox import EGRESS_PORT, EXECD_PORT, Sandbox, SandboxState

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from gateway.access.credentials import AccessRule, Keyring
-from gateway.addressing.routing import RoutingConfig, Signature, format_host, format_path, format_proxy
-from gateway.addressing.signing import sign
+from gateway.addressing.routing import RoutingConfig, format_host, format_path, format_proxy
 from gateway.gateway import Gateway
 from gateway.limits import Limits
 from gateway.options import GatewayOptions
+from gateway.signing import Signature, sign
 from gateway.table import RouteState, RouteTable, SandboxRoute
 from gateway.upstream.targets import Targets
 

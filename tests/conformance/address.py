@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 
-from gateway.addressing.routing import Signature
+from gateway.signing import Signature
 
 SANDBOX = "sb"
 PORT = 8080

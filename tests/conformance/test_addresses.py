@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from gateway.addressing import signing
-from gateway.addressing.routing import Signature
+from gateway import signing
+from gateway.signing import Signature
 from gateway.table import Removal, RouteState
 from tests.conformance.address import FORMS, PORT, SANDBOX, Form
 from tests.conformance.case import Case, every, family, in_each_form

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.addressing import signing
-from gateway.addressing.routing import Signature
+from gateway import signing
+from gateway.signing import Signature
 from tests.conformance.address import PORT, SANDBOX, Form
 from tests.conformance.case import in_each_form
 from tests.conformance.harness import World, running

@@ -10,8 +10,8 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection
 
+from gateway import signing
 from gateway.access.credentials import Keyring
-from gateway.addressing import signing
 from gateway.table import Removal, RouteState
 from tests.conformance.address import PORT, SANDBOX, Form
 from tests.conformance.case import in_each_form

@@ -14,7 +14,7 @@ import uvloop
 
 from gateway.access.credentials import AccessRule, Keyring
 from gateway.addressing.routing import format_label
-from gateway.addressing.signing import sign
+from gateway.signing import sign
 from gateway.table import Removal, RouteState
 from tests.docker.revocation import INSIDE, ROUTE, SANDBOX, Crowd, Ended, Held, held
 

@@ -9,11 +9,11 @@ import pytest
 
 from gateway.access.credentials import AccessRule, Keyring
 from gateway.addressing.routing import format_label
-from gateway.addressing.signing import sign
 from gateway.gateway import Gateway
 from gateway.limits import Limits
 from gateway.listener import bind
 from gateway.options import GatewayOptions
+from gateway.signing import sign
 from gateway.table import RouteTable, SandboxRoute
 from gateway.upstream.targets import Targets
 from tests.gateway.harness import ADDRESS, PATIENCE, ROUTING

@@ -11,9 +11,9 @@ from typing import Any
 import aiohttp
 import pytest
 
+from gateway import signing
 from gateway.access.callers import TOLD
 from gateway.access.credentials import Keyring
-from gateway.addressing import signing
 from gateway.workers.messages import Secrets
 from tests.conformance.address import PORT, SANDBOX, Form
 from tests.conformance.hostile import FROM_CLIENTS, LAST

@@ -6,12 +6,12 @@ import contextlib
 
 import pytest
 
+from gateway import signing
 from gateway.access.credentials import AccessRule, Keyring, check
 from gateway.access.throttle import BURST, REFILL, FailureThrottle
-from gateway.addressing import signing
-from gateway.addressing.routing import Signature
 from gateway.errors import AccessDenied, GatewayError, NoKeys, TooManyFailures
 from gateway.http.fields import CREDENTIALS
+from gateway.signing import Signature
 
 NOW = 1_900_000_000.0
 LATER = 2_000_000_000

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.addressing.path_prefix import fallback, rewrite, slash_redirect
-from gateway.addressing.routing import AddressForm, Route, Router, RoutingConfig, Signature
+from gateway.addressing.routing import AddressForm, Route, Router, RoutingConfig
+from gateway.signing import Signature
 
 PREFIX = b"/sb/8080"
 HOST = b"gateway.test:8443"

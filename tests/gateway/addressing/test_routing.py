@@ -15,13 +15,13 @@ from gateway.addressing.routing import (
     Route,
     Router,
     RoutingConfig,
-    Signature,
     format_host,
     format_label,
     format_path,
     format_proxy,
 )
 from gateway.errors import BadRoute
+from gateway.signing import Signature
 
 UUID = "72ac4884-17d2-4919-8e6a-da9c45ca92bf"
 DOMAIN = b"sandbox.example.com"

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.addressing import signing
-from gateway.addressing.routing import Route, Router, RoutingConfig, Signature
+from gateway import signing
+from gateway.addressing.routing import Route, Router, RoutingConfig
 from gateway.addressing.signed_links import (
     LIFETIME,
     access_cookie,
@@ -18,6 +18,7 @@ from gateway.addressing.signed_links import (
     without_signature,
 )
 from gateway.http.cookies import strip_cookies
+from gateway.signing import Signature
 
 ROUTER = Router(RoutingConfig(gateway=True, uri=True, wildcard=b"sandbox.test", mount=b"/gw"))
 SHORT = Signature(b"1a2b3c", b"01234567a")

@@ -11,8 +11,8 @@ import pytest
 
 from gateway.access.credentials import AccessRule, Keyring
 from gateway.addressing.routing import format_path
-from gateway.addressing.signing import sign
 from gateway.proxy.access_log import AccessLog
+from gateway.signing import sign
 from gateway.table import SandboxRoute
 from gateway.upstream.targets import Targets
 from tests.gateway.harness import ADDRESS, World

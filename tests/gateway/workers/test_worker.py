@@ -23,10 +23,10 @@ from websockets.exceptions import ConnectionClosed
 from gateway.access.credentials import AccessRule
 from gateway.access.throttle import BURST
 from gateway.addressing.routing import RoutingConfig, format_label
-from gateway.addressing.signing import sign
 from gateway.limits import Limits
 from gateway.listener import bind
 from gateway.options import GatewayOptions
+from gateway.signing import sign
 from gateway.table import Removal, Resolution, RouteState
 from gateway.upstream.targets import Targets
 from gateway.workers.messages import (

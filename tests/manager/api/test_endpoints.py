@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.addressing.routing import Signature
-from gateway.addressing.signing import verify_long
+from gateway.signing import Signature, verify_long
 from manager.domain.sandbox import Addresses
 from manager.services.endpoints import direct_address
 from manager.services.public_host import bare_host

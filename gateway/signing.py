@@ -17,11 +17,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from gateway.addressing import paths
-from gateway.addressing.routing import Signature
+from gateway.http import paths
 
 MAX_EXPIRES: Final = 2**64 - 1
 
@@ -40,6 +40,14 @@ MAX_DEPTH: Final = 35
 
 _GROUPS: Final = ((b"GET", b"HEAD"), (b"OPTIONS",), (b"POST",), (b"PUT", b"PATCH"), (b"DELETE",))
 _METHOD_BITS: Final = {method: 1 << bit for bit, group in enumerate(_GROUPS) for method in group}
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """The signed part of an address: expiry as base 36 epoch seconds, and the code with the id of its key."""
+
+    expires: bytes
+    value: bytes
 
 
 def to_base36(number: int) -> bytes:

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.addressing.routing import Signature, format_label
-from gateway.addressing.signing import (
+from gateway.addressing.routing import format_label
+from gateway.signing import (
     MAX_DEPTH,
     MAX_EXPIRES,
+    Signature,
     from_base36,
     is_long,
     key_id,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.access.own_pages import Asker, asker, is_origin
+from gateway.addressing.own_pages import Asker, asker, is_origin
 from gateway.addressing.routing import Router, RoutingConfig
 from gateway.http.request_head import parse_request
 from gateway.limits import Limits

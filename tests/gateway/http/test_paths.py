@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.addressing.paths import clean_prefix, has_two_readings, leading
+from gateway.http.paths import clean_prefix, has_two_readings, leading
 
 UNCLEAR = [
     b"/a/../b",
