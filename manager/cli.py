@@ -1,4 +1,4 @@
-"""The command `opensandbox-server`: serve, init-config, doctor.
+"""The command `opensandbox-server`: serve, init-config, doctor, config, store.
 
 Exit codes: 0 done, 1 refused or failed with one line per reason on standard error, 2 wrong usage.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -16,15 +15,15 @@ from typing import Final
 
 from manager import logs, process
 from manager.command_line import Parser
+from manager.commands import config as config_command
+from manager.commands import store as store_command
 from manager.doctor.command import examine
 from manager.settings.environment import VARIABLES
-from manager.settings.exposure import exposed
-from manager.settings.files import unusable_files
 from manager.settings.load import DEFAULT_PATH, ConfigError, Loaded, load_settings
 from manager.settings.model import Settings
 from manager.settings.startup_warnings import OPEN_API
 from manager.settings.template import write_config
-from manager.settings.unsupported import OFFERED, refusals
+from manager.settings.unsupported import OFFERED
 
 DISTRIBUTION: Final = "opensandbox-gateway"
 PROGRAM: Final = "opensandbox-server"
@@ -64,15 +63,29 @@ def run_command(arguments: Sequence[str] | None, run: Run) -> int:
         return _init_config(Path(options.path).expanduser(), options.example, force=options.force)
     if options.command == "doctor":
         return examine(options.config, deep_image=options.image if options.deep else None)
-    return _serve(options.config, run)
-
-
-def _serve(config: str | None, run: Run) -> int:
+    if options.command == "config" and options.action == "schema":
+        return config_command.schema()
     try:
-        loaded = load_settings(config)
+        loaded = load_settings(options.config)
     except ConfigError as error:
         return _refuse(error.path, error.lines)
-    refused = [*refusals(loaded.settings), *exposed(loaded.settings, os.environ), *unusable_files(loaded.settings)]
+    if options.command == "config":
+        return (config_command.show if options.action == "show" else config_command.check)(loaded)
+    if options.command == "store":
+        return _store(loaded.settings, options)
+    return _serve(loaded, run)
+
+
+def _store(settings: Settings, options: argparse.Namespace) -> int:
+    if options.action == "check":
+        return store_command.check_store(settings)
+    file = Path(options.file).expanduser()
+    work = store_command.back_up if options.action == "backup" else store_command.put_back
+    return work(settings, file)
+
+
+def _serve(loaded: Loaded, run: Run) -> int:
+    refused = config_command.obstacles(loaded.settings)
     if refused:
         return _refuse(loaded.path, [str(problem) for problem in refused])
     try:
@@ -139,7 +152,35 @@ def _parser() -> argparse.ArgumentParser:
         metavar="IMAGE",
         help="image of the sandbox --deep makes (default: %(default)s)",
     )
+    _add_config_command(commands.add_parser("config", help="show, check or describe the configuration"))
+    _add_store_command(commands.add_parser("store", help="check, copy or put back what the server remembers"))
     return parser
+
+
+def _add_config_command(parser: argparse.ArgumentParser) -> None:
+    _add_config(parser, argparse.SUPPRESS)
+    helps = (
+        ("show", "print what is in force: file, environment and defaults, without secrets"),
+        ("check", "tell whether a server starts with it; exit code 1 if not"),
+        ("schema", "print its JSON Schema"),
+    )
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for name, text in helps:
+        _add_config(actions.add_parser(name, help=text), argparse.SUPPRESS)
+
+
+def _add_store_command(parser: argparse.ArgumentParser) -> None:
+    _add_config(parser, argparse.SUPPRESS)
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    _add_config(actions.add_parser("check", help="tell whether the file is sound"), argparse.SUPPRESS)
+    helps = (
+        ("backup", "write a copy, also while the server runs", "the copy, which must not be there yet"),
+        ("restore", "put a copy in its place, while no server runs", "the copy"),
+    )
+    for name, text, file in helps:
+        action = actions.add_parser(name, help=text)
+        _add_config(action, argparse.SUPPRESS)
+        action.add_argument("file", help=file)
 
 
 def _add_config(parser: argparse.ArgumentParser, default: str | None) -> None:

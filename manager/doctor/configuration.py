@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from collections.abc import Iterator
 
+from manager.commands.config import obstacles
 from manager.doctor.findings import Finding, fail, ok, warn
-from manager.settings.exposure import exposed
-from manager.settings.files import unusable_files
 from manager.settings.load import Loaded
 from manager.settings.startup_warnings import OPEN_API
-from manager.settings.unsupported import refusals
 
 NAME = "configuration"
 
@@ -20,7 +17,7 @@ def check_configuration(loaded: Loaded) -> Iterator[Finding]:
     """The loaded file, what this version refuses, and the warnings a start would print."""
     yield ok(NAME, f"{loaded.path}: {loaded.settings.runtime.type} runtime, ingress {loaded.settings.ingress.mode}")
     settings = loaded.settings
-    for problem in (*refusals(settings), *exposed(settings, os.environ), *unusable_files(settings)):
+    for problem in obstacles(settings):
         yield fail(NAME, str(problem))
     for warning in loaded.warnings:
         yield warn(NAME, warning)

@@ -32,7 +32,8 @@ is allowed. A key that does not exist is reported with a suggestion: in `server`
 `secure_runtime` and `storage` it keeps the server from starting, elsewhere it is a warning. A key that this version
 knows but does not act on, although it changes start-up or security, keeps the server from starting; such keys are
 marked below.
-`opensandbox-server doctor` checks the surroundings as well.
+`opensandbox-server doctor` checks the surroundings as well, `config check` the file alone; `config show` prints what is
+in force, without secrets, and `config schema` the JSON Schema.
 
 ## Environment
 

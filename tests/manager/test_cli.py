@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import socket
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +17,8 @@ from manager.cli import run_command
 from manager.settings.environment import VARIABLES
 from manager.settings.load import load_settings
 from manager.settings.model import Settings
+from manager.store.database import Database
+from manager.store.migrations import MIGRATIONS
 from tests.manager.logging_state import logging_as_before
 
 COMMAND = Path(sys.executable).parent / "opensandbox-server"
@@ -297,3 +302,69 @@ def test_an_address_of_another_machine_is_one_line(config: Path) -> None:
 
     assert done.returncode == 1
     assert "192.0.2.1:8080: Cannot assign requested address; set server.host to an address of this" in done.stdout
+
+
+SECRETS = (
+    'api_key = "hidden-1"\n[[server.api_keys]]\nname = "ann"\nkey = "hidden-2"\n'
+    '[docker.sandbox_env]\nTOKEN = "hidden-3"\n'
+    '[docker.registries."reg:5000"]\nusername = "shown"\npassword = "hidden-4"\n[egress.env]\nA = "hidden-5"\n'
+    '[events.webhook]\nurl = "https://x.test"\nsecret = "hidden-6"\n'
+)
+
+
+def test_the_configuration_in_force_is_shown(
+    server: Server, config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """File, environment and defaults, as TOML; secrets by name only."""
+    config.write_text(MINIMAL + SECRETS)
+    monkeypatch.setenv("PENDING_FAILURE_TTL", "77")
+    assert run_command(["config", "show", "--config", str(config)], server.run) == 0
+    out = capsys.readouterr().out
+    told = tomllib.loads(out)
+    assert "hidden-" not in out
+    assert told["server"]["api_key"] == told["server"]["api_keys"][0]["key"] == "(hidden)"
+    assert (told["server"]["api_keys"][0]["name"], told["docker"]["sandbox_env"]) == ("ann", {"TOKEN": "(hidden)"})
+    assert told["docker"]["registries"]["reg:5000"] == {"username": "shown", "password": "(hidden)"}
+    assert (told["runtime"]["pending_failure_ttl_seconds"], told["docker"]["pids_limit"]) == (77.0, 4096)
+
+
+def test_a_configuration_is_checked(server: Server, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As a start would, without one."""
+    assert run_command(["--config", str(config), "config", "check"], server.run) == 0
+    assert capsys.readouterr().out.endswith(f"{config}: a server starts with it\n")
+    config.write_text(RUNTIME)
+    assert run_command(["config", "check", "--config", str(config)], server.run) == 1
+    assert "server.api_key: is empty" in capsys.readouterr().err
+    config.write_text("[server]\nprot = 1\n")
+    assert run_command(["config", "--config", str(config), "check"], server.run) == 1
+    assert server.started == []
+
+
+def test_the_configuration_has_a_schema(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every table is in it; it needs no configuration."""
+    assert run_command(["config", "schema"], server.run) == 0
+    assert set(json.loads(capsys.readouterr().out)["properties"]) == set(Settings.model_fields)
+
+
+def test_the_store_is_copied_and_put_back(
+    server: Server, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each step says what it did, or why not, with the exit code."""
+    path, copy = tmp_path / "state" / "gateway.db", tmp_path / "copy.db"
+    config.write_text(f'{MINIMAL}[store]\npath = "{path}"\n')
+
+    def store(*words: str) -> int:
+        return run_command(["store", *words, "--config", str(config)], server.run)
+
+    assert [store("check"), store("backup", str(copy))] == [1, 1]
+    assert capsys.readouterr().err == f"opensandbox-server: {path}: there is no such file\n" * 2
+    database = Database(path)
+    assert [store("check"), store("backup", str(copy)), store("backup", str(copy))] == [0, 0, 1]
+    said = capsys.readouterr()
+    assert said.out.splitlines() == [f"{path}: sound, schema {len(MIGRATIONS)}", f"copied {path} to {copy}"]
+    assert said.err == f"opensandbox-server: {copy}: is there already; choose another name\n"
+    assert store("restore", str(copy)) == 1
+    assert "is in use by another server" in capsys.readouterr().err
+    asyncio.run(database.close())
+    assert store("restore", str(copy)) == 0
+    assert capsys.readouterr().out == f"restored {path} from {copy}; the former one is {path}.replaced-1\n"

@@ -1,0 +1,1 @@
+"""Commands of `opensandbox-server` beside serving: each prints for people and returns an exit code."""
