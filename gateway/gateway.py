@@ -13,12 +13,13 @@ from functools import partial
 from gateway.access.api_keys import GUESSES, ApiKeys, KeyAttempts
 from gateway.access.credentials import Keyring
 from gateway.access.throttle import BURST, REFILL, FailureThrottle
-from gateway.listener import leave_out_noise
+from gateway.listener import bind, leave_out_noise
 from gateway.memory import trimmer
 from gateway.metrics import Counters
 from gateway.options import GatewayOptions
-from gateway.proxy.client_connection import LINGER_SECONDS, ClientConnection
+from gateway.proxy.client_connection import ClientConnection
 from gateway.proxy.state import ServerState
+from gateway.proxy.tls_server import TlsServer
 from gateway.table import Resolver, RouteTable
 from gateway.upstream.dial import passed_on
 
@@ -48,7 +49,7 @@ class Gateway:
         requests that are for no sandbox go to `application`.
         """
         self._plane = ServerState(table, options, keyring=keyring, resolver=resolver, application=application)
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.Server | TlsServer] = []
         self._started = False
 
     @property
@@ -116,21 +117,11 @@ class Gateway:
             trims = trimmer(plane.counters, plane.deadlines.now)
             if trims is not None:
                 plane.deadlines.add(trims)
-        scheme = b"http" if tls is None else b"https"
-
-        def accept() -> ClientConnection:
-            return ClientConnection(plane, scheme)
-
-        # A connection whose handshake does not end is in none of our books, so it must not last for long. One whose
-        # client does not answer our close_notify would hold up a shutdown for the loop's own thirty seconds.
-        create = partial(
-            loop.create_server,
-            accept,
-            backlog=backlog,
-            ssl=tls,
-            ssl_handshake_timeout=None if tls is None else plane.limits.head_timeout,
-            ssl_shutdown_timeout=None if tls is None else LINGER_SECONDS,
-        )
+        if tls is not None:
+            sockets = bind(host or "", port or 0) if sock is None else [sock]
+            self._servers.append(TlsServer(plane, sockets, tls, backlog))
+            return
+        create = partial(loop.create_server, partial(ClientConnection, plane, b"http"), backlog=backlog)
         server = await (create(host, port or 0) if sock is None else create(sock=sock))
         self._servers.append(server)
 
@@ -150,8 +141,7 @@ class Gateway:
             await asyncio.sleep(_DRAIN_STEP)
         if plane.clients:
             log.warning("%d connections were still open after %g s and are cut", len(plane.clients), grace)
-        for client in list(plane.clients):
-            client.cut()
+        self._cut()
 
     async def stop(self) -> None:
         """Closes everything at once. Call `drain` first for a graceful shutdown."""
@@ -159,8 +149,7 @@ class Gateway:
         plane.deadlines.stop()
         for server in self._servers:
             server.close()
-        for client in list(plane.clients):
-            client.cut()
+        self._cut()
         for route in plane.table:
             route.close_idle()
         if plane.api is not None:
@@ -170,3 +159,9 @@ class Gateway:
                 for server in self._servers:
                     await server.wait_closed()
         self._servers.clear()
+
+    def _cut(self) -> None:
+        for handshake in list(self._plane.handshakes):
+            handshake.cancel()
+        for client in list(self._plane.clients):
+            client.cut()

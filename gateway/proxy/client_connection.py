@@ -156,10 +156,7 @@ class ClientConnection(asyncio.Protocol):
         plane = self._plane
         self.transport = transport  # type: ignore[assignment]
         self.valve = Valve(self.transport, self, plane.deadlines.held)
-        peername = transport.get_extra_info("peername")
-        # A listener on a Unix socket has no peer address.
-        address = _address(peername[0]) if isinstance(peername, tuple) else UNIX_PEER
-        self.peer = plane.trusted.peer(address, self.peer.scheme)
+        self.peer = plane.trusted.peer(address_of(transport.get_extra_info("peername")) or UNIX_PEER, self.peer.scheme)
         counters = plane.counters
         counters.connections_total += 1
         counters.connections += 1
@@ -168,7 +165,7 @@ class ClientConnection(asyncio.Protocol):
         self._exchange.write = self.transport.write
         self._phase = Phase.PREFACE if plane.options.proxy_protocol else Phase.HEAD
         self.deadline = plane.deadlines.now + plane.limits.head_timeout + 1.0
-        if counters.connections - plane.turned_away > plane.limits.max_connections:
+        if plane.open_connections > plane.limits.max_connections:
             self._turn_away(TooManyConnections())
         elif not plane.options.proxy_protocol:
             self._arrive()
@@ -695,6 +692,9 @@ class ClientConnection(asyncio.Protocol):
             self.transport.close()
 
 
-def _address(text: str) -> bytes:
-    """An IP address as it is written in X-Forwarded-For: IPv4 also when it came over a dual-stack socket."""
+def address_of(peername: object) -> bytes | None:
+    """A peer's IP address as X-Forwarded-For has it (IPv4 also over a dual-stack socket); None over a Unix socket."""
+    if not isinstance(peername, tuple):
+        return None
+    text: str = peername[0]
     return text.removeprefix("::ffff:").partition("%")[0].encode("ascii")

@@ -57,6 +57,7 @@ class ServerState:
         "draining",
         "forgotten_seconds",
         "guesses",
+        "handshakes",
         "ids",
         "keyring",
         "limits",
@@ -94,6 +95,8 @@ class ServerState:
         self.counters = Counters()
         self.callers = Callers(limits, self.counters)
         self.clients: set[Any] = set()
+        self.handshakes: set[Any] = set()
+        """Connections of a TLS listener that are none of them yet."""
         self.turned_away = 0
         """How many of them came when there were too many, and are open only until they know."""
         self.draining = False
@@ -115,6 +118,11 @@ class ServerState:
         self._waking: dict[bytes, asyncio.Task[Resolution]] = {}
         self._resolving: dict[bytes, asyncio.Task[Resolution]] = {}
         self.ids = RequestIds()
+
+    @property
+    def open_connections(self) -> int:
+        """How many count against the limit of all."""
+        return self.counters.connections + len(self.handshakes) - self.turned_away
 
     def take_keys(self, keys: ApiKeys) -> None:
         """These are the keys of our API from now on, also for connections whose next request is like their last.

@@ -11,10 +11,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from gateway.access.callers import TOLD
 from tests.conformance.address import FORMS, Form
 from tests.conformance.case import Case, every, family, in_each_form
 from tests.conformance.harness import LIMITS, World, running
-from tests.conformance.wire import OK, Peer, Reply
+from tests.conformance.wire import OK, PATIENCE, Peer, Reply
 
 GET = b"GET {path}/x HTTP/1.1\r\n{host}\r\n\r\n"
 NAME = "sb-8080.sandbox.test"
@@ -211,6 +212,49 @@ async def test_handshake_that_does_not_end(serves: ssl.SSLContext) -> None:
     async with running(World(dataclasses.replace(LIMITS, head_timeout=0.2), tls=serves)) as world:
         client = await world.connect()
         assert await client.until_end() == b""
+
+
+async def test_handshakes_are_connections(serves: ssl.SSLContext, trust: ssl.SSLContext) -> None:
+    """Who connects and says nothing is one of those that an address, and all of them, may have; its end makes room."""
+    limits = dataclasses.replace(LIMITS, max_connections=8, max_client_connections=4)
+    async with running(World(limits, tls=serves)) as world:
+        silent = [await world.connect(tls=None) for _ in range(4)]
+        plane = world.gateway._plane
+        await world.until(lambda: len(plane.handshakes) == 4)
+        assert (await (await world.connect(trust, NAME)).message()).status == 429
+        others = [await world.connect(trust, NAME, source="127.0.0.2") for _ in range(4)]
+        assert [(await client.ask(Form.HOST.write(GET))).status for client in others] == [200] * 4
+        assert (await (await world.connect(trust, NAME, source="127.0.0.3")).message()).status == 503
+        for client in silent:
+            client.reset()
+        await world.until(lambda: not plane.handshakes)
+        assert (await (await world.connect(trust, NAME)).ask(Form.HOST.write(GET))).status == 200
+        assert (plane.turned_away, world.gateway.counters.client_addresses) == (0, 2)
+
+
+async def test_few_handshakes_only_to_be_told(serves: ssl.SSLContext) -> None:
+    """Beyond those with whom the handshake goes on to tell them that there are too many, they are closed."""
+    async with running(
+        World(dataclasses.replace(LIMITS, max_connections=2), tls=serves, trusted=["127.0.0.1"])
+    ) as world:
+        clients = [await world.connect() for _ in range(3 * TOLD)]
+        counters = world.gateway.counters
+        await world.until(lambda: counters.refusals == {"GATEWAY::TOO_MANY_CONNECTIONS": 2 * TOLD - 2})
+        assert len(world.gateway._plane.handshakes) == 2 + TOLD
+        for client in clients:
+            client.reset()
+        await world.until(lambda: not world.gateway._plane.handshakes)
+        assert world.gateway._plane.turned_away == 0
+
+
+async def test_handshakes_end_with_the_gateway(serves: ssl.SSLContext) -> None:
+    """A shutdown leaves none of them open."""
+    async with running(World(tls=serves)) as world:
+        client = await world.connect()
+        await world.until(lambda: len(world.gateway._plane.handshakes) == 1)
+        await world.gateway.drain(PATIENCE)
+        assert await client.until_end() == b""
+        await world.until(lambda: not world.gateway._plane.handshakes)
 
 
 async def test_a_client_that_does_not_end_its_tls(secure: World, trust: ssl.SSLContext) -> None:
