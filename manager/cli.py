@@ -62,7 +62,8 @@ def run_command(arguments: Sequence[str] | None, run: Run) -> int:
     if options.command == "init-config":
         return _init_config(Path(options.path).expanduser(), options.example, force=options.force)
     if options.command == "doctor":
-        return examine(options.config, deep_image=options.image if options.deep else None)
+        deep_image = options.image if options.deep else None
+        return examine(options.config, deep_image=deep_image, as_json=options.json, strict=options.strict)
     if options.command == "config" and options.action == "schema":
         return config_command.schema()
     try:
@@ -146,6 +147,8 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("doctor", help="check configuration and surroundings, with a remedy for each finding")
     _add_config(check, argparse.SUPPRESS)
     check.add_argument("--deep", action="store_true", help="also drive the running server: create, reach, delete")
+    check.add_argument("--json", action="store_true", help="print one JSON document instead")
+    check.add_argument("--strict", action="store_true", help="let warnings fail too, in the exit code")
     check.add_argument(
         "--image",
         default=DOCTOR_IMAGE,

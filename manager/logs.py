@@ -1,12 +1,15 @@
 """Log handlers and formats; every line carries the id of the current request.
 
-Lines are plain text unless standard output is a terminal. The access log is a logger of its own with JSON lines.
+Lines are plain text, with colour on a terminal, or JSON (`log.format`). The access log is a logger of its own, always
+with JSON lines.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import logging.handlers
+import sys
 import time
 from contextvars import ContextVar
 from pathlib import Path
@@ -57,11 +60,31 @@ class LineFormatter(logging.Formatter):
         return "\n".join(f"  {printable(line)}" for line in super().formatException(ei).splitlines())
 
 
+class JsonFormatter(logging.Formatter):
+    """One JSON object per record: time, level, request id, logger and message, and the trace of an exception."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = time.strftime(_TIME, time.gmtime(record.created))
+        told = {
+            "time": f"{moment}.{int(record.msecs):03d}Z",
+            "level": record.levelname,
+            "requestId": REQUEST_ID.get(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            told["exception"] = self.formatException(record.exc_info)
+        return json.dumps(told)  # in ASCII: nothing in it ends a line or drives a terminal
+
+
 def configure(settings: Settings) -> None:
     """Sets up all logging of the process; raises OSError when a log file cannot be opened."""
     root = logging.getLogger()
     _replace_handlers(root, _handler(settings.log, settings.log.file_path or _FILE))
-    root.handlers[0].setFormatter(LineFormatter(colour=isinstance(root.handlers[0], TerminalHandler)))
+    if settings.log.format == "json":
+        root.handlers[0].setFormatter(JsonFormatter())
+    else:
+        root.handlers[0].setFormatter(LineFormatter(colour=isinstance(root.handlers[0], TerminalHandler)))
     set_level(settings.log.level)
     _configure_access(settings)
 
@@ -88,7 +111,7 @@ def _configure_access(settings: Settings) -> None:
 
 def _handler(log: LogSettings, path: str) -> logging.Handler:
     if not log.file_enabled:
-        return console()
+        return console() if log.format == "auto" else logging.StreamHandler(sys.stdout)
     file = Path(path).expanduser()
     file.parent.mkdir(parents=True, exist_ok=True)
     return logging.handlers.RotatingFileHandler(

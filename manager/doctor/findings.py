@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import json
 import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -67,3 +68,14 @@ def summary(findings: Iterable[Finding]) -> str:
     counted = [finding.verdict for finding in findings]
     failed, warned = counted.count(Verdict.FAIL), counted.count(Verdict.WARN)
     return f"checked: {len(counted)}, failed: {failed}, warnings: {warned}"
+
+
+def as_document(findings: Iterable[Finding]) -> str:
+    """The same for programs: a JSON object with the counts and every finding."""
+    told = [
+        {"verdict": finding.verdict.value, "check": finding.name, "text": finding.text, "remedy": finding.remedy}
+        for finding in findings
+    ]
+    verdicts = [item["verdict"] for item in told]
+    counts = {"checked": len(told), "failed": verdicts.count("fail"), "warnings": verdicts.count("warn")}
+    return json.dumps({**counts, "findings": told}, indent=2)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+import tomllib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from manager.settings.model import Settings
 from manager.settings.problem import Problem
-from manager.settings.schema import Path
+from manager.settings.schema import Kind, Path, Section, sections
 
 CONFIG_PATH: Final = "SANDBOX_CONFIG_PATH"
 SIGNING_KEYS: Final = "OPENSANDBOX_SECURE_ACCESS_KEYS"
 ACTIVE_KEY: Final = "OPENSANDBOX_SECURE_ACCESS_ACTIVE_KEY"
+ANY_KEY: Final = "OPENSANDBOX__"
+ANY_KEY_SEPARATOR: Final = "__"
 _SIGNING: Final[Path] = ("ingress", "secure_access")
 
 
@@ -65,14 +70,57 @@ class Overlay:
 
 
 def overlay(document: Mapping[str, Any], environ: Mapping[str, str]) -> Overlay:
-    """Applies the environment to a copy of a configuration document."""
+    """Applies the environment to a copy of a configuration document; a variable with a name of its own wins."""
     result = Overlay(dict(document), {}, [])
+    _any_key(result, environ)
     for variable in VARIABLES:
         value = environ.get(variable.name)
         if variable.path is not None and value is not None and (value.strip() or variable.blank_counts):
             _set(result, variable.path, value.strip(), variable.name)
     _signing_keys(result, environ.get(SIGNING_KEYS, "").strip(), environ.get(ACTIVE_KEY, "").strip())
     return result
+
+
+def variable_of(path: Path) -> str:
+    """The variable that overrides any key of a table that is written once."""
+    # Two underscores: with one, `OPENSANDBOX_SERVER_PORT` would be what Docker and Kubernetes set in containers beside
+    # a service that is called opensandbox-server.
+    return ANY_KEY + ANY_KEY_SEPARATOR.join(path).upper()
+
+
+def _any_key(result: Overlay, environ: Mapping[str, str]) -> None:
+    given = {name: value for name, value in environ.items() if name.startswith(ANY_KEY)}
+    if not given:
+        return
+    known = {
+        variable_of(key.path): key
+        for section in sections(Settings)
+        if not any(above.kind is not Kind.TABLE for above in _upwards(section.path))
+        for key in section.own_keys()
+    }
+    for name, value in given.items():
+        if name in known:
+            _set(result, known[name].path, _parsed(value, known[name].type), name)
+        else:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+            meant = f"; did you mean {near[0]}?" if near else ""
+            result.problems.append(Problem(name, f"overrides no setting{meant or '; unset it'}"))
+
+
+def _upwards(path: Path) -> Iterator[Section]:
+    return (section for section in sections(Settings) if path[: len(section.path)] == section.path)
+
+
+def _parsed(text: str, kind: str) -> Any:
+    """The text as a value of this type, as TOML writes it; as it is where it is none, for the validation to refuse."""
+    if kind == "string":
+        return text
+    if kind == "array" and not text.lstrip().startswith("["):
+        return [item.strip() for item in text.split(",") if item.strip()]
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
 
 
 def _signing_keys(result: Overlay, keys: str, active: str) -> None:

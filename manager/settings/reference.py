@@ -37,6 +37,10 @@ in force, without secrets, and `config schema` the JSON Schema.
 
 ## Environment
 
+Every key below but those of `[[...]]` and `[... .NAME]` can be overridden by a variable: `OPENSANDBOX__`, and the path
+in capitals with two underscores between its parts, such as `OPENSANDBOX__SERVER__PORT=9000`. The value is as in the
+file; strings need no quotes there, and lists may be written with commas. These have names of their own, and win:
+
 | Variable | Effect |
 |---|---|
 """

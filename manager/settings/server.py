@@ -140,6 +140,10 @@ class LogSettings(Table):
     """`[log]`"""
 
     level: Level = option("INFO", allowed=_LEVELS, doc="Least severe messages that are logged")
+    format: Annotated[Literal["auto", "text", "json"], Lower] = option(
+        "auto",
+        doc='Lines of "text", of "json" (an object each), or "auto": text, on a terminal with colours and progress',
+    )
     file_enabled: bool = option(False, doc="Log to files instead of standard output")
     file_path: OptionalPath = option(None, shown="~/logs/opensandbox/server.log", doc="File of the server's log")
     access_file_path: OptionalPath = option(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 import sqlite3
 import uuid
@@ -394,3 +395,28 @@ def test_a_configuration_that_does_not_load_is_the_end(tmp_path: Path, capsys: p
     """Its problems are the findings."""
     assert examine(str(tmp_path / "none.toml")) == 1
     assert capsys.readouterr().out.endswith("\nchecked: 1, failed: 1, warnings: 0\n")
+
+
+@pytest.mark.timeout(60)
+def test_findings_are_a_document_for_programs(
+    tmp_path: Path, port: int, engine: docker.DockerClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same as for people; with --strict a warning fails too."""
+    file = tmp_path / "sandbox.toml"
+    runtime = '[runtime]\ntype = "docker"\nexecd_image = "opensandbox-test/none:0"\n'
+    store = f'[store]\npath = "{tmp_path / "gateway.db"}"\n'
+    file.write_text(f'{runtime}[server]\nhost = "127.0.0.1"\nport = {port}\n{store}')
+
+    assert [examine(str(file), as_json=True), examine(str(file), strict=True)] == [0, 1]
+    document, _, text = capsys.readouterr().out.partition("\n}\n")
+    told = json.loads(document + "}")
+    assert (told["failed"], told["warnings"] > 0, told["checked"]) == (0, True, len(told["findings"]))
+    for item in told["findings"]:
+        assert f"{item['verdict']:4}  {item['check']:16}" in text
+
+
+def test_a_broken_configuration_is_a_document_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A program need not parse the text of an error."""
+    assert examine(str(tmp_path / "none.toml"), as_json=True) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert (told["failed"], told["findings"][0]["check"]) == (1, "configuration")

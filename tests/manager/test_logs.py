@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Iterator
@@ -130,3 +131,29 @@ def test_a_failure_keeps_its_trace(capsys: pytest.CaptureFixture[str]) -> None:
         logging.getLogger("x").exception("failed")
 
     assert "Traceback" in capsys.readouterr().out
+
+
+def test_lines_are_json_where_that_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    """One object each, the audit's too, with the request id; what comes from outside stays within its string."""
+    _configure(log={"format": "json"})
+    token = logs.REQUEST_ID.set(HOSTILE)
+    try:
+        logging.getLogger("manager.audit").info("%s", HOSTILE)
+        try:
+            raise ValueError(HOSTILE)
+        except ValueError:
+            logging.getLogger("x").exception("failed")
+    finally:
+        logs.REQUEST_ID.reset(token)
+
+    out = capsys.readouterr().out
+    assert out.isascii()
+    audit, failure = (json.loads(line) for line in out.splitlines())
+    assert (audit["level"], audit["logger"], audit["message"], audit["requestId"]) == (
+        "INFO",
+        "manager.audit",
+        HOSTILE,
+        HOSTILE,
+    )
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", audit["time"])
+    assert "ValueError" in failure["exception"]

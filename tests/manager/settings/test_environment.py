@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
+
 import pytest
 
+from manager.settings.environment import variable_of
+from manager.settings.model import Settings
+from manager.settings.schema import sections
 from tests.manager.settings.conftest import Load, Refused
 
 GATEWAY = '[ingress]\nmode = "gateway"\n[ingress.gateway]\naddress = "*.a.example"\n'
@@ -65,3 +70,43 @@ def test_signing_keys_need_gateway_mode(refused: Refused) -> None:
     (line,) = refused(environ={KEYS: "a=eA", ACTIVE: "a"})
 
     assert line.startswith('ingress.secure_access: needs ingress.mode = "gateway"')
+
+
+ANY = {
+    "OPENSANDBOX__SERVER__PORT": ("9000", "server.port", 9000),
+    "OPENSANDBOX__DOCKER__NETWORK_MODE": ("bridge", "docker.network_mode", "bridge"),
+    "OPENSANDBOX__DOCKER__NO_NEW_PRIVILEGES": ("false", "docker.no_new_privileges", False),
+    "OPENSANDBOX__STORAGE__ALLOWED_HOST_PATHS": ("/srv, /data", "storage.allowed_host_paths", ("/srv", "/data")),
+    "OPENSANDBOX__DOCKER__DNS": ('["192.0.2.1"]', "docker.dns", ("192.0.2.1",)),
+    "OPENSANDBOX__DOCKER__SANDBOX_ENV": ('{A = "b"}', "docker.sandbox_env", {"A": "b"}),
+    "OPENSANDBOX__GATEWAY__LIMITS__MAX_CONNECTIONS": ("77", "gateway.limits.max_connections", 77),
+    "OPENSANDBOX__SERVER__SHUTDOWN_GRACE_SECONDS": ("1.5", "server.shutdown_grace_seconds", 1.5),
+}
+
+
+@pytest.mark.parametrize("name", ANY)
+def test_any_key_is_overridden(load: Load, name: str) -> None:
+    """By its path with two underscores between the parts; the value is as TOML writes it, strings without quotes."""
+    text, path, value = ANY[name]
+
+    assert attrgetter(path)(load(environ={name: text}).settings) == value
+
+
+def test_what_overrides_nothing_is_refused(refused: Refused) -> None:
+    """A misspelt variable would leave the file's value in force; a bad value names its variable."""
+    assert refused(environ={"OPENSANDBOX__SERVER__PROT": "1", "OPENSANDBOX__DOCKER__PIDS_LIMIT": "many"}) == (
+        "OPENSANDBOX__SERVER__PROT: overrides no setting; did you mean OPENSANDBOX__SERVER__PORT?",
+        'docker.pids_limit (from OPENSANDBOX__DOCKER__PIDS_LIMIT) = "many": must be a whole number of at least 1, '
+        'or 0 or "unlimited" for no limit',
+    )
+
+
+def test_what_others_set_is_left_alone(load: Load) -> None:
+    """Docker links and Kubernetes services make such variables for a service of this name."""
+    assert load(environ={"OPENSANDBOX_SERVER_PORT": "tcp://10.0.0.1:8080"}).settings.server.port == 8080
+
+
+def test_a_variable_stands_for_one_key() -> None:
+    """No two paths give the same name."""
+    names = [variable_of(key.path) for section in sections(Settings) for key in section.own_keys()]
+    assert len(set(names)) == len(names)
