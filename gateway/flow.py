@@ -19,8 +19,6 @@ from functools import partial
 from typing import Final, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
-from gateway.access.quotas import Quota
-
 _T = TypeVar("_T")
 
 SLOW_PEER: Final = 1
@@ -127,6 +125,12 @@ class Valve:
             if not self._transport.is_closing():
                 self._transport.resume_reading()
 
+    def pause_for(self, seconds: float) -> None:
+        """Stops reading for so long, since more bytes have passed than may; 0.0 is no pause."""
+        if seconds > 0.0:
+            self.hold(PACED)
+            asyncio.get_running_loop().call_later(seconds, self.release, PACED)
+
     def lose(self) -> None:
         """The connection is lost: nobody looks for its peer any more, and its owner is let go of."""
         if self._held is not None and self._owner is not None:
@@ -150,11 +154,3 @@ def peer_state(transport: asyncio.Transport) -> int:
         return int(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 1)[0])
     except OSError:
         return 0
-
-
-def pace(quota: Quota, count: int, valve: Valve, now: float) -> None:
-    """Counts transferred bytes, and pauses their sender for as long as the quota requires."""
-    seconds = quota.spend(count, now)
-    if seconds > 0.0:
-        valve.hold(PACED)
-        asyncio.get_running_loop().call_later(seconds, valve.release, PACED)

@@ -257,8 +257,10 @@ class Admission:
 
     def _absent(self, address: Route, viewer: str | None) -> GatewayError | Wait:
         """What to raise where there is no route: a refusal, or to wait while nobody knows yet what there is."""
-        plane = self._plane
-        return plane.missing(address.id, viewer) if plane.table.synced else Wait(plane.resolve(address.id, viewer))
+        resolving = self._plane.resolving
+        if self._plane.table.synced:
+            return resolving.missing(address.id, viewer)
+        return Wait(resolving.resolve(address.id, viewer))
 
     def _route_for_key(self, request: RequestHead, address: Route) -> SandboxRoute:
         """The route that the key of the request may use. Raises as `admit`."""
@@ -336,7 +338,7 @@ class Admission:
     def _look_at_state(self, route: SandboxRoute, address: Route) -> None:
         """Raises what refuses a request for a sandbox that does not run, or Wait while it is woken."""
         if route.state is RouteState.PAUSED and route.wakes:
-            raise Wait(self._plane.wake(address.id))
+            raise Wait(self._plane.resolving.wake(address.id))
         refusal = for_state(route.state)
         if refusal is not None:
             raise refusal

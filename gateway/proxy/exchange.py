@@ -44,7 +44,6 @@ from gateway.errors import (
     UpstreamInvalid,
     UpstreamTimeout,
 )
-from gateway.flow import pace
 from gateway.http import framing
 from gateway.http.error_responses import redirect
 from gateway.http.fields import filter_trailers
@@ -240,7 +239,7 @@ class Exchange:
         self._irregular = True
         self._quota = quota
         if self.bytes_in:
-            pace(quota, self.bytes_in, self._client.valve, now)
+            self._client.valve.pause_for(quota.spend(self.bytes_in, now))
         if quota.rules.stream_seconds:
             self._client.end_by(now + quota.rules.stream_seconds)
 
@@ -305,7 +304,7 @@ class Exchange:
             self.fail(BodyTooLarge())
             return
         if self._quota is not None:
-            pace(self._quota, len(data), self._client.valve, self._plane.clock())
+            self._client.valve.pause_for(self._quota.spend(len(data), self._plane.clock()))
         upstream = self._upstream
         if upstream is None:
             if self.state is not _IDLE:
@@ -378,7 +377,7 @@ class Exchange:
         if body:
             self.bytes_out = size = len(body)
             if self._quota is not None and self._upstream is not None:
-                pace(self._quota, size, self._upstream.valve, self._plane.clock())
+                self._upstream.valve.pause_for(self._quota.spend(size, self._plane.clock()))
             if self._chunked:
                 body = framing.chunk(body)
             if size > JOINED_BYTES:
@@ -406,7 +405,7 @@ class Exchange:
             route.last_active = now
         self.write(framing.chunk(data) if self._chunked else data)
         if self._quota is not None and self._upstream is not None:
-            pace(self._quota, len(data), self._upstream.valve, self._plane.clock())
+            self._upstream.valve.pause_for(self._quota.spend(len(data), self._plane.clock()))
 
     def on_end(self, trailers: bytes) -> None:
         """The answer is complete."""

@@ -14,21 +14,14 @@ from gateway.access.credentials import Keyring
 from gateway.access.throttle import FailureThrottle
 from gateway.addressing.routing import Router
 from gateway.deadlines import NEVER, Deadlines
-from gateway.errors import (
-    GatewayError,
-    PortNotListening,
-    SandboxNotFound,
-    SandboxPaused,
-    SandboxUnavailable,
-    SandboxWaking,
-)
+from gateway.errors import PortNotListening
 from gateway.http.forwarded import TrustedPeers
 from gateway.http.request_ids import RequestIds
 from gateway.metrics import Counters
 from gateway.options import GatewayOptions
 from gateway.proxy.access_log import AccessLog
-from gateway.proxy.resolve import for_removal
-from gateway.table import Resolution, Resolver, RouteState, RouteTable, SandboxRoute
+from gateway.proxy.resolve import Resolving
+from gateway.table import Resolver, RouteTable, SandboxRoute
 from gateway.upstream.dial import in_process, tcp
 from gateway.upstream.pool import Connect, Pool
 from gateway.upstream.targets import Targets
@@ -43,10 +36,7 @@ class ServerState:
     """The parts that connections use, and the few decisions that need several of them."""
 
     __slots__ = (
-        "_parked",
-        "_resolving",
         "_tasks",
-        "_waking",
         "access_log",
         "api",
         "callers",
@@ -64,7 +54,7 @@ class ServerState:
         "options",
         "own_keys",
         "remembered_seconds",
-        "resolver",
+        "resolving",
         "router",
         "stream_idle",
         "table",
@@ -87,7 +77,7 @@ class ServerState:
         self.router = Router(options.routing)
         self.keyring = keyring or Keyring({})
         self.limits = limits = options.limits
-        self.resolver = resolver
+        self.resolving = Resolving(table, limits, resolver)
         self.trusted = TrustedPeers(options.trusted_proxies)
         sample = options.access_log_sample
         self.access_log = None if sample is None else AccessLog(sample)
@@ -114,9 +104,6 @@ class ServerState:
         if application is not None:
             self.mount(application)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._parked = 0
-        self._waking: dict[bytes, asyncio.Task[Resolution]] = {}
-        self._resolving: dict[bytes, asyncio.Task[Resolution]] = {}
         self.ids = RequestIds()
 
     @property
@@ -167,62 +154,3 @@ class ServerState:
             pool = Pool(connect, self.limits, self.deadlines, target)
             pool.join(route.pools, port)
         return pool
-
-    def missing(self, sandbox_id: bytes, viewer: str | None = None) -> GatewayError:
-        """What to say of an id that the table does not hold; to a viewer of its own only, nothing of what was not."""
-        removal = self.table.gone(sandbox_id)
-        if removal is None or (viewer is not None and self.table.owner_of(sandbox_id) != viewer):
-            return SandboxNotFound()
-        return for_removal(removal)
-
-    async def wake(self, sandbox_id: bytes) -> SandboxRoute:
-        """Has a paused sandbox resumed; one attempt per id at a time, which goes on when its callers give up.
-
-        Raises SandboxWaking when it takes too long or too many wait, SandboxPaused when it cannot be woken.
-        """
-        if self.resolver is None or self._parked >= self.limits.wake_max_waiting:
-            raise SandboxWaking
-        task = self._waking.get(sandbox_id)
-        if task is None:
-            task = self._waking[sandbox_id] = asyncio.ensure_future(self.resolver.wake(sandbox_id.decode("ascii")))
-            task.add_done_callback(lambda _: self._waking.pop(sandbox_id, None))
-        self._parked += 1
-        try:
-            async with asyncio.timeout(self.limits.wake_budget):
-                await asyncio.shield(task)
-        except TimeoutError:
-            raise SandboxWaking from None
-        finally:
-            self._parked -= 1
-        route = self.table.get(sandbox_id)
-        if route is None:
-            raise self.missing(sandbox_id)
-        if route.state is RouteState.PAUSED:
-            raise SandboxPaused("This sandbox is paused and could not be woken. Resume it through the API.")
-        return route
-
-    async def resolve(self, sandbox_id: bytes, viewer: str | None = None) -> SandboxRoute:
-        """Asks the manager for an id that the table does not hold; one question per id at a time.
-
-        Raises SandboxNotFound or one of its kind, SandboxUnavailable when the manager cannot tell.
-        """
-        if self.resolver is None:
-            raise self.missing(sandbox_id, viewer)
-        task = self._resolving.get(sandbox_id)
-        if task is None:
-            if len(self._resolving) >= MAX_RESOLVING:
-                raise SandboxUnavailable
-            task = asyncio.ensure_future(self.resolver.resolve(sandbox_id.decode("ascii")))
-            self._resolving[sandbox_id] = task
-            task.add_done_callback(lambda _: self._resolving.pop(sandbox_id, None))
-        resolution = await asyncio.shield(task)
-        if resolution is Resolution.UNAVAILABLE:
-            raise SandboxUnavailable
-        route = self.table.get(sandbox_id)
-        if route is None:
-            raise self.missing(sandbox_id, viewer)
-        return route
-
-
-MAX_RESOLVING = 256
-"""Most ids asked for at once; a caller who guesses ids must not be able to flood the runtime."""

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 from gateway.access.quotas import Quota
 from gateway.errors import GatewayError
-from gateway.flow import PACED, SLOW_PEER, pace
+from gateway.flow import PACED, SLOW_PEER
 from gateway.table import Removal, SandboxRoute
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ class Tunnel:
         self.bytes_in += size
         self._upstream.write(data)
         if self._quota is not None and not self._hurried:
-            pace(self._quota, size, self._client.valve, self._plane.clock())
+            self._client.valve.pause_for(self._quota.spend(size, self._plane.clock()))
 
     def client_eof(self) -> bool:
         """The client has finished sending; True while the other direction goes on."""
@@ -258,7 +258,7 @@ class Tunnel:
         self.bytes_out += size
         self._write_to_client(data)
         if self._quota is not None:
-            pace(self._quota, size, self._upstream.valve, self._plane.clock())
+            self._upstream.valve.pause_for(self._quota.spend(size, self._plane.clock()))
 
     def on_eof(self) -> bool:
         """The sandbox has finished sending; True while the other direction goes on."""
