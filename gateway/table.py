@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 from gateway.access.cors import CorsRule
 from gateway.access.quotas import Quota, QuotaRules
 from gateway.revocation import Revocations
+from gateway.upstream.host_rules import NONE, HostRules
 from gateway.upstream.targets import Target, Targets
 
 if TYPE_CHECKING:
@@ -87,9 +88,11 @@ class SandboxRoute:
     # Set by the manager; `RouteTable.put` with the same uid replaces these in place.
     __slots__ = (
         "access",
+        "amends_answers",
         "bytes_in",
         "bytes_out",
         "cors",
+        "hosts",
         "id",
         "keep_prefix",
         "last_active",
@@ -118,6 +121,7 @@ class SandboxRoute:
         rules: QuotaRules | None = None,
         owner: str = "",
         cors: CorsRule | None = None,
+        hosts: HostRules = NONE,
     ) -> None:
         self.id = id.encode("ascii")
         self.uid = uid
@@ -134,6 +138,11 @@ class SandboxRoute:
         """The name of the API key that made the sandbox; empty without one."""
         self.cors = cors
         """Pages of which other origins the owner lets in; None, which is usual, for none."""
+        self.hosts = hosts
+        """Which Host the programs on its ports are sent; read once for each pool."""
+        self.amends_answers = False
+        """Whether answers are looked at for what its owner has asked for beside the usual: one look for all of it."""
+        self._note_amendments()
         # What the data plane keeps. `last_active` is loop time in seconds; 0.0 means never.
         self.last_active = 0.0
         self.live: set[Live] = set()
@@ -163,13 +172,17 @@ class SandboxRoute:
 
     def describe_as(self, other: SandboxRoute) -> None:
         """Takes over what the manager says of the sandbox, keeping connections and counters."""
-        if other.reach != self.reach:
+        if other.reach != self.reach or other.hosts != self.hosts:
             self.close_idle()
         self.reach, self.state, self.access = other.reach, other.state, other.access
-        self.cors = other.cors
+        self.cors, self.hosts = other.cors, other.hosts
+        self._note_amendments()
         self.wakes, self.keep_prefix, self.owner = other.wakes, other.keep_prefix, other.owner
         if self.rules != other.rules:
             self.quota = other.quota
+
+    def _note_amendments(self) -> None:
+        self.amends_answers = self.cors is not None or bool(self.hosts.hosts)
 
     def close_idle(self) -> None:
         """Drops the idle upstream connections."""

@@ -16,6 +16,7 @@ Everything else passes byte for byte; bodies are never touched. Pure functions o
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
@@ -39,13 +40,14 @@ _MOST_PLACES: Final = 1000
 _DEFAULT_PORTS: Final = {b"http": b":80", b"https": b":443"}
 
 
-def rewrite(block: bytes, prefix: bytes, host: bytes, *, outside: bool = False) -> bytes:
+def rewrite(block: bytes, prefix: bytes, host: bytes, *, outside: bool = False, sent: bytes = b"") -> bytes:
     """Header lines (each ending in CR LF) of an answer from under `prefix`; `host` is the request's Host.
 
     `outside` says that the request was for a path outside the prefix: for that a cookie without a path would be set.
+    `sent` is the Host that the application was sent instead, if it was: what points there comes home.
     The same object comes back when nothing has to change. Raises UpstreamInvalid when there is too much to change.
     """
-    if not prefix or _LINES.search(block) is None:
+    if not (prefix or sent) or _LINES.search(block) is None:
         return block
     left = _MOST_PLACES
 
@@ -56,16 +58,32 @@ def rewrite(block: bytes, prefix: bytes, host: bytes, *, outside: bool = False) 
         if left < 0:
             raise UpstreamInvalid("The answer's head holds more links and cookies than a gateway can correct.")
         if name == b"set-cookie":
-            changed = _confine(value, prefix, host, outside=outside)
-        elif name == b"link":
-            changed = _LINK.sub(lambda m: b"<" + _relocate(m[1], prefix, host) + b">", value)
-        elif name == b"refresh":
-            changed = _refresh(value, prefix, host)
+            hosts = (host, sent) if sent else (host,)
+            changed = _confine(value, prefix, hosts, outside=outside)
         else:
-            changed = _relocate(value, prefix, host)
+            changed = _each_url(name, value, lambda url: _relocate(_at_home(url, sent), prefix, host))
         return line[1] + b":" + changed
 
     return _LINES.sub(replace, block)
+
+
+def come_home(block: bytes, sent: bytes) -> bytes:
+    """The same where there is no prefix: addresses of `sent`, the Host that the application was sent, lose it.
+
+    What is left is a path, which a client resolves against the address that it has asked (RFC 9110 §10.2.2).
+    Raises as `rewrite`.
+    """
+    return rewrite(block, b"", b"", sent=sent)
+
+
+def _each_url(name: bytes, value: bytes, change: Callable[[bytes], bytes]) -> bytes:
+    """The value of one of the lines that hold URLs, with each of them changed."""
+    if name == b"link":
+        return _LINK.sub(lambda m: b"<" + change(m[1]) + b">", value)
+    if name == b"refresh":
+        found = _REFRESH.match(value)
+        return value if found is None else found[1] + change(found[2]) + found[3]
+    return change(value)
 
 
 def slash_redirect(target: bytes, prefix: bytes) -> bytes | None:
@@ -121,19 +139,29 @@ def page_of(host: bytes, referer: bytes | None) -> bytes | None:
     return match[2] or b"/"
 
 
-def _refresh(value: bytes, prefix: bytes, host: bytes) -> bytes:
-    found = _REFRESH.match(value)
-    return value if found is None else found[1] + _relocate(found[2], prefix, host) + found[3]
+def _at_home(value: bytes, sent: bytes) -> bytes:
+    """A URL of the authority `sent` as the path that is left of it, any other as it is."""
+    absolute = _ABSOLUTE.fullmatch(value.strip(b" \t")) if sent else None
+    if absolute is None or absolute[3].startswith(b"\\"):
+        return value
+    if not same_host(absolute[2], sent, (absolute[1] or b"").lower()):
+        return value
+    path = absolute[3] if absolute[3].startswith(b"/") else b"/" + absolute[3]
+    lead = value[: len(value) - len(value.lstrip(b" \t"))]
+    # `//other/` and `/\\other/` alone would be another host's address (WHATWG URL, "relative slash state").
+    return lead + (b"/." + path if path[1:2] in (b"/", b"\\") else path)
 
 
 def _relocate(value: bytes, prefix: bytes, host: bytes) -> bytes:
     """A URL with the prefix in front of its path, when it points to this host and outside the prefix."""
+    if not prefix:
+        return value
     url = value.strip(b" \t")
     lead = value[: len(value) - len(value.lstrip(b" \t"))]
     absolute = _ABSOLUTE.fullmatch(url)
     if absolute is not None:
         # What follows a backslash is a path for browsers and part of the host for others: nobody's to repair.
-        if absolute[3].startswith(b"\\") or not _same_host(absolute[2], host, (absolute[1] or b"").lower()):
+        if absolute[3].startswith(b"\\") or not same_host(absolute[2], host, (absolute[1] or b"").lower()):
             return value
         origin, path = url[: absolute.start(3)], absolute[3]
         if not path.startswith(b"/"):
@@ -145,7 +173,8 @@ def _relocate(value: bytes, prefix: bytes, host: bytes) -> bytes:
     return value if _under(path, prefix) else lead + origin + prefix + path
 
 
-def _same_host(authority: bytes, host: bytes, scheme: bytes) -> bool:
+def same_host(authority: bytes, host: bytes, scheme: bytes) -> bool:
+    """Whether both name one host and port, one of them perhaps without the scheme's default port."""
     authority, host = authority.lower(), host.lower()
     if authority == host:
         return True
@@ -157,7 +186,7 @@ def _under(path: bytes, prefix: bytes) -> bool:
     return path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in (b"", b"/", b"?", b"#")
 
 
-def _confine(cookie: bytes, prefix: bytes, host: bytes, *, outside: bool) -> bytes:
+def _confine(cookie: bytes, prefix: bytes, hosts: tuple[bytes, ...], *, outside: bool) -> bytes:
     """A Set-Cookie value whose Path lies under the prefix and whose Domain is not the public host's."""
     parts = cookie.split(b";")
     kept = [parts[0]]
@@ -165,7 +194,7 @@ def _confine(cookie: bytes, prefix: bytes, host: bytes, *, outside: bool) -> byt
     for part in parts[1:]:
         key, equals, value = part.partition(b"=")
         name, bare = key.strip().lower(), value.strip()
-        if name == b"domain" and _holds(bare, host):
+        if name == b"domain" and any(_holds(bare, host) for host in hosts):
             continue
         if name == b"path":
             has_path = bare.startswith(b"/")  # the last one counts, and one without a slash is none (RFC 6265 §5.2.4)

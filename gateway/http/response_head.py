@@ -199,9 +199,11 @@ def build_response(response: ResponseHead, added: bytes, *, shared: bool = False
     return response._built
 
 
-def build_rewritten(response: ResponseHead, added: bytes, change: Callable[[bytes], bytes]) -> bytes:
-    """The same in a shared origin, with the sandbox's lines changed on the way."""
-    lines = change(_confined(response))
+def build_rewritten(
+    response: ResponseHead, added: bytes, change: Callable[[bytes], bytes], *, shared: bool = True
+) -> bytes:
+    """The same with the sandbox's lines changed on the way."""
+    lines = change(_confined(response) if shared else joined(response.lines, response._drop))
     return b"%b\r\n%b%b\r\n" % (response._start, lines, added)
 
 

@@ -18,31 +18,49 @@ _HOST = AddressForm.HOST
 
 
 def final_head(
-    plane: ServerState, admitted: Admission, address: Route, request: RequestHead, response: ResponseHead, added: bytes
+    plane: ServerState,
+    admitted: Admission,
+    address: Route,
+    request: RequestHead,
+    response: ResponseHead,
+    added: bytes,
+    sent_host: bytes,
 ) -> bytes:
     """The head of a final answer from under a path prefix. A page's says where the page is, for what it opens without a
     Referer: WebSockets."""
     if request.method == b"GET" and plane.options.rewrite_prefix and response.is_page():
         cookie = signed_links.last_cookie(address.prefix, secure=admitted.scheme == b"https")
         added += b"Set-Cookie: %b\r\n" % cookie
-    return answer_head(plane, admitted, request, response, added)
+    return answer_head(plane, admitted, request, response, added, sent_host)
 
 
 def answer_head(
-    plane: ServerState, admitted: Admission, request: RequestHead | None, response: ResponseHead, added: bytes
+    plane: ServerState,
+    admitted: Admission,
+    request: RequestHead | None,
+    response: ResponseHead,
+    added: bytes,
+    sent_host: bytes,
 ) -> bytes:
-    """The head of any answer: of a final one, an interim one, or one that switches; `added` are lines behind it."""
+    """The head of any answer: of a final one, an interim one, or one that switches; `added` are lines behind it.
+
+    `sent_host` is the Host that the sandbox was sent in place of the client's, or empty: what it says of that address
+    is meant for the public one.
+    """
     address = admitted.address
-    if address is None or request is None or address.form is _HOST:
+    if address is None or request is None:
         return build_response(response, added)
+    shared = address.form is not _HOST
     path = address.prefix
     if not path:
-        return build_response(response, added, shared=True)
+        if not sent_host:
+            return build_response(response, added, shared=shared)
+        return build_rewritten(response, added, partial(path_prefix.come_home, sent=sent_host), shared=shared)
     outside = admitted.outside
     if outside or (response.origin_wide and response.find(b"service-worker-allowed") is not None):
         # A worker's script may name a scope up to here, wherever it was loaded from, and no further.
         added += b"Service-Worker-Allowed: %b/\r\n" % path
     if not plane.options.rewrite_prefix:
         return build_response(response, added, shared=True)
-    change = partial(path_prefix.rewrite, prefix=path, host=request.host, outside=outside)
+    change = partial(path_prefix.rewrite, prefix=path, host=request.host, outside=outside, sent=sent_host)
     return build_rewritten(response, added, change)

@@ -364,12 +364,15 @@ class Exchange:
         else:
             if admitted.keys:
                 added += admitted.guard(address, response)
-            if plane.options.cors_origins or route.cors is not None:
+            host = b""
+            if plane.amends_answers or route.amends_answers:
                 listed = plane.options.cors_origins
-                added += cors.sandbox_answer(listed, route.cors, address.port, request.origin, response)
+                if listed or route.cors is not None:
+                    added += cors.sandbox_answer(listed, route.cors, address.port, request.origin, response)
+                host = self._sent_host()
             if address.prefix:
-                head = downstream_head.final_head(plane, admitted, address, request, response, added)
-            elif response.origin_wide:
+                head = downstream_head.final_head(plane, admitted, address, request, response, added, host)
+            elif host or response.origin_wide:
                 head = self._to_client(response, added)
             else:
                 head = build_response(response, added)
@@ -388,7 +391,12 @@ class Exchange:
         self._pending = head
 
     def _to_client(self, response: ResponseHead, added: bytes) -> bytes:
-        return downstream_head.answer_head(self._plane, self._admission, self._request, response, added)
+        host = self._sent_host()
+        return downstream_head.answer_head(self._plane, self._admission, self._request, response, added, host)
+
+    def _sent_host(self) -> bytes:
+        """The Host that was sent in place of the client's, or empty."""
+        return b"" if self._pool is None else self._pool.host
 
     def flush(self) -> None:
         """The answer is not complete yet: what there is of it goes out."""

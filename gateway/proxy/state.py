@@ -23,6 +23,7 @@ from gateway.proxy.access_log import AccessLog
 from gateway.proxy.resolve import Resolving
 from gateway.table import Resolver, RouteTable, SandboxRoute
 from gateway.upstream.dial import in_process, tcp
+from gateway.upstream.host_rules import PUBLIC, UPSTREAM
 from gateway.upstream.pool import Connect, Pool
 from gateway.upstream.targets import Targets
 
@@ -38,12 +39,14 @@ class ServerState:
     __slots__ = (
         "_tasks",
         "access_log",
+        "amends_answers",
         "api",
         "callers",
         "clients",
         "clock",
         "counters",
         "deadlines",
+        "default_host",
         "draining",
         "forgotten_seconds",
         "guesses",
@@ -91,6 +94,9 @@ class ServerState:
         """How many of them came when there were too many, and are open only until they know."""
         self.draining = False
         self.throttle = FailureThrottle()
+        self.default_host = UPSTREAM if options.upstream_host else PUBLIC
+        self.amends_answers = bool(options.cors_origins) or options.upstream_host
+        """Whether answers of every sandbox are looked at for lines to add or change; see also the route."""
         self.stream_idle = limits.stream_idle_timeout or NEVER
         self.own_keys = ApiKeys()
         self.guesses = KeyAttempts()
@@ -152,5 +158,8 @@ class ServerState:
                 raise PortNotListening("This port of the sandbox cannot be reached: it is not published.")
             connect = tcp(target, self.limits, self.deadlines, self.counters)
             pool = Pool(connect, self.limits, self.deadlines, target)
+            rules = route.hosts
+            pool.host = rules.host(port, target.authority, default=self.default_host)
+            pool.moves_origin = rules.moves_origin(port)
             pool.join(route.pools, port)
         return pool

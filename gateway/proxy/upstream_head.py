@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gateway.addressing.path_prefix import same_host
 from gateway.errors import BadRequest
-from gateway.http.fields import HOST
-from gateway.http.forwarded import chained_lines, forwarded_lines, standard_line
+from gateway.http.fields import HOST, ORIGIN
+from gateway.http.forwarded import chained_lines, effective_scheme, forwarded_lines, standard_line
 from gateway.http.request_head import RequestHead, build_request
 from gateway.http.request_ids import ENDING, ENDINGS
 
@@ -82,7 +83,7 @@ class Outgoing:
             target = _whole_path(request, address)
         if pool.prefix:
             target = pool.prefix + target
-        if self._plane.options.upstream_host or request.authorization is not None:
+        if pool.host or request.authorization is not None:
             # Depends on what may change between two requests: not kept.
             self._address = None
             return build_request(request, target, self._selected(request, pool), self._forwarding(request, address))
@@ -94,9 +95,21 @@ class Outgoing:
 
     def _selected(self, request: RequestHead, pool: Pool) -> bytes:
         """The client's lines where it depends on the settings which of them travel on."""
-        lines = request.passing_without(HOST) if self._plane.options.upstream_host else request.passing()
-        lines = self._plane.own_keys.without(lines)
-        return b"Host: %b\r\n%b" % (pool.host, lines) if self._plane.options.upstream_host else lines
+        keys = self._plane.own_keys
+        if not pool.host:
+            return keys.without(request.passing())
+        if pool.moves_origin and self._is_public(request):
+            lines = keys.without(request.passing_without(HOST, ORIGIN))
+            return b"Host: %b\r\nOrigin: http://%b\r\n%b" % (pool.host, pool.host, lines)
+        return b"Host: %b\r\n%b" % (pool.host, keys.without(request.passing_without(HOST)))
+
+    def _is_public(self, request: RequestHead) -> bool:
+        """Whether the Origin is the address that the request was sent to, as its client sees it."""
+        scheme, _, authority = (request.origin or b"").lower().partition(b"://")
+        host, sent = request.host, request.forwarded
+        if self._client.peer.trusted and sent:
+            host = sent.get(b"x-forwarded-host", host)
+        return scheme == effective_scheme(self._client.peer, sent) and same_host(authority, host, scheme)
 
     def _forwarding(self, request: RequestHead, address: Route) -> bytes:
         """The lines that say where the request comes from."""

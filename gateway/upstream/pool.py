@@ -26,10 +26,6 @@ OURSELVES = Target("localhost", 0)
 """Where the in-process application is, for what wants an address."""
 
 
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
-
-
 Connect = Callable[["Pool"], Awaitable[UpstreamConnection]]
 """Makes a new connection whose home is the given pool. Raises GatewayError."""
 
@@ -50,6 +46,7 @@ class Pool:
         "forwarded",
         "held",
         "host",
+        "moves_origin",
         "prefix",
     )
 
@@ -59,8 +56,10 @@ class Pool:
         """What a relay on the way needs in front of every path."""
         self.forwarded = target.forwarded
         """Whether somebody accepts connections before the sandbox has, so that a new one may turn out to be refused."""
-        self.host = b"%b:%d" % (_bracketed(target.host).encode("ascii"), target.port)
-        """The port's own address, as a Host header names it."""
+        self.host = b""
+        """The Host that is sent in place of the client's; empty, which is usual, for the client's."""
+        self.moves_origin = False
+        """Whether an Origin of the public address is sent as one of that Host."""
         self.closed = False
         self._limits = limits
         self._deadlines = deadlines

@@ -16,6 +16,12 @@ class Target:
     forwarded: bool = False
     """Whether a forwarder in between accepts the connection before the sandbox does."""
 
+    @property
+    def authority(self) -> bytes:
+        """Host and port as a Host header names them."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return b"%b:%d" % (host.encode("ascii"), self.port)
+
 
 @dataclass(frozen=True, slots=True)
 class Targets:

@@ -31,6 +31,7 @@ from gateway.access.quotas import QuotaRules
 from gateway.flow import LATER, Valve, put_off
 from gateway.options import GatewayOptions
 from gateway.table import Removal, Resolution, RouteState, SandboxRoute
+from gateway.upstream.host_rules import NONE, HostRules
 from gateway.upstream.targets import Targets
 from gateway.workers.json_codec import from_plain, to_plain
 from gateway.workers.usage import Report
@@ -83,6 +84,7 @@ class Put:
     rules: QuotaRules | None
     owner: str = ""
     cors: CorsRule | None = None
+    hosts: HostRules = NONE
 
     @classmethod
     def of(cls, route: SandboxRoute) -> Put:

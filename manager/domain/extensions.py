@@ -17,6 +17,12 @@ IDLE_PAUSE = "access.pause.after.idle.seconds"
 KEEP_PREFIX = "access.prefix.keep"
 """Ports (`8888,8080`, or `true` for all) whose programs expect the public path prefix, which is not stripped."""
 
+UPSTREAM_HOST = "access.upstream.host"
+"""The Host that programs are sent: `public`, `upstream` or a literal, for all ports or each (`9222=upstream`)."""
+
+UPSTREAM_ORIGIN = "access.upstream.origin"
+"""Ports (as of KEEP_PREFIX) for which an Origin of the public address is sent as one of that Host."""
+
 CORS = "access.cors"
 """Origins (`https://a.example,https://b.example`, or `*`) that CORS allows for the sandbox."""
 
@@ -36,6 +42,8 @@ MAX_BYTES = 16 * 1024
 """Most bytes of all keys and values of one sandbox."""
 
 _is_origin = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?", re.ASCII | re.IGNORECASE).fullmatch
+_is_host = re.compile(r"(?:[a-z0-9](?:[a-z0-9.-]{0,252})|\[[0-9a-f:.]{2,45}\])(?::[0-9]{1,5})?", re.ASCII).fullmatch
+"""Of a Host header, what names a host by DNS or address (RFC 9110 §7.2), in lower case."""
 _MAX_PORT = 65535
 _SWITCH: dict[str, frozenset[int]] = {"true": frozenset({0}), "false": frozenset()}
 
@@ -63,14 +71,42 @@ def problem(extensions: Mapping[str, str]) -> str | None:
             return f"extensions.{key}: must be {least} to {most} seconds, got {asked[:40]!r}"
     if extensions.get(SNAPSHOT_STRICT, "true").strip().lower() not in _SWITCH:
         return f'extensions.{SNAPSHOT_STRICT}: must be "true" or "false", got {extensions[SNAPSHOT_STRICT][:40]!r}'
-    for key in (KEEP_PREFIX, CORS_PORTS):
+    for key in (KEEP_PREFIX, CORS_PORTS, UPSTREAM_ORIGIN):
         if key in extensions and _kept(extensions[key]) is None:
             shown = extensions[key][:40]
             return f'extensions.{key}: must be "true", "false" or ports such as "8888,8080", got {shown!r}'
+    if UPSTREAM_HOST in extensions and not _hosts(extensions[UPSTREAM_HOST]):
+        shown = extensions[UPSTREAM_HOST][:60]
+        return (
+            f'extensions.{UPSTREAM_HOST}: must be "public", "upstream" or a host such as "localhost:8000", for all '
+            f'ports or for one each as in "9222=upstream, 8000=localhost:8000", got {shown!r}'
+        )
     for origin in _listed(extensions.get(CORS, "")):
         if origin != "*" and _is_origin(origin) is None:
             return f'extensions.{CORS}: must be "*" or origins such as "https://app.example.com", got {origin[:60]!r}'
     return None
+
+
+def upstream_hosts(extensions: Mapping[str, str]) -> dict[int, str]:
+    """Port → the Host its program is sent: `public`, `upstream` or a literal; 0 stands for every other port."""
+    return _hosts(extensions.get(UPSTREAM_HOST, ""))
+
+
+def origin_ports(extensions: Mapping[str, str]) -> frozenset[int]:
+    """The ports for which the public Origin follows the Host; 0 stands for all of them."""
+    return _kept(extensions.get(UPSTREAM_ORIGIN, "")) or frozenset()
+
+
+def _hosts(text: str) -> dict[int, str]:
+    """Empty when any part of it is invalid, or a port is named twice."""
+    hosts: dict[int, str] = {}
+    for entry in text.lower().split(","):
+        name, equals, host = (part.strip() for part in entry.rpartition("="))
+        ports = _kept(name) if equals and name.isdigit() else None if equals else frozenset({0})
+        if not ports or _is_host(host) is None or not hosts.keys().isdisjoint(ports):
+            return {}
+        hosts.update(dict.fromkeys(ports, host))
+    return hosts
 
 
 def allowed_origins(extensions: Mapping[str, str]) -> frozenset[str]:

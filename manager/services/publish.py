@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from gateway.access.cors import CorsRule
 from gateway.access.credentials import AccessRule
 from gateway.table import Removal, Resolution, RouteState, RouteTable, SandboxRoute
+from gateway.upstream.host_rules import NONE, HostRules
 from gateway.upstream.targets import Targets
 from manager.domain import extensions
 from manager.domain.errors import ManagerError
@@ -63,6 +64,14 @@ def cors_of(given: Mapping[str, str]) -> CorsRule | None:
     return CorsRule(frozenset(origin.encode() for origin in origins), extensions.cors_ports(given))
 
 
+def hosts_of(given: Mapping[str, str]) -> HostRules:
+    """Which Host its programs are sent: `access.upstream.host` and `access.upstream.origin`."""
+    hosts = extensions.upstream_hosts(given)
+    if not hosts:
+        return NONE
+    return HostRules({port: host.encode() for port, host in hosts.items()}, extensions.origin_ports(given))
+
+
 def route_of(sandbox: Sandbox) -> SandboxRoute:
     """The sandbox as the gateway sees it."""
     return SandboxRoute(
@@ -75,6 +84,7 @@ def route_of(sandbox: Sandbox) -> SandboxRoute:
         keep_prefix=extensions.kept_prefixes(sandbox.extensions),
         rules=rules_of(sandbox),
         cors=cors_of(sandbox.extensions),
+        hosts=hosts_of(sandbox.extensions),
         owner=sandbox.owner,
     )
 

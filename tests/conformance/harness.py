@@ -20,6 +20,7 @@ from gateway.options import GatewayOptions
 from gateway.proxy.client_connection import ClientConnection
 from gateway.table import Resolver, RouteState, RouteTable, SandboxRoute
 from gateway.upstream.connection import UpstreamConnection
+from gateway.upstream.host_rules import NONE, HostRules
 from gateway.upstream.targets import Targets
 from tests.conformance.address import DOMAIN, PORT, PUBLIC, SANDBOX
 from tests.conformance.wire import PATIENCE, Backend, Client
@@ -46,6 +47,7 @@ class World:
         proxy_needs_key: bool = False,
         resolver: Resolver | None = None,
         cors_origins: Iterable[bytes] = (),
+        upstream_host: bool = False,
     ) -> None:
         self.backend = Backend()
         self.table = RouteTable()
@@ -59,6 +61,7 @@ class World:
                 proxy_protocol=proxy_protocol,
                 proxy_needs_key=proxy_needs_key,
                 cors_origins=frozenset(cors_origins),
+                upstream_host=upstream_host,
             ),
             keyring=Keyring(keys),
             resolver=resolver,
@@ -98,13 +101,22 @@ class World:
         wakes: bool = False,
         keep_prefix: frozenset[int] = frozenset(),
         cors: CorsRule | None = None,
+        hosts: HostRules = NONE,
     ) -> SandboxRoute:
         """Makes a sandbox known, or changes what is known of it."""
         access = None if token is None else AccessRule(token)
         route = SandboxRoute(
-            id, uid, self._reach, state=state, access=access, rules=rules, wakes=wakes, keep_prefix=keep_prefix
+            id,
+            uid,
+            self._reach,
+            state=state,
+            access=access,
+            rules=rules,
+            wakes=wakes,
+            keep_prefix=keep_prefix,
+            cors=cors,
+            hosts=hosts,
         )
-        route.cors = cors
         return self.table.put(route)
 
     def forget(self) -> None:

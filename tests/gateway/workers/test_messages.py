@@ -17,6 +17,7 @@ from gateway.limits import Limits
 from gateway.metrics import Counters
 from gateway.options import GatewayOptions
 from gateway.table import Removal, Resolution, RouteState
+from gateway.upstream.host_rules import HostRules
 from gateway.upstream.targets import Targets
 from gateway.workers.json_codec import from_plain, to_plain
 from gateway.workers.messages import (
@@ -68,6 +69,7 @@ PUT = Put(
     wakes=True,
     keep_prefix=frozenset({80, 3000}),
     rules=QuotaRules(requests_per_second=1.5, ports=((80, 90),), methods=frozenset({b"GET"}), paths=(b"/a",)),
+    hosts=HostRules({0: b"upstream", 80: b"localhost:8000"}, frozenset({80})),
 )
 COUNTED = Counters()
 COUNTED.refused("SOME::CODE")

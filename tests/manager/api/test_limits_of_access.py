@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.access.cors import CorsRule
+from gateway.upstream.host_rules import HostRules
 from tests.manager.api.conftest import Api, OpenApi, plain
 
 RATE, METHODS = "access.limit.requests.per.second", "access.limit.methods"
@@ -42,6 +43,14 @@ async def test_changed_limits_survive_a_restart(open_api: OpenApi) -> None:
         {"access.prefix.keep": "8888,x"},
         {"access.prefix.keep": "0"},
         {"access.prefix.keep": "70000"},
+        {"access.upstream.host": ""},
+        {"access.upstream.host": "9222=upstream,9222=public"},
+        {"access.upstream.host": "9222=upstream,"},
+        {"access.upstream.host": "true=upstream"},
+        {"access.upstream.host": "70000=upstream"},
+        {"access.upstream.host": "localhost:8000/path"},
+        {"access.upstream.host": "a b"},
+        {"access.upstream.origin": "yes"},
         {"access.cors": "app.example.com"},
         {"access.cors": "https://app.example.com/path"},
         {"access.cors": "https://a.example, javascript:alert(1)"},
@@ -110,3 +119,23 @@ async def test_pages_of_other_origins(api: Api, extensions: dict[str, str], rule
     route = api.house.table.get(made["id"].encode())
     assert route is not None
     assert route.cors == rule
+
+
+@pytest.mark.parametrize(
+    ("extensions", "rules"),
+    [
+        ({}, HostRules()),
+        ({"access.upstream.origin": "true"}, HostRules()),
+        ({"access.upstream.host": "Upstream"}, HostRules({0: b"upstream"})),
+        (
+            {"access.upstream.host": "9222 = upstream, public,8000=[::1]:8000", "access.upstream.origin": "9222"},
+            HostRules({9222: b"upstream", 0: b"public", 8000: b"[::1]:8000"}, frozenset({9222})),
+        ),
+    ],
+)
+async def test_hosts_of_programs(api: Api, extensions: dict[str, str], rules: HostRules) -> None:
+    """The gateway knows what Host each port's program is sent, and which Origins follow it."""
+    made = await api.create(extensions=extensions)
+    route = api.house.table.get(made["id"].encode())
+    assert route is not None
+    assert route.hosts == rules
