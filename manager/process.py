@@ -31,8 +31,10 @@ from manager.listening import bind_alone, remedy
 from manager.metrics import LoopLag, metrics_app, registry, render
 from manager.open_files import connections, raise_limit
 from manager.services.wiring import Services, build_services
+from manager.settings.exposure import exposed
 from manager.settings.load import ConfigError, load_settings
 from manager.settings.model import Settings
+from manager.settings.reload import needing_restart
 from manager.workers.supervisor import Workers
 
 log = logging.getLogger(__name__)
@@ -186,6 +188,14 @@ class Reload:
         except ConfigError as error:
             log.error("not reloaded: %s", "; ".join(error.lines))  # noqa: TRY400 - the lines say it all
             return
+        started = self._services.settings
+        problems = exposed(settings, os.environ, host=started.server.host)
+        if problems:
+            log.error("not reloaded: %s", "; ".join(map(str, problems)))
+            return
+        waiting = needing_restart(started, settings)
+        if waiting:
+            log.warning("changed since the start, and taken over by a restart only: %s", ", ".join(waiting))
         self._services.reload(settings)
         known = secrets(settings, self._services)
         self._gateway.set_keyring(Keyring(known.keys))

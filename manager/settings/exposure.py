@@ -39,15 +39,19 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def exposed(settings: Settings, environ: Mapping[str, str]) -> list[Problem]:
-    """Why the server must not start where others reach it; empty when it may."""
+def exposed(settings: Settings, environ: Mapping[str, str], *, host: str | None = None) -> list[Problem]:
+    """Why the server must not run with these keys where others reach it; empty when it may.
+
+    `host` is what it listens on already, where that is not what the settings say.
+    """
     server = settings.server
-    if not is_open(settings) or is_loopback(server.host) or environ.get(INSECURE) == "YES":
+    listens = host or server.host
+    if not is_open(settings) or is_loopback(listens) or environ.get(INSECURE) == "YES":
         return []
     state = "holds a key of the examples, which everybody knows" if server.has_keys else "is empty"
     name = "api_key" if server.api_key is not None or not server.api_keys else "api_keys"
     text = (
-        f"{state}, and others reach server.host = {server.host}: set a key of your own (openssl rand -hex 32), or "
+        f"{state}, and others reach server.host = {listens}: set a key of your own (openssl rand -hex 32), or "
         f'server.host = "127.0.0.1"; {INSECURE}=YES starts all the same'
     )
     return [Problem(f"server.{name}", text)]

@@ -99,9 +99,23 @@ async def test_keys_and_log_level(running: Running) -> None:
     assert logging.getLogger().level == logging.ERROR
 
 
+async def test_what_waits_for_a_restart_is_named(running: Running, said: list[str]) -> None:
+    """By its key, without the value; what needs none is not, and is taken over."""
+    running.write({**CHANGED, "docker": {"pids_limit": 77}, "log": {"level": "INFO"}})
+    running.reload.all()
+    (line,) = [line for line in said if "by a restart only" in line]
+    keys = line.partition(": ")[2].split(", ")
+    assert "docker.pids_limit" in keys
+    assert {"server.api_key", "log.level", "ingress.secure_access.keys"}.isdisjoint(keys)
+    assert "77" not in line
+    assert running.api_keys == ["another"]
+
+
 @pytest.mark.parametrize(
     "broken",
     [
+        {**CHANGED, "server": {"host": "127.0.0.1"}},
+        {**CHANGED, "server": {"api_key": "your-secret-api-key"}},
         {**CHANGED, "log": {"level": "LOUD"}},
         {**CHANGED, "server": {"port": 0.5}},
         {"runtime": {"type": "none"}},
