@@ -29,11 +29,11 @@ from gateway.access.credentials import Keyring
 from gateway.gateway import Gateway
 from gateway.listener import Certificate, bind
 from gateway.table import Resolution, RouteTable
+from gateway.workers.channel import Channel
 from gateway.workers.messages import (
     Answer,
     Applied,
     Ask,
-    Channel,
     Drain,
     Gone,
     Loaded,

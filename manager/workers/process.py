@@ -17,11 +17,11 @@ from typing import Any, Final
 
 import gateway.workers.messages
 from gateway.table import Resolution, Resolver, RouteTable
+from gateway.workers.channel import Channel
 from gateway.workers.messages import (
     Answer,
     Applied,
     Ask,
-    Channel,
     Gone,
     Loaded,
     LogLine,

@@ -19,12 +19,12 @@ from gateway.options import GatewayOptions
 from gateway.table import Removal, Resolution, RouteState
 from gateway.upstream.host_rules import HostRules
 from gateway.upstream.targets import Targets
+from gateway.workers.channel import Channel
 from gateway.workers.json_codec import from_plain, to_plain
 from gateway.workers.messages import (
     Answer,
     Applied,
     Ask,
-    Channel,
     Drain,
     Gone,
     Loaded,

@@ -29,11 +29,11 @@ from gateway.options import GatewayOptions
 from gateway.signing import sign
 from gateway.table import Removal, Resolution, RouteState
 from gateway.upstream.targets import Targets
+from gateway.workers.channel import Channel
 from gateway.workers.messages import (
     Answer,
     Applied,
     Ask,
-    Channel,
     Drain,
     Gone,
     Loaded,
