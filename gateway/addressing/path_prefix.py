@@ -100,27 +100,35 @@ def fallback(
     """The sandbox that a request outside every prefix belongs to, going by where it comes from.
 
     A Referer under a prefix is certain, so even the manager's own names belong to the sandbox then: the page means its
-    own `/docs`, and must not reach ours. The cookie is a guess, which leaves `/` and the manager's names alone. The
-    result has `target` as it is, and the prefix of the page. A request that may be redirected should be, to prefix and
-    target, so that what it loads comes from there too.
+    own `/docs`, and must not reach ours. One that names no sandbox, as of a page that has replaced its address by `/`,
+    says no more than none, unless it is a page of the manager's. The cookie is a guess, which leaves `/` and the
+    manager's names alone. The result has `target` as it is, and the prefix of the page. A request that may be
+    redirected should be, to prefix and target, so that what it loads comes from there too.
     """
     if not target.startswith(b"/"):
         return None
     page = page_of(host, referer)
     if page is not None:
-        return _belongs(router, page, target)
-    first = _FIRST_SEGMENT.match(target)
-    if first is None:
+        found = _belongs(router, page, target)
+        if found is not None or _is_reserved(page):
+            return found
+    if _FIRST_SEGMENT.match(target) is None:
         # A navigation to `/` leaves the application; a WebSocket there belongs to the page that opens it.
         if not upgrade:
             return None
-    elif first[1] in RESERVED:
+    elif _is_reserved(target):
         return None
     for last in last_prefixes(cookies):
         route = _belongs(router, last, target)
         if route is not None:
             return route
     return None
+
+
+def _is_reserved(path: bytes) -> bool:
+    """Whether it begins with a name of the manager's."""
+    first = _FIRST_SEGMENT.match(path)
+    return first is not None and first[1] in RESERVED
 
 
 def _belongs(router: Router, path: bytes, target: bytes) -> Route | None:

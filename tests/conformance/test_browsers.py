@@ -338,6 +338,17 @@ async def test_page_asks_for_the_root(world: World, form: Form, target: bytes) -
 
 
 @PATH_FORMS
+@pytest.mark.parametrize("page", [b"/", b"/project/settings"])
+@pytest.mark.parametrize("target", [b"/project/translations", b"/a.js", b"/a/80/b"])
+async def test_page_that_replaced_its_address(world: World, form: Form, page: bytes, target: bytes) -> None:
+    """A page whose address names no sandbox any more, by the history API, is found by the cookie of the last one."""
+    lines = b"Referer: http://gateway.test%b\r\nCookie: opensandbox-last=%b\r\n" % (page, form.prefix)
+    client = await world.connect()
+    answer = await client.ask(b"GET %b HTTP/1.1\r\nHost: gateway.test\r\n%b\r\n" % (target, lines))
+    assert (answer.status, answer.one(b"location")) == (307, form.prefix + target)
+
+
+@PATH_FORMS
 @pytest.mark.parametrize("host", [b"other.test", b"gateway.test:81"])
 async def test_page_of_another_host(world: World, form: Form, host: bytes) -> None:
     """A page of another host says nothing about ours."""

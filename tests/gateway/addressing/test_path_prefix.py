@@ -238,6 +238,16 @@ CAME_FROM = [
     (b"/docs", None, b"opensandbox-last=/sb/8080", False),
     (b"/v1/sandboxes", None, b"opensandbox-last=/sb/8080", False),
     (b"/docs", b"http://gateway.test:8443/console", b"opensandbox-last=/sb/8080", False),
+    (b"/x", b"http://gateway.test:8443/console", b"opensandbox-last=/sb/8080", False),
+    (b"/x", b"http://gateway.test:8443/v1/sandboxes/sb/proxy/port/", b"opensandbox-last=/sb/8080", False),
+    (b"/x", b"http://gateway.test:8443/", b"opensandbox-last=/sb/8080", True),
+    (b"/x", b"http://gateway.test:8443", b"opensandbox-last=/sb/8080", True),
+    (b"/project/settings?a", b"http://gateway.test:8443/", b"opensandbox-last=/sb/8080", True),
+    (b"/project/settings", b"http://gateway.test:8443/project/translations", b"opensandbox-last=/sb/8080", True),
+    (b"/x", b"http://gateway.test:8443/project", b"opensandbox-last=/sb/8080", True),
+    (b"/x", b"http://gateway.test:8443/project", None, False),
+    (b"/docs", b"http://gateway.test:8443/", b"opensandbox-last=/sb/8080", False),
+    (b"/", b"http://gateway.test:8443/", b"opensandbox-last=/sb/8080", False),
 ]
 
 
