@@ -10,7 +10,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from http import HTTPStatus
-from typing import ClassVar
+from typing import ClassVar, Final
+
+_SHOWN_BYTES: Final = 80
+"""How much of what is no HTTP is kept for the log."""
 
 
 class GatewayError(Exception):
@@ -312,6 +315,20 @@ class UpstreamInvalid(GatewayError):
     title = "The sandbox sent an invalid answer"
     default = "The program in the sandbox sent no valid HTTP response. Check that the port speaks HTTP/1.1 without TLS."
     log_level = logging.INFO
+
+    def __init__(self, message: str | None = None, *, seen: bytes = b"") -> None:
+        super().__init__(message)
+        self.seen = seen
+        """How the bytes begin that are no HTTP at all: for the operator's log, never for an answer."""
+
+    @classmethod
+    def no_http(cls, seen: bytes) -> UpstreamInvalid:
+        """For bytes that do not begin as a response does."""
+        return cls(
+            "The program in the sandbox answered with bytes that are not HTTP. Check that the port speaks HTTP/1.1 "
+            "without TLS, and that the program accepts this request; the server's log shows how they begin.",
+            seen=seen[:_SHOWN_BYTES],
+        )
 
 
 class UpstreamClosed(GatewayError):

@@ -15,6 +15,7 @@ from gateway.http.fields import CODING, CONNECTION, COOKIE, LENGTH, ORIGIN_WIDE,
 from gateway.http.heads import REMEMBERED_HEAD, SILENT, find, has_too_many, joined, lines_named
 
 _REMEMBERED_STATUSES: Final = 1024
+_BEGINNING: Final = b"HTTP/"
 MAX_LINES: Final = 1000
 """Most header lines of an answer: each costs a microsecond or two, and no real answer has 200."""
 _response_fields = response_lines(UpstreamInvalid)
@@ -93,12 +94,17 @@ class ResponseReader:
         return response
 
 
+def begins_as_response(data: bytes | bytearray) -> bool:
+    """Whether these first bytes of an answer may yet become an HTTP/1 response."""
+    return _BEGINNING.startswith(data[: len(_BEGINNING)])
+
+
 class _StatusLines(dict[bytes, tuple[bytes, int, int]]):
     """Status lines → the line as we send it, status and minor version; learned once per spelling."""
 
     def __missing__(self, line: bytes) -> tuple[bytes, int, int]:
         if _is_status_line(line) is None:
-            raise UpstreamInvalid
+            raise UpstreamInvalid if begins_as_response(line) else UpstreamInvalid.no_http(line)
         known = (b"HTTP/1.1" + line[8:], int(line[9:12]), line[7] - 0x30)
         if len(self) >= _REMEMBERED_STATUSES:
             self.clear()

@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import logging
 from collections.abc import Callable, Coroutine
 from math import frexp
 from typing import TYPE_CHECKING, Any, Final
@@ -73,6 +74,9 @@ _CLOSED_OR_SILENT: Final = (
     "Either nothing listens on this port of the sandbox, or the program there closed the connection without an answer. "
     "Check that it runs, then try again."
 )
+
+
+log = logging.getLogger(__name__)
 
 
 class State(enum.Enum):
@@ -492,7 +496,18 @@ class Exchange:
             else:
                 self.fail(UpstreamClosed(_CLOSED_OR_SILENT))
             return
+        if isinstance(error, UpstreamInvalid) and error.seen:
+            self._report(error)
         self.fail(error or UpstreamClosed())
+
+    def _report(self, error: UpstreamInvalid) -> None:
+        """Says in the log, once for each pool, what a port answers that is no HTTP."""
+        pool, route, address = self._pool, self._route, self._admission.address
+        if pool is None or route is None or address is None or pool.reported:
+            return
+        pool.reported = True
+        shown = "".join(chr(byte) if 0x20 <= byte < 0x7F else "." for byte in error.seen)
+        log.log(error.log_level, "port %d of sandbox %s answers no HTTP: %r", address.port, route.id.decode(), shown)
 
     def _is_refusal(self, pool: Pool, upstream: UpstreamConnection) -> bool:
         """Whether this is how a forwarder says that nobody listens."""

@@ -19,7 +19,7 @@ from gateway.deadlines import NEVER
 from gateway.errors import BadRequest, GatewayError, UpstreamInvalid
 from gateway.flow import ENDED, LATER, PEER_GONE, SHARE_BYTES, SLOW_PEER, Held, Valve, peer_state, put_off
 from gateway.http.framing import CHUNKED, UNTIL_CLOSE, ChunkedDecoder
-from gateway.http.response_head import ResponseHead, ResponseReader
+from gateway.http.response_head import ResponseHead, ResponseReader, begins_as_response
 from gateway.limits import Limits
 
 _IDLE: Final = 0
@@ -305,6 +305,8 @@ class UpstreamConnection(asyncio.Protocol):
             seen = len(self._buffer)
             self._buffer += data
             if self._buffer.find(_HEAD_END, max(0, seen - 3)) < 0:
+                if not begins_as_response(self._buffer):
+                    raise UpstreamInvalid.no_http(bytes(self._buffer))
                 if len(self._buffer) > self._max_head:
                     raise UpstreamInvalid
                 return None
@@ -313,6 +315,9 @@ class UpstreamConnection(asyncio.Protocol):
         while data:
             end = data.find(_HEAD_END)
             if end < 0:
+                if not begins_as_response(data):
+                    # Not at the end of the connection only: "Unauthorized" and nothing more may be all that ever comes.
+                    raise UpstreamInvalid.no_http(data)
                 if len(data) > self._max_head:
                     raise UpstreamInvalid
                 self._buffer += data

@@ -48,6 +48,7 @@ class Pool:
         "host",
         "moves_origin",
         "prefix",
+        "reported",
     )
 
     def __init__(self, connect: Connect, limits: Limits, deadlines: Deadlines, target: Target = OURSELVES) -> None:
@@ -60,6 +61,8 @@ class Pool:
         """The Host that is sent in place of the client's; empty, which is usual, for the client's."""
         self.moves_origin = False
         """Whether an Origin of the public address is sent as one of that Host."""
+        self.reported = False
+        """Whether the log has a line about what is wrong with the port: one for each would let a sandbox fill it."""
         self.closed = False
         self._limits = limits
         self._deadlines = deadlines

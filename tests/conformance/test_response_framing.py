@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from tests.conformance.address import Form
+import logging
+
+import pytest
+
+from tests.conformance.address import PORT, SANDBOX, Form
 from tests.conformance.case import Case, every, family, in_each_form
 from tests.conformance.harness import World
 from tests.conformance.wire import OK, Peer, Reply
@@ -217,3 +221,29 @@ async def test_unasked_answer(world: World, form: Form) -> None:
     assert (await client.ask(request)).body == b"ok"
     await world.backend.speak(INJECTED)
     assert (await client.ask(request)).body == b"ok"
+
+
+@in_each_form
+@pytest.mark.parametrize("said", [b"Unauthorized", b"ICY 200 OK\r\n\r\n", b"\x15\x03\x01\x00\x02\x02\x46", b"x" * 300])
+async def test_no_http(world: World, form: Form, said: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """Bytes that are no HTTP are named as that at once; the log shows them once, clients never."""
+    world.backend.reply = Reply(said)
+    client = await world.connect()
+    with caplog.at_level(logging.INFO):
+        for _ in range(2):
+            answer = await client.ask(form.write(b"GET {path}/x HTTP/1.1\r\n{host}\r\n\r\n"))
+            assert answer.status == 502
+            assert b"GATEWAY::INVALID_RESPONSE" in answer.body
+            assert b"not HTTP" in answer.body
+            assert said[:12] not in answer.body
+    lines = [record.getMessage() for record in caplog.records if "answers no HTTP" in record.getMessage()]
+    shown = "".join(chr(byte) if 0x20 <= byte < 0x7F else "." for byte in said.split(b"\r\n")[0][:80])
+    assert lines == [f"port {PORT} of sandbox {SANDBOX} answers no HTTP: {shown!r}"]
+
+
+async def test_head_that_breaks_off(world: World) -> None:
+    """What begins as a response and ends too early is no other protocol."""
+    world.backend.reply = Reply(b"HTT", close=True)
+    client = await world.connect()
+    answer = await client.ask(Form.URI.write(b"GET {path}/x HTTP/1.1\r\n{host}\r\n\r\n"))
+    assert (answer.status, b"without an answer" in answer.body) == (502, True)
