@@ -59,13 +59,11 @@ def _tell(finding: Finding) -> None:
 async def findings(loaded: Loaded, deep_image: str | None) -> AsyncIterator[Finding]:
     """Every finding in order."""
     settings = loaded.settings
-    for finding in (
-        *check_configuration(loaded),
-        check_port(settings),
-        check_store(settings),
-        check_open_files(settings),
-        *check_names(settings),
-    ):
+    for finding in check_configuration(loaded):
+        yield finding
+    for check in (check_port, check_store, check_open_files):
+        yield await asyncio.to_thread(check, settings)  # a port that is taken, or a lock, may take seconds
+    for finding in await asyncio.to_thread(lambda: tuple(check_names(settings))):
         yield finding
     if settings.runtime.type == "docker":
         async for finding in check_engine(settings):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import stat
 from datetime import UTC, datetime
@@ -33,15 +34,15 @@ async def test_an_open_store_is_copied_and_put_back(tmp_path: Path) -> None:
     path, copy = tmp_path / "gateway.db", tmp_path / "copies" / "monday.db"
     store = Store(path)
     await store.renewals.put("before", NOW)
-    maintenance.backup(path, copy)
+    await asyncio.to_thread(maintenance.backup, path, copy)
     await store.renewals.put("after", NOW)
     with pytest.raises(Unavailable, match="in use by another server"):
-        maintenance.restore(copy, path)
+        await asyncio.to_thread(maintenance.restore, copy, path)
     await store.close()
 
     assert [entry.name for entry in copy.parent.iterdir()] == ["monday.db"]
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
-    former = maintenance.restore(copy, path)
+    former = await asyncio.to_thread(maintenance.restore, copy, path)
     store = Store(path)
     assert await store.renewals.all() == {"before": NOW}
     await store.close()
@@ -57,7 +58,7 @@ async def test_a_copy_of_an_older_schema_is_brought_up_to_date(tmp_path: Path, v
     of_schema(tmp_path / "old.db", version)
     assert maintenance.schema(tmp_path / "old.db") == (version, len(MIGRATIONS))
     assert maintenance.check(tmp_path / "old.db") == []
-    assert maintenance.restore(tmp_path / "old.db", tmp_path / "new" / "gateway.db") is None
+    assert await asyncio.to_thread(maintenance.restore, tmp_path / "old.db", tmp_path / "new" / "gateway.db") is None
     store = Store(tmp_path / "new" / "gateway.db")
     assert await store.renewals.all() == {"old": NOW}
     await store.close()
