@@ -86,6 +86,7 @@ class Admission:
         "_plane",
         "_request",
         "address",
+        "changes_answers",
         "form",
         "keep_prefix",
         "keys",
@@ -112,6 +113,8 @@ class Admission:
         """What let it in and may be taken back: the id of the key that has signed its address, a key of our API."""
         self.keep_prefix = False
         """Whether the sandbox is to see the public path prefix."""
+        self.changes_answers = False
+        """Whether answers to it are changed for more than their framing, whatever is in them."""
         self.outside = False
         """Whether the request is for a path outside the prefix: its sandbox was found by Referer or cookie."""
         self.may_be_framed = False
@@ -195,6 +198,7 @@ class Admission:
         self.address = self._request = self._found = None
         self.form = FORM_NONE
         self.keep_prefix = self.outside = False
+        self.changes_answers = plane.amends_answers
         self.scheme = effective_scheme(self._client.peer, request.forwarded)
         if request.origin is not None and cors.is_preflight(request):
             address = self._answer_preflight(request, request.origin)
@@ -202,6 +206,7 @@ class Admission:
             address = self._find(request)
         if address is not None:
             self.form = address.form.value
+            self.changes_answers |= address.prefix != b""
             self._lacks_slash = path_prefix.slash_redirect(request.target, address.prefix) is not None
         elif plane.api is not None:
             self.form = FORM_API

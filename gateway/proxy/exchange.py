@@ -50,7 +50,7 @@ from gateway.http.error_responses import redirect
 from gateway.http.fields import filter_trailers
 from gateway.http.request_head import RequestHead
 from gateway.http.response_head import ResponseHead, build_response
-from gateway.metrics import ABORTED, FORM_NONE
+from gateway.metrics import ABORTED
 from gateway.proxy import downstream_head
 from gateway.proxy.admission import Admission, Allowed, Redirect, Wait
 from gateway.proxy.client import Client
@@ -362,24 +362,12 @@ class Exchange:
         elif request.minor == 0:
             added += b"Connection: keep-alive\r\n"
         admitted, route = self._admission, self._route
-        address = admitted.address
-        if address is None or route is None:
+        if route is not None and not (
+            admitted.changes_answers or route.amends_answers or admitted.keys or response.origin_wide
+        ):
             head = build_response(response, added)
         else:
-            if admitted.keys:
-                added += admitted.guard(address, response)
-            host = b""
-            if plane.amends_answers or route.amends_answers:
-                listed = plane.options.cors_origins
-                if listed or route.cors is not None:
-                    added += cors.sandbox_answer(listed, route.cors, address.port, request.origin, response)
-                host = self._sent_host()
-            if address.prefix:
-                head = downstream_head.final_head(plane, admitted, address, request, response, added, host)
-            elif host or response.origin_wide:
-                head = self._to_client(response, added)
-            else:
-                head = build_response(response, added)
+            head = self._amended(request, response, added)
         self.state = _ANSWERING  # not earlier: of a head that cannot be written the client hears in an answer of ours
         if body:
             self.bytes_out = size = len(body)
@@ -393,6 +381,24 @@ class Exchange:
             else:
                 head += body
         self._pending = head
+
+    def _amended(self, request: RequestHead, response: ResponseHead, added: bytes) -> bytes:
+        """The head of a final answer of which more may have to be changed than its framing."""
+        plane, admitted, route = self._plane, self._admission, self._route
+        address = admitted.address
+        if address is None or route is None:
+            return build_response(response, added)
+        if admitted.keys:
+            added += admitted.guard(address, response)
+        host = b""
+        if plane.amends_answers or route.amends_answers:
+            listed = plane.options.cors_origins
+            if listed or route.cors is not None:
+                added += cors.sandbox_answer(listed, route.cors, address.port, request.origin, response)
+            host = self._sent_host()
+        if address.prefix:
+            return downstream_head.final_head(plane, admitted, address, request, response, added, host)
+        return downstream_head.answer_head(plane, admitted, request, response, added, host)
 
     def _to_client(self, response: ResponseHead, added: bytes) -> bytes:
         host = self._sent_host()
@@ -649,8 +655,8 @@ class Exchange:
         """Counts the exchange (`outcome` is an index of metrics.CLASSES) and forgets the request."""
         plane = self._plane
         counters = plane.counters
-        request, route = self._request, self._route
-        counters.responses[FORM_NONE if request is None else self._admission.form][outcome] += 1
+        route = self._route
+        counters.responses[self._admission.form][outcome] += 1
         seconds = plane.clock() - self._started
         counters.duration_seconds += seconds
         counters.durations[frexp(seconds * 1e6 + 0.5)[1]] += 1

@@ -262,7 +262,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _read_head(self, sink: Sink, data: bytes) -> None:
         reader = self._reader
         size = reader.size
-        if data[:size] == reader.head and size and not self._buffer and reader.to_head is self._to_head:
+        if size and data[:size] == reader.head and not self._buffer and reader.to_head is self._to_head:
             response = reader.last  # the sandbox says again what it said before
             data = data[size:]
         else:
@@ -288,6 +288,7 @@ class UpstreamConnection(asyncio.Protocol):
             chunks = self._chunks = ChunkedDecoder()
             sink.on_head(response, chunks.feed(data) if data else b"")
             if chunks.done:
+                self._chunks = None
                 self._finish(sink, chunks.trailers, chunks.rest)
                 return
             if chunks.more:
@@ -370,6 +371,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self.sink is not sink:
             return
         if chunks.done:
+            self._chunks = None
             self._finish(sink, chunks.trailers, chunks.rest)
         elif chunks.more or len(data) >= SHARE_BYTES:
             self._rest()
@@ -378,7 +380,6 @@ class UpstreamConnection(asyncio.Protocol):
         keep = self._keep and not rest and sink.request_sent and not self._slow and self._ended is None
         self.sink = None
         self._left = _IDLE
-        self._chunks = None
         self._interims = 0
         if keep:
             self.home.give(self)
