@@ -147,7 +147,7 @@ async def test_any_end() -> None:
         await world.until(lambda: not plane.clients and not plane._tasks)
         assert (counters.connections, counters.tunnels, counters.client_addresses) == (0, 0, 0)
         assert not plane.callers._callers
-        assert not plane.deadlines.held
+        await world.until(lambda: not plane.deadlines.held)
         route = world.table.get(SANDBOX.encode())
         assert route is not None
         assert not route.live
