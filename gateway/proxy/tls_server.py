@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from gateway.access.callers import TOLD, Caller
 from gateway.errors import TooManyConnections, TooManyFromClient
+from gateway.flow import put_off
 from gateway.proxy.client_connection import LINGER_SECONDS, ClientConnection, address_of
 
 if TYPE_CHECKING:
@@ -92,13 +93,16 @@ class TlsServer:
 class Handshake:
     """One handshake: counts like a connection until there is one, or has failed."""
 
-    __slots__ = ("_caller", "_plane", "_sock", "_surplus", "_task")
+    __slots__ = ("_caller", "_is_ours", "_loop", "_plane", "_sock", "_surplus", "_task")
 
     def __init__(self, plane: ServerState, sock: socket.socket, caller: Caller | None, *, surplus: bool) -> None:
         self._plane = plane
         self._sock = sock
+        self._is_ours = True
+        """Whether the loop has not been given the socket yet."""
         self._caller = caller
         self._surplus = surplus
+        self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None]
 
     def begin(self, context: ssl.SSLContext) -> None:
@@ -109,17 +113,34 @@ class Handshake:
         self._task.add_done_callback(self._ended)
 
     async def _run(self, context: ssl.SSLContext) -> None:
+        plane = self._plane
         with contextlib.suppress(OSError):  # ssl.SSLError too: it speaks no TLS, does not like ours, has gone, is slow
-            await asyncio.get_running_loop().connect_accepted_socket(
-                partial(_Client, self._plane, self.over),
+            async with asyncio.timeout(plane.limits.head_timeout):
+                await self._first_bytes()
+            self._is_ours = False
+            await self._loop.connect_accepted_socket(
+                partial(_Client, plane, self.over),
                 self._sock,
                 ssl=context,
-                ssl_handshake_timeout=self._plane.limits.head_timeout,
+                ssl_handshake_timeout=plane.limits.head_timeout,
                 # Who does not answer our close_notify would hold up a shutdown for the loop's own thirty seconds.
                 ssl_shutdown_timeout=LINGER_SECONDS,
             )
 
+    async def _first_bytes(self) -> None:
+        """Waits for the client's first bytes, then for its turn: a handshake takes a good part of a millisecond."""
+        come, turn = self._loop.create_future(), self._loop.create_future()
+        self._loop.add_reader(self._sock.fileno(), _settle, come)
+        try:
+            await come
+        finally:
+            self._loop.remove_reader(self._sock.fileno())
+        put_off(partial(_settle, turn))
+        await turn
+
     def _ended(self, task: asyncio.Task[None]) -> None:
+        if self._is_ours:
+            self._sock.close()
         self.over()
 
     def over(self) -> None:
@@ -134,6 +155,11 @@ class Handshake:
     def cancel(self) -> None:
         """The gateway stops."""
         self._task.cancel()
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 class _Client(ClientConnection):

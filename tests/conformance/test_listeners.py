@@ -7,11 +7,12 @@ import dataclasses
 import ipaddress
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
 from gateway.access.callers import TOLD
+from gateway.proxy import tls_server
 from tests.conformance.address import FORMS, Form
 from tests.conformance.case import Case, every, family, in_each_form
 from tests.conformance.harness import LIMITS, World, running
@@ -230,6 +231,24 @@ async def test_handshakes_are_connections(serves: ssl.SSLContext, trust: ssl.SSL
         await world.until(lambda: not plane.handshakes)
         assert (await (await world.connect(trust, NAME)).ask(Form.HOST.write(GET))).status == 200
         assert (plane.turned_away, world.gateway.counters.client_addresses) == (0, 2)
+
+
+async def test_handshakes_take_turns(
+    serves: ssl.SSLContext, trust: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A handshake begins with the client's first bytes, and in its turn: thousands may come at the same moment."""
+    turns: list[Callable[[], None]] = []
+    monkeypatch.setattr(tls_server, "put_off", turns.append)
+    async with running(World(tls=serves)) as world:
+        opening = [asyncio.create_task(world.connect(trust, NAME)) for _ in range(3)]
+        await world.until(lambda: len(turns) == 3)
+        assert len(world.gateway._plane.handshakes) == 3
+        for number in range(3):
+            assert sum(task.done() for task in opening) == number
+            turns.pop()()
+            await world.until(lambda: sum(task.done() for task in opening) > number)  # noqa: B023
+        for task in opening:
+            assert (await task.result().ask(Form.HOST.write(GET))).status == 200
 
 
 async def test_few_handshakes_only_to_be_told(serves: ssl.SSLContext) -> None:
