@@ -281,9 +281,10 @@ class Exchange:
             body = b"".join((*self._held, body))
             self._held.clear()
             self._held_size = 0
+        chunked = request.length == framing.CHUNKED
         if body:
-            data += self._framed(body)
-        if request.length == framing.CHUNKED and self.request_sent:
+            data += framing.chunk(body) if chunked else body
+        if chunked and self.request_sent:
             data += framing.last_chunk(self._trailers)
         self._client.release_body()
         return data
