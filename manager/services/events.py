@@ -17,6 +17,7 @@ from manager.domain.sandbox import SandboxState
 from manager.runtime.records import EventRecords
 from manager.services import origin
 from manager.services.clock import Clock
+from manager.services.followed import Followed
 from manager.services.inventory import Change, Ending
 
 _logger = logging.getLogger(__name__)
@@ -31,10 +32,11 @@ _UNDER_WAY = frozenset({SandboxState.PENDING, SandboxState.PAUSING, SandboxState
 _GONE = {Ending.VANISHED: Cause.REMOVED_OUTSIDE, Ending.EXPIRED: Cause.EXPIRY}
 
 
-class Events:
+class Events(Followed):
     """What has happened to sandboxes, the latest `most` changes of the last `days` days."""
 
     def __init__(self, records: EventRecords, clock: Clock, *, days: float, most: int) -> None:
+        super().__init__()
         self._records = records
         self._clock = clock
         self._kept = timedelta(days=days)
@@ -43,13 +45,10 @@ class Events:
         self._pending: list[LifecycleEvent] = []
         self._origins: dict[str, Origin] = {}
         self._writing = asyncio.Lock()
-        self._news = asyncio.Event()
         self._untrimmed = 0
         self._lost = False
         self.last = 0
         """The number of the latest event."""
-        self.closed = False
-        """Set at shutdown: followers end."""
 
     async def load(self) -> None:
         """Goes on from the numbers of the last process. Raises Unavailable."""
@@ -143,27 +142,6 @@ class Events:
         await self.flush()
         first = await self._records.first(viewer)
         return first is not None and first - 1 <= number < self.count(viewer)
-
-    async def wait(self, number: int, seconds: float) -> bool:
-        """Waits for an event after `number`, at most so long; False when there was none."""
-        news = self._news
-        if self.last > number or self.closed:
-            return True
-        try:
-            async with asyncio.timeout(seconds):
-                await news.wait()
-        except TimeoutError:
-            return False
-        return True
-
-    def close(self) -> None:
-        """Ends every follower."""
-        self.closed = True
-        self._wake()
-
-    def _wake(self) -> None:
-        self._news.set()
-        self._news = asyncio.Event()
 
 
 def _message(change: Change, cause: Cause) -> str | None:

@@ -6,7 +6,6 @@ that falls behind what is kept has to list again, so a slow reader costs nothing
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from bisect import bisect_right
 from collections import Counter, deque
@@ -16,6 +15,7 @@ from datetime import datetime
 from manager.domain.sandbox import Sandbox
 from manager.runtime.base import EventNumbers
 from manager.services.clock import Clock
+from manager.services.followed import Followed
 from manager.services.inventory import Change, Ending
 
 KEPT = 10_000
@@ -49,19 +49,17 @@ class ProcessNumbers:
         return self.last
 
 
-class Journal:
+class Journal(Followed):
     """Changes by ascending sequence number, with gaps where a runtime numbers more than sandboxes."""
 
     def __init__(self, clock: Clock, numbers: EventNumbers | None = None) -> None:
         """`numbers` are the runtime's, where its events carry any."""
+        super().__init__()
         self._clock = clock
         self._entries: deque[Entry] = deque(maxlen=KEPT)
         self._own: Counter[str] = Counter()
-        self._news = asyncio.Event()
         self._numbers = numbers or ProcessNumbers()
         self._dropped = self._numbers.last  # the number of the latest change that is not kept
-        self.closed = False
-        """Set at shutdown: followers end."""
 
     @property
     def epoch(self) -> str:
@@ -113,24 +111,3 @@ class Journal:
     def of(self, sandbox_id: str) -> list[Entry]:
         """What is kept of one sandbox, oldest first."""
         return [entry for entry in self._entries if entry.sandbox_id == sandbox_id]
-
-    async def wait(self, number: int, seconds: float) -> bool:
-        """Waits for a change after `number`, at most so long; False when there was none."""
-        news = self._news
-        if self.last > number or self.closed:
-            return True
-        try:
-            async with asyncio.timeout(seconds):
-                await news.wait()
-        except TimeoutError:
-            return False
-        return True
-
-    def close(self) -> None:
-        """Ends every follower."""
-        self.closed = True
-        self._wake()
-
-    def _wake(self) -> None:
-        self._news.set()
-        self._news = asyncio.Event()
