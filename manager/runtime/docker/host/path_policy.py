@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -56,10 +57,12 @@ class HostRules:
         check_host_place(name, path, self.allowed, protected)
         if not self.local:
             return path
-        real = real_path(name, path)
-        allowed = [os.path.realpath(prefix) for prefix in self.allowed]
-        check_host_place(name, real, allowed, [os.path.realpath(place) for place in protected])
-        if is_another_name(real, protected) or self._lies_beside_a_secret(real):
+        with unchanging(name, path):
+            real = os.path.realpath(path)
+            allowed = [os.path.realpath(prefix) for prefix in self.allowed]
+            check_host_place(name, real, allowed, [os.path.realpath(place) for place in protected])
+            shown = is_another_name(real, protected) or self._lies_beside_a_secret(real)
+        if shown:
             message = f"volumes[{name}].host.path: '{path}' shows what belongs to the Engine or to this server."
             raise errors.Invalid(VOLUME_HOST_PATH_NOT_ALLOWED, message)
         return real
@@ -83,13 +86,20 @@ class HostRules:
         return os.path.exists(real) and os.path.dirname(real) in folders
 
 
-def real_path(name: str, path: str) -> str:
-    """The path with every symbolic link resolved. Raises Invalid where links change during that."""
+@contextmanager
+def unchanging(name: str, path: str) -> Iterator[None]:
+    """Raises Invalid for the path of the volume `name` where symbolic links change while they are followed."""
     try:
-        return os.path.realpath(path)
+        yield
     except OSError as error:  # what was a link a moment ago is none any more
         message = f"volumes[{name}]: '{path}' changes while it is looked at."
         raise errors.Invalid(VOLUME_HOST_PATH_NOT_ALLOWED, message) from error
+
+
+def real_path(name: str, path: str) -> str:
+    """The path with every symbolic link resolved. Raises Invalid as `unchanging`."""
+    with unchanging(name, path):
+        return os.path.realpath(path)
 
 
 def is_another_name(path: str, places: Iterable[str]) -> bool:
